@@ -1,0 +1,45 @@
+"""The content cache: results that cost time, outside DVC's outs, which DVC deletes before each stage.
+
+An entry's name is the hash of everything that its content depends on, so a wrong hit is impossible as long as the key
+is complete. An entry starts with the hash of its own content: one that a crash or a full disk broke is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from stages.pipeline import paths
+from stages.pipeline.files import write_whole
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def fingerprint(key: Mapping) -> str:
+    """Hex sha256 of a key's canonical JSON."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+class ContentCache:
+    """One kind of entry, in a folder of its own below the cache root."""
+
+    def __init__(self, kind: str) -> None:
+        self.folder = paths.cache_root() / kind
+
+    def read(self, key: Mapping) -> bytes | None:
+        """The content stored under `key`; None where there is none or where it is broken."""
+        path = self._path(key)
+        try:
+            entry = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
+        return content if hashlib.sha256(content).digest() == digest else None
+
+    def write(self, key: Mapping, content: bytes) -> None:
+        write_whole(self._path(key), hashlib.sha256(content).digest() + content)
+
+    def _path(self, key: Mapping):
+        name = fingerprint(key)
+        return self.folder / name[:2] / name

@@ -1,0 +1,189 @@
+"""params.yaml as typed objects: one class per section, no defaults here, so that DVC sees every value.
+
+A key that is missing, unknown or of the wrong type is one line on the screen, with the place and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.pipeline.stage import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Strict: no unknown keys, no strings where numbers belong, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelParams(Section):
+    name: str
+    revision: str | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class PrepareParams(Section):
+    language: str
+    min_duration_s: NonNegativeFloat
+    max_duration_s: PositiveFloat
+    trim_silence: bool
+    silence_dbfs: Annotated[float, Field(lt=0)]
+    max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]
+    workers: Annotated[int, Field(ge=0)]
+
+
+class SplitParams(Section):
+    group_by: Literal["prompt", "clip", "session", "speaker"]
+    test_fraction: Fraction
+    validation_fraction: Fraction
+    salt: str
+
+
+class LoraParams(Section):
+    r: PositiveInt
+    alpha: PositiveInt
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    scope: Annotated[list[Literal["encoder", "projector", "decoder"]], Field(min_length=1)]
+
+
+class TrackingParams(Section):
+    enabled: bool
+    project: str
+    space_id: str | None
+
+
+class TrainParams(Section):
+    mode: Literal["lora", "full"]
+    lora: LoraParams
+    epochs: PositiveInt
+    learning_rate: Literal["auto"] | PositiveFloat
+    batch_size: PositiveInt
+    gradient_accumulation_steps: PositiveInt
+    gradient_checkpointing: bool
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)]
+    scheduler: Literal["cosine", "linear", "constant_with_warmup"]
+    weight_decay: NonNegativeFloat
+    max_gradient_norm: PositiveFloat
+    validate_every_steps: PositiveInt | None
+    early_stopping_patience: PositiveInt | None
+    max_clips: PositiveInt | None
+    seed: Annotated[int, Field(ge=0)]
+    tracking: TrackingParams
+
+
+class EvaluateParams(Section):
+    batch_size: PositiveInt
+    bootstrap_samples: PositiveInt
+    listed_clips: PositiveInt
+
+
+class CardParams(Section):
+    title: str
+    license: str
+    speaker: str | None
+
+
+class PushParams(Section):
+    enabled: bool
+    repo_id: str | None
+    private: bool
+
+
+class DeployParams(Section):
+    enabled: bool
+    space_id: str | None
+
+
+class Params(Section):
+    """All of params.yaml; a stage reads `model` and its own section."""
+
+    model: ModelParams
+    prepare: PrepareParams
+    split: SplitParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    card: CardParams
+    push: PushParams
+    deploy: DeployParams
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml, with the YAML library that DVC reads it with (so `1e-5` is a number to both).
+
+    Raises: UserError, one line, for a missing file, bad YAML, a missing or unknown key, a value of the wrong type.
+    """
+    try:
+        values = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run from the root of the repository") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no sections: restore it with 'git checkout {path}'")
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors()[:3])) from None
+    if params.split.test_fraction + params.split.validation_fraction >= 1:
+        raise UserError(f"{path}: split.test_fraction + split.validation_fraction must stay below 1, or none is trained")
+    if params.prepare.min_duration_s >= params.prepare.max_duration_s:
+        raise UserError(f"{path}: prepare.min_duration_s must be below prepare.max_duration_s")
+    return params
+
+
+def _explain(problem: dict) -> str:
+    """One pydantic problem in words: where, what was expected, what was found, what to do."""
+    # A union's members appear in the location under their own names ('function-after', 'constrained-float' ...).
+    keys = _existing_keys(problem["loc"])
+    where = ".".join(keys)
+    if problem["type"] == "missing":
+        return f"{where} is missing: add it (git show HEAD:params.yaml has every key)"
+    if problem["type"] == "extra_forbidden":
+        known = _keys_of(keys[:-1])
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{where} is no key of ours: {hint}"
+    found = problem["input"]
+    remedy = " (remove the quotes)" if isinstance(found, str) and _is_number(found) else ""
+    return f"{where}: {problem['msg'].lower()}, found {found!r}{remedy}"
+
+
+def _keys_of(path: tuple[str, ...] | list[str]) -> list[str]:
+    model: type[BaseModel] = Params
+    for key in path:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)
+
+
+def _existing_keys(location: tuple) -> list[str]:
+    """The part of a pydantic location that is made of our keys, and the unknown key after it, if that is the problem."""
+    keys: list[str] = []
+    model: type | None = Params
+    for part in location:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            break
+        keys.append(str(part))
+        field = model.model_fields.get(part)
+        model = field.annotation if field else None
+    return keys
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

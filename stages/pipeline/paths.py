@@ -1,0 +1,26 @@
+"""Where everything lies, relative to the folder that dvc.yaml is in (the working folder of every stage)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+SPLIT = Path("data/split")
+CHECKPOINTS = Path("data/checkpoints")
+EVALUATION = Path("data/evaluation")
+CARD = Path("data/card")
+RECEIPTS = Path("data/receipts")
+TEMPLATES = Path("templates")
+
+
+def cache_root() -> Path:
+    """Folder of the content cache: `$OWNVOICE_CACHE`, else `.cache` in the repository.
+
+    DVC runs queued and temporary experiments in copies of the repository but names the original one in `$DVC_ROOT`,
+    so that all of them share one cache.
+    """
+    if folder := os.environ.get("OWNVOICE_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"

@@ -1,0 +1,48 @@
+"""How a stage runs: one line at the start, one at the end, one line for a user's mistake."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend. Its text says what is wrong, where, and what to do, in one line."""
+
+
+def run(name: str, main: Callable[[], str]) -> None:
+    """Run a stage's `main`, which returns its summary line; exit code 1 and one line on stderr for a UserError."""
+    die_with_parent()
+    began_s = time.monotonic()
+    try:
+        summary = main()
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)", flush=True)
+
+
+def announce(name: str, **settings: object) -> None:
+    """Print a stage's resolved settings on one line."""
+    print(f"{name}: " + " ".join(f"{key}={value}" for key, value in settings.items()), flush=True)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies.
+
+    DVC starts a stage as its child. Killed itself (kill -9, out of memory), it would leave the stage running, and the
+    next `dvc repro` would train beside it. Elsewhere than on Linux only the lock in the training scratch guards.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG in linux/prctl.h
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:  # the parent died before the request
+        os.kill(os.getpid(), signal.SIGKILL)

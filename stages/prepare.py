@@ -1,0 +1,200 @@
+"""Turn recordings in data/raw into clips the model can hear: 16 kHz mono FLAC with clean text, in data/prepared.
+
+    python -m stages.prepare        (or `dvc repro prepare`)
+
+Reads data/raw/SOURCE/*. Writes data/prepared: audio/ID.flac, clips.jsonl, rejected.jsonl (file, reason, remedy),
+summary.json. Decoded sound comes from the content cache where it can, so a new clip costs one clip's work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import soundfile
+from tqdm import tqdm
+
+from stages.pipeline import paths
+from stages.pipeline.cache import ContentCache
+from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
+from stages.pipeline.params import PrepareParams, load_params
+from stages.pipeline.stage import UserError, announce, run
+from stages.speech import audio, languages, text
+from stages.speech.clips import ID_LENGTH, Clip, write_clips
+from stages.speech.sources import RawClip, Rejection, locate, read_sources
+
+AUDIO_VERSION = 1  # part of the cache key: raise it when the conversion or the measuring changes
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One recording's id and figures, or why it cannot be used (`reason`, `remedy`)."""
+
+    id: str = ""
+    figures: dict[str, float] | None = None
+    reason: str = ""
+    remedy: str = ""
+
+
+def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
+    """Why a clip's text or language cannot be used, None where both can."""
+    cleaned = text.clean(clip.text)
+    if not text.normalise(cleaned):
+        return Rejection(clip.file, "empty text", "write down what was said, in letters")
+    if control := text.find_control_string(cleaned):
+        return Rejection(clip.file, "control string in text", f"remove {control}: the model would take it for a command")
+    language = clip.language or params.language
+    if not languages.is_accepted(language):
+        return Rejection(clip.file, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
+    return None
+
+
+def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:
+    """(reason, remedy) where a recording's sound cannot be used, None where it can."""
+    duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
+    if duration_s < params.min_duration_s:
+        return "too short", f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again"
+    if duration_s > params.max_duration_s:
+        return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: cut it"
+    if level_dbfs < params.silence_dbfs:
+        return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
+    if figures["clipped_fraction"] > params.max_clipped_fraction:
+        clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
+        return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
+    return None
+
+
+def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
+    """Decode, resample, measure and write one recording to `output`/ID.flac; runs in a worker process."""
+    try:
+        recorded = path.read_bytes()
+    except FileNotFoundError:
+        return Converted(reason="missing audio", remedy="put the file back, or remove its row")
+    except OSError as error:
+        return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
+    digest = hashlib.sha256(recorded).hexdigest()
+    cache = ContentCache("prepared")
+    key = {"sha256": digest, "trim_silence": params.trim_silence, "version": AUDIO_VERSION}
+    entry = cache.read(key)
+    if entry is None:
+        try:
+            samples, sample_rate_hz = audio.decode(recorded)
+        except (soundfile.SoundFileError, TypeError) as error:
+            return Converted(reason="unreadable audio", remedy=f"save it as WAV or FLAC ({_one_line(error)})")
+        mono = audio.to_mono_16k(samples, sample_rate_hz)
+        if params.trim_silence:
+            mono = audio.trim_silence(mono)
+        figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
+        entry = json.dumps(figures).encode() + b"\n" + audio.encode_flac(mono)
+        cache.write(key, entry)
+    header, _, flac = entry.partition(b"\n")
+    figures = json.loads(header)
+    if problem := check_figures(figures, params):
+        return Converted(reason=problem[0], remedy=problem[1])
+    clip_id = digest[:ID_LENGTH]
+    write_whole(output / f"{clip_id}.flac", flac)
+    return Converted(id=clip_id, figures=figures)
+
+
+def convert_all(locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
+    """Convert over all cores, in order, with a progress bar."""
+    work = partial(convert, output=output, params=params)
+    workers = min(params.workers or os.cpu_count() or 1, max(len(locations), 1))
+    with ProcessPoolExecutor(workers) as pool:
+        results = pool.map(work, locations, chunksize=8)
+        return list(tqdm(results, total=len(locations), desc="prepare", unit="clip"))
+
+
+def join(
+    raw_clips: list[RawClip], converted: Iterable[Converted], params: PrepareParams
+) -> tuple[list[Clip], list[Rejection]]:
+    """Each recording with its sound's figures; the same bytes count once, under the first name."""
+    clips: dict[str, Clip] = {}
+    rejections = []
+    for raw_clip, result in zip(raw_clips, converted, strict=True):
+        if result.figures is None:
+            rejections.append(Rejection(raw_clip.file, result.reason, result.remedy))
+        elif result.id in clips:
+            first = clips[result.id].recorded_file
+            rejections.append(Rejection(raw_clip.file, "same recording twice", f"remove it: same bytes as {first}"))
+        else:
+            clips[result.id] = Clip(
+                id=result.id,
+                audio_path=f"audio/{result.id}.flac",
+                text=text.clean(raw_clip.text),
+                language=raw_clip.language or params.language,
+                source=raw_clip.source,
+                recorded_file=raw_clip.file,
+                speaker=raw_clip.speaker,
+                session=raw_clip.session,
+                prompt_id=raw_clip.prompt_id,
+                recorded_at=raw_clip.recorded_at,
+                **result.figures,
+            )
+    return list(clips.values()), rejections
+
+
+def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
+    """Counts for summary.json and for the screen."""
+    return {
+        "clips": len(clips),
+        "minutes": round(sum(clip.duration_s for clip in clips) / 60, 2),
+        "languages": dict(Counter(clip.language for clip in clips)),
+        "sources": dict(Counter(clip.source for clip in clips)),
+        "rejected": len(rejections),
+        "rejected_by_reason": dict(Counter(rejection.reason for rejection in rejections).most_common()),
+    }
+
+
+def main() -> str:
+    params = load_params().prepare
+    announce("prepare", **params.model_dump())
+    if not languages.is_accepted(params.language):
+        raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
+    raw_clips, rejections = read_sources(paths.RAW)
+    if not raw_clips and not rejections:
+        raise UserError(
+            f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
+            f"or same-name .txt files there (or run 'dvc pull')"
+        )
+    usable, locations = [], []
+    for clip in raw_clips:
+        location = locate(paths.RAW, clip)
+        if location is None:
+            remedy = "name a file inside the source's own folder, without .. and links"
+            rejections.append(Rejection(clip.file, "path leaves its folder", remedy))
+        elif rejection := check_text(clip, params):
+            rejections.append(rejection)
+        else:
+            usable.append(clip)
+            locations.append(location)
+    with whole_folder(paths.PREPARED) as folder:
+        converted = convert_all(locations, folder / "audio", params)
+        clips, unusable = join(usable, converted, params)
+        rejections += unusable
+        summary = summarise(clips, rejections)
+        for reason, count in summary["rejected_by_reason"].items():
+            example = next(rejection for rejection in rejections if rejection.reason == reason)
+            print(f"prepare: {count} rejected, {reason}: e.g. {example.file}: {example.remedy}")
+        if not clips:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
+            raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
+        write_clips(folder / "clips.jsonl", clips)
+        write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
+        write_json(folder / "summary.json", summary)
+    return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    run("prepare", main)

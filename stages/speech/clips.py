@@ -1,0 +1,44 @@
+"""A clip as every stage after prepare sees it, and the manifests (JSON lines) that hold clips."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stages.pipeline.files import read_jsonl, write_jsonl
+
+ID_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording and what was said in it.
+
+    `id` is the first 16 hex digits of the sha256 of the recorded file's bytes; `audio_path` is relative to
+    data/prepared. Levels are in dB relative to full scale; `snr_db` is an estimate (see audio.measure).
+    """
+
+    id: str
+    audio_path: str
+    text: str
+    language: str
+    source: str
+    recorded_file: str
+    duration_s: float
+    peak_dbfs: float
+    level_dbfs: float
+    snr_db: float
+    clipped_fraction: float
+    speaker: str | None = None
+    session: str | None = None
+    prompt_id: str | None = None
+    recorded_at: str | None = None
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """Raises: UserError where the stage that writes `path` has not run."""
+    return [Clip(**row) for row in read_jsonl(path)]
+
+
+def write_clips(path: Path, clips: list[Clip]) -> None:
+    write_jsonl(path, (asdict(clip) for clip in clips))

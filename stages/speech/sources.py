@@ -1,0 +1,177 @@
+"""What lies in data/raw: recordings with their transcripts, paired by name.
+
+A source is a folder below data/raw. Its transcripts stand in the first of these that it has: `clips.jsonl`,
+`metadata.csv`, `transcripts.csv`, or text files named like the recordings. What cannot be paired comes back as a
+Rejection, never silently left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
+OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """A recording as its source lists it; `audio_path` is relative to the source's folder."""
+
+    source: str
+    audio_path: str
+    text: str
+    language: str | None = None
+    speaker: str | None = None
+    session: str | None = None
+    prompt_id: str | None = None
+    recorded_at: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The recording's path below data/raw."""
+        return f"{self.source}/{self.audio_path}"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A file that does not become a clip: which, why, and what to do."""
+
+    file: str
+    reason: str
+    remedy: str
+
+    def row(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
+    """All clips of all sources, in a fixed order, and what could not be paired."""
+    clips: list[RawClip] = []
+    rejections: list[Rejection] = []
+    for entry in sorted(raw.iterdir()) if raw.is_dir() else []:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            for item in _read_source(entry):
+                (clips if isinstance(item, RawClip) else rejections).append(item)
+        elif _is_audio(entry):
+            remedy = f"move it into a folder, such as {raw}/recordings/, with its transcript"
+            rejections.append(Rejection(entry.name, "in no source folder", remedy))
+    return clips, rejections
+
+
+def locate(raw: Path, clip: RawClip) -> Path | None:
+    """The recording's file, None where its path leads out of its source's folder (by .., a root or a link)."""
+    folder = (raw / clip.source).resolve()
+    path = (folder / clip.audio_path).resolve()
+    return path if path.is_relative_to(folder) else None
+
+
+def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
+    readers = {"clips.jsonl": _read_jsonl, "metadata.csv": _read_csv, "transcripts.csv": _read_csv}
+    manifest = next((folder / name for name in readers if (folder / name).is_file()), None)
+    items = list(readers[manifest.name](manifest) if manifest else _read_text_files(folder))
+    yield from items
+    # Recordings that no row names would be missed without a word.
+    listed = {clip.audio_path for clip in items if isinstance(clip, RawClip)}
+    listed |= {str(Path(path)) for path in listed}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if _is_audio(path) and name not in listed and not any(part.startswith(".") for part in path.parts):
+            if manifest:
+                remedy = f"add a row with its text to {folder.name}/{manifest.name}"
+            else:
+                remedy = f"write what was said into {Path(name).with_suffix('.txt')}"
+            yield Rejection(f"{folder.name}/{name}", "no transcript", remedy)
+
+
+def _read_jsonl(manifest: Path) -> Iterator[RawClip | Rejection]:
+    for number, line in enumerate(manifest.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{manifest.parent.name}/{manifest.name}:{number}"
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except ValueError as error:
+            yield Rejection(where, "unreadable row", f"mend the JSON: {error}")
+            continue
+        if not (isinstance(row, dict) and isinstance(row.get("audio_path"), str) and isinstance(row.get("text"), str)):
+            yield Rejection(where, "unreadable row", 'write {"audio_path": "...", "text": "..."} with both as strings')
+            continue
+        yield _raw_clip(manifest.parent, row["audio_path"], row["text"], row)
+
+
+def _read_csv(manifest: Path) -> Iterator[RawClip | Rejection]:
+    """`file,text[,speaker,language,...]` with a header, or LJSpeech's `id|text|normalised` without one."""
+    folder = manifest.parent
+    try:
+        content = manifest.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield Rejection(f"{folder.name}/{manifest.name}", "unreadable row", f"save it as UTF-8: {error.reason}")
+        return
+    lines = content.split("\n")
+    header = [name.strip() for name in lines[0].split(",")]
+    if "file" in header and "text" in header:
+        for number, row in enumerate(csv.DictReader(lines, skipinitialspace=True), 2):
+            if row.get("file") is None or row.get("text") is None or None in row:
+                where = f"{folder.name}/{manifest.name}, row {number}"
+                yield Rejection(where, "unreadable row", f"give it the header's {len(header)} columns, quoted if needed")
+                continue
+            yield _raw_clip(folder, row["file"], row["text"], row)
+    elif "|" in lines[0]:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            columns = line.rstrip("\r").split("|")
+            if len(columns) < 2:
+                where = f"{folder.name}/{manifest.name}:{number}"
+                yield Rejection(where, "unreadable row", "write id|text or id|text|normalised text")
+                continue
+            text = columns[2] if len(columns) > 2 and columns[2].strip() else columns[1]
+            yield _raw_clip(folder, _find_by_stem(folder, columns[0]), text, {})
+    else:
+        remedy = "begin it with the line file,text (and speaker, language where known), or write LJSpeech's id|text"
+        yield Rejection(f"{folder.name}/{manifest.name}", "unreadable row", remedy)
+
+
+def _find_by_stem(folder: Path, stem: str) -> str:
+    """LJSpeech names a recording without its ending, in wavs/ or beside the manifest."""
+    for candidate in (f"wavs/{stem}", stem):
+        for suffix in sorted(AUDIO_SUFFIXES):
+            if (folder / f"{candidate}{suffix}").is_file():
+                return f"{candidate}{suffix}"
+    return f"wavs/{stem}.wav"
+
+
+def _read_text_files(folder: Path) -> Iterator[RawClip | Rejection]:
+    """A text file holds what is said in the recording of the same name; recordings without one are found later."""
+    recordings: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if _is_audio(path):
+            recordings.setdefault(path.with_suffix(""), []).append(path)
+    for path in sorted(folder.rglob("*.txt")):
+        where = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+        same_name = recordings.get(path.with_suffix(""), [])
+        if not same_name:
+            yield Rejection(where, "missing audio", "put the recording of the same name beside it, or remove it")
+            continue
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            yield Rejection(where, "unreadable row", f"save it as UTF-8: {error.reason}")
+            continue
+        for recording in same_name:
+            yield _raw_clip(folder, recording.relative_to(folder).as_posix(), text, {})
+
+
+def _raw_clip(folder: Path, audio_path: str, text: str, row: dict) -> RawClip:
+    optional = {name: str(row[name]).strip() or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
+    return RawClip(source=folder.name, audio_path=audio_path.strip(), text=text, **optional)
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()

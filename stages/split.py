@@ -1,0 +1,97 @@
+"""Divide the clips into train, validation and test, in data/split.
+
+    python -m stages.split          (or `dvc repro split`)
+
+Reads data/prepared/clips.jsonl. Writes train.jsonl, validation.jsonl, test.jsonl (rows as they came), summary.json.
+A clip's part follows from a hash of its group alone: a new clip never moves an old one, and what belongs together
+(by default: recordings of the same words) never stands in two parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from stages.pipeline import paths
+from stages.pipeline.files import whole_folder, write_json
+from stages.pipeline.params import SplitParams, load_params
+from stages.pipeline.stage import UserError, announce, run
+from stages.speech.clips import Clip, read_clips, write_clips
+from stages.speech.text import normalise
+
+PARTS = ("train", "validation", "test")
+
+
+def group_of(clip: Clip, group_by: str) -> str:
+    """What must stay together with other clips of the same group.
+
+    Raises: UserError for a clip without the field that `group_by` names.
+    """
+    if group_by == "prompt":
+        return normalise(clip.text)
+    if group_by == "clip":
+        return clip.id
+    group = getattr(clip, group_by)
+    if group is None:
+        raise UserError(
+            f"split.group_by is {group_by}, but {clip.recorded_file} names no {group_by}: add it to its row, "
+            f"or set split.group_by to prompt"
+        )
+    return group
+
+
+def part_of(group: str, params: SplitParams) -> str:
+    """The part that a group belongs to: a fixed point in [0, 1) from the salted hash of its name."""
+    digest = hashlib.sha256(f"{params.salt}\0{group}".encode()).digest()
+    point = int.from_bytes(digest[:8], "big") / 2**64
+    if point < params.test_fraction:
+        return "test"
+    if point < params.test_fraction + params.validation_fraction:
+        return "validation"
+    return "train"
+
+
+def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
+    """Clips by part, in their order.
+
+    Raises: UserError where a part stays empty, with how many more clips are likely to fill it.
+    """
+    parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
+    groups = set()
+    for clip in clips:
+        group = group_of(clip, params.group_by)
+        groups.add(group)
+        parts[part_of(group, params)].append(clip)
+    if empty := [part for part in PARTS if not parts[part]]:
+        raise UserError(
+            f"{len(clips)} clips in {len(groups)} groups (split.group_by {params.group_by}) leave {' and '.join(empty)} "
+            f"empty: about {more_groups_needed(empty, params)} more clips with a {params.group_by} of their own are needed"
+        )
+    return parts
+
+
+def more_groups_needed(empty: list[str], params: SplitParams) -> int:
+    """How many new groups fill the empty parts with a chance of 95 %: (1 - share) ** n = 0.05 for the smallest share."""
+    share = {
+        "test": params.test_fraction,
+        "validation": params.validation_fraction,
+        "train": 1 - params.test_fraction - params.validation_fraction,
+    }
+    return math.ceil(math.log(0.05) / math.log(1 - min(share[part] for part in empty)))
+
+
+def main() -> str:
+    params = load_params().split
+    announce("split", **params.model_dump())
+    parts = split(read_clips(paths.PREPARED / "clips.jsonl"), params)
+    with whole_folder(paths.SPLIT) as folder:
+        for part, clips in parts.items():
+            write_clips(folder / f"{part}.jsonl", clips)
+        minutes = {part: round(sum(clip.duration_s for clip in clips) / 60, 2) for part, clips in parts.items()}
+        counts = {part: len(clips) for part, clips in parts.items()}
+        write_json(folder / "summary.json", {"clips": counts, "minutes": minutes})
+    return ", ".join(f"{count} {part}" for part, count in counts.items()) + f" -> {paths.SPLIT}"
+
+
+if __name__ == "__main__":
+    run("split", main)

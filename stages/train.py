@@ -1,0 +1,160 @@
+"""Teach the model one person's voice, in data/checkpoints.
+
+    python -m stages.train          (or `dvc repro train`)
+
+Reads data/split/{train,validation}.jsonl and the sound in data/prepared. Writes best/ (adapter or full model, with
+processor), training.json (resolved settings, versions, speed), curve.csv (for `dvc plots show`). Killed at any moment,
+the next run goes on from the last checkpoint; changed settings, data, code or versions start afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import transformers
+
+from stages.pipeline import paths
+from stages.pipeline.cache import fingerprint
+from stages.pipeline.files import sha256_of_file, whole_folder, write_json
+from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
+from stages.pipeline.stage import announce, run
+from stages.speech.clips import Clip, read_clips
+from stages.voxtral import adapters, training
+from stages.voxtral.loading import (
+    ModelSource,
+    find_model,
+    load_model,
+    load_processor,
+    read_sizes,
+    resolve_dtype,
+)
+from stages.voxtral.prompts import Prompter
+from stages.voxtral.tracking import Tracker
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "mistral-common")
+# What a checkpoint holds beyond the model, needed only to go on training.
+TRAINER_FILES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json", "training_args.bin", "README.md")
+
+
+def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
+    """At most `max_clips`, drawn by a seeded hash of their ids: a smaller set always lies within a larger one."""
+    if params.max_clips is None:
+        return clips
+    order = sorted(clips, key=lambda clip: hashlib.sha256(f"{params.seed} {clip.id}".encode()).digest())
+    return order[: params.max_clips]
+
+
+def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip], validation_clips: list[Clip]) -> str:
+    """Names everything that a run's result depends on; only a run with the same name is resumed."""
+    code = [path for folder in ("voxtral", "speech", "pipeline") for path in Path("stages", folder).glob("*.py")]
+    return fingerprint(
+        {
+            "model": source.identity,
+            "dtype": params.model.dtype,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "train": params.train.model_dump(exclude={"tracking"}),
+            "clips": [
+                [[clip.id, clip.text, clip.language, clip.duration_s] for clip in part]
+                for part in (train_clips, validation_clips)
+            ],
+            "code": [sha256_of_file(path) for path in [*sorted(code), Path(__file__)]],
+            "versions": {package: version(package) for package in PACKAGES},
+        }
+    )[:16]
+
+
+def load_trainee(
+    source: ModelSource, model_params: ModelParams, params: TrainParams
+) -> tuple[torch.nn.Module, dict[str, int]]:
+    """The model with the weights to be trained made trainable, and how many layers of each part were adapted."""
+    if params.mode == "full":
+        # Full precision weights under mixed precision: updates of a millionth would vanish in bfloat16.
+        model = load_model(source, torch.float32)
+        return model.train(), {}
+    model = load_model(source, resolve_dtype(model_params.dtype))
+    layers = adapters.matched_layers(model, params.lora.scope)
+    return adapters.add_lora(model, params.lora, source.name, source.revision).train(), layers
+
+
+def save_best(checkpoint: Path, prompter: Prompter, folder: Path) -> None:
+    """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
+    prompter.processor.save_pretrained(folder)
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES, training.COMPLETE), dirs_exist_ok=True)
+
+
+def main() -> str:
+    params = load_params()
+    announce("train", model=params.model.name, **params.train.model_dump())
+    train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
+    validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
+    source = find_model(params.model)
+    processor = load_processor(source)
+    transformers.set_seed(params.train.seed)
+    model, adapted_layers = load_trainee(source, params.model, params.train)
+    prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
+    prompter.check_lengths([*train_clips, *validation_clips])
+    learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
+    print(f"train: {trainable:,} trainable parameters, layers: {layers}; learning rate {learning_rate:.2e}", flush=True)
+
+    run_name = run_fingerprint(source, params, train_clips, validation_clips)
+    settings = {**params.train.model_dump(), "learning_rate": learning_rate, "model": params.model.model_dump()}
+    with training.scratch_folder(run_name) as scratch:
+        stopwatch = training.Stopwatch()
+        tracker = Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings)
+        trainer = training.build_trainer(
+            model, prompter, train_clips, validation_clips, params.train, learning_rate, scratch, [stopwatch, tracker]
+        )
+        checkpoint = training.last_checkpoint(scratch)
+        resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
+        if checkpoint:
+            print(f"train: going on from step {resumed_from_step}", flush=True)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        state = trainer.state
+        # After a resume the Trainer has put a stopwatch of its own, with the seconds before, in place of ours.
+        stopwatch = next(item for item in trainer.callback_handler.callbacks if isinstance(item, training.Stopwatch))
+        seconds = stopwatch.seconds
+        with whole_folder(paths.CHECKPOINTS) as folder:
+            save_best(scratch / f"checkpoint-{state.best_global_step}", prompter, folder / "best")
+            training.write_curve(folder / "curve.csv", state.log_history)
+            best = next(entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry)
+            write_json(
+                folder / "training.json",
+                {
+                    "settings": settings,
+                    "versions": {package: version(package) for package in PACKAGES},
+                    "base_model": source.name,
+                    "base_model_identity": source.identity,
+                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                    "train_clips": len(train_clips),
+                    "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
+                    "validation_clips": len(validation_clips),
+                    "adapted_layers": adapted_layers,
+                    "trainable_parameters": trainable,
+                    "epochs_run": state.epoch,
+                    "steps": state.global_step,
+                    "best_step": state.best_global_step,
+                    "best_epoch": best["epoch"],
+                    "best_validation_wer": best["eval_wer"],
+                    "seconds": round(seconds, 1),
+                    "clips_per_s": round(state.epoch * len(train_clips) / seconds, 2),
+                    "peak_memory_bytes": training.peak_memory_bytes(),
+                    "resumed_from_step": resumed_from_step,
+                },
+            )
+    return (
+        f"{len(train_clips)} clips, {state.epoch:g} epochs, best validation WER {best['eval_wer']:.1%} "
+        f"at epoch {best['epoch']:g} -> {paths.CHECKPOINTS}"
+    )
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    run("train", main)

@@ -1,0 +1,97 @@
+"""Which weights are trained, and adapters on disk.
+
+Scopes are anchored expressions over module names, so that `decoder` can never take the encoder's q_proj along; what
+they matched is counted and must be something in each part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import re
+
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+from transformers import VoxtralForConditionalGeneration
+
+from stages.pipeline.params import LoraParams
+from stages.pipeline.stage import UserError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+# All linear layers of each part, by their full names below VoxtralForConditionalGeneration.
+SCOPES = {
+    "encoder": r"model\.audio_tower\.layers\.\d+\.(self_attn\.(q_proj|k_proj|v_proj|out_proj)|fc1|fc2)",
+    "projector": r"model\.multi_modal_projector\.linear_[12]",
+    "decoder": r"model\.language_model\.layers\.\d+\."
+    r"(self_attn\.(q_proj|k_proj|v_proj|o_proj)|mlp\.(gate_proj|up_proj|down_proj))",
+}
+
+
+def scope_expression(scope: Sequence[str]) -> str:
+    """One expression that PEFT matches against whole module names."""
+    return "|".join(f"({SCOPES[part]})" for part in SCOPES if part in scope)
+
+
+def matched_layers(model: nn.Module, scope: Sequence[str]) -> dict[str, int]:
+    """How many linear layers each part of the scope has in this model.
+
+    Raises: UserError where a part matches nothing: the model is laid out in another way.
+    """
+    counts = Counter(
+        part
+        for part in scope
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and re.fullmatch(SCOPES[part], name)
+    )
+    if missing := [part for part in scope if not counts[part]]:
+        raise UserError(f"train.lora.scope {', '.join(missing)}: this model has no such layers; its layout is unknown here")
+    return {part: counts[part] for part in SCOPES if part in scope}
+
+
+def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams, base_name: str, revision: str | None) -> PeftModel:
+    """The model with fresh adapters on every layer of the scope; everything else is frozen.
+
+    Raises: UserError where a part of the scope matches nothing.
+    """
+    expected = sum(matched_layers(model, params.scope).values())
+    config = LoraConfig(
+        r=params.r,
+        lora_alpha=params.alpha,
+        lora_dropout=params.dropout,
+        target_modules=scope_expression(params.scope),
+        base_model_name_or_path=base_name,
+        revision=revision,
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, config)
+    # PEFT sets the name that the model was loaded from, a folder of this machine's cache for a model of the Hub.
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    found = len(adapted.base_model.targeted_module_names)
+    if found != expected:
+        raise RuntimeError(f"PEFT adapted {found} layers where the scope has {expected}")
+    return adapted
+
+
+def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftModel:
+    """The model with the adapter in `folder`, every tensor of which must find its place.
+
+    PEFT itself only warns of a tensor whose name it does not know, and goes on with an untrained one.
+    Raises: UserError for a missing or unexpected tensor.
+    """
+    adapted = get_peft_model(model, PeftConfig.from_pretrained(folder))
+    saved = load_file(folder / ADAPTER_WEIGHTS)
+    expected = get_peft_model_state_dict(adapted)
+    if saved.keys() != expected.keys():
+        missing, unexpected = sorted(expected.keys() - saved.keys()), sorted(saved.keys() - expected.keys())
+        example = (missing or unexpected)[0]
+        raise UserError(
+            f"{folder / ADAPTER_WEIGHTS}: {len(missing)} tensors missing, {len(unexpected)} unexpected, e.g. {example}: "
+            f"it was made for another model or by other versions; train again"
+        )
+    set_peft_model_state_dict(adapted, saved)
+    return adapted

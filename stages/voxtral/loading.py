@@ -1,0 +1,176 @@
+"""Finding a Voxtral, on this machine or on the Hub, and loading it with its processor.
+
+Every size used anywhere (window, frames, audio tokens, ids) is read here from the loaded configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoConfig, AutoProcessor, VoxtralForConditionalGeneration, VoxtralProcessor
+from transformers.utils import logging as transformers_logging
+
+from stages.pipeline.files import sha256_of_file
+from stages.pipeline.params import ModelParams
+from stages.pipeline.stage import UserError
+
+# What transformers needs; leaves out the second copy of the weights in Mistral's own format, and anything pickled.
+MODEL_FILES = ["*.json", "model*.safetensors"]
+# The encoder halves the mel frames once (its second convolution), then gives the decoder four positions at a time.
+FRAMES_PER_POSITION = 2
+
+transformers_logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's files lie, and `identity`: a name that changes when any of its files does."""
+
+    name: str
+    revision: str | None
+    folder: Path
+    identity: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model expects of its input, read from its configuration."""
+
+    sample_rate_hz: int
+    window_samples: int  # of one encoder window
+    window_frames: int  # mel frames of one window
+    audio_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+    max_positions: int  # longest sequence of the decoder, in tokens
+
+
+def find_model(params: ModelParams) -> ModelSource:
+    """A folder of this machine, or the Hub's files for a name and revision, fetched once.
+
+    Raises: UserError, one line, for a missing folder, an unknown or closed repository, no network.
+    """
+    folder = Path(params.name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model.name {params.name}: the folder holds no config.json, so it is no model")
+        return ModelSource(params.name, None, folder, _identity_of(folder))
+    if params.name.count("/") != 1 or params.name.startswith((".", "/", "~")):
+        raise UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)")
+    try:
+        snapshot = snapshot_download(params.name, revision=params.revision, allow_patterns=MODEL_FILES)
+    except (GatedRepoError, RepositoryNotFoundError):
+        raise UserError(
+            f"model.name {params.name}: neither a folder here nor a repository on the Hub that you may read: check the "
+            f"name, or accept its terms on the Hub and log in with 'hf auth login'"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(f"model.revision {params.revision}: the Hub has no such revision of {params.name}") from None
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"model.name {params.name}: not on this machine, and the Hub cannot be reached: check the network, or set "
+            f"model.name to a folder such as data/demo/voxtral-tiny"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(f"model.name {params.name}: the download failed: {_one_line(error)}") from None
+    commit = Path(snapshot).name
+    return ModelSource(params.name, commit, Path(snapshot), f"{params.name}@{commit}")
+
+
+def load_processor(source: ModelSource) -> VoxtralProcessor:
+    """Tokenizer and feature extractor.
+
+    Raises: UserError where the folder holds another kind of model, or no tokenizer.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(source.folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"model.name {source.name}: its processor does not load: {_one_line(error)}") from None
+    if not isinstance(processor, VoxtralProcessor):
+        raise UserError(f"model.name {source.name}: not a Voxtral (its processor is {type(processor).__name__})")
+    return processor
+
+
+def load_model(source: ModelSource, dtype: torch.dtype) -> VoxtralForConditionalGeneration:
+    """The model in `dtype` on this machine's device, for inference; training sets what it trains.
+
+    Only safetensors are read. Raises: UserError where weights are missing, unexpected or of another shape.
+    """
+    try:
+        model, info = VoxtralForConditionalGeneration.from_pretrained(
+            source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"model.name {source.name}: its weights do not load: {_one_line(error)}") from None
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(problem):
+            names = sorted(str(name) for name in info[problem])
+            raise UserError(
+                f"model.name {source.name}: {len(names)} {problem.replace('_', ' ')}, e.g. {names[0]}: "
+                f"the weights do not belong to this configuration"
+            )
+    return model.to(device()).eval()
+
+
+def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
+    """All sizes that depend on the model.
+
+    Raises: UserError where tokenizer and encoder disagree about the window.
+    """
+    audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
+    window_samples = round(audio.chunk_length_s * audio.sampling_rate)
+    window_frames = FRAMES_PER_POSITION * config.audio_config.max_source_positions
+    if window_samples != window_frames * processor.feature_extractor.hop_length:
+        raise UserError(
+            f"the model's encoder hears {window_frames} frames at a time, its tokenizer counts on "
+            f"{window_samples // processor.feature_extractor.hop_length}: they do not belong together"
+        )
+    text_config = config.text_config
+    tokenizer = processor.tokenizer
+    return Sizes(
+        sample_rate_hz=audio.sampling_rate,
+        window_samples=window_samples,
+        window_frames=window_frames,
+        audio_token_id=config.audio_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_positions=text_config.max_position_embeddings,
+    )
+
+
+def device() -> torch.device:
+    """The GPU of this process, the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """`model.dtype`, where auto is bfloat16 on a GPU that computes in it, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    return torch.bfloat16 if device().type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _identity_of(folder: Path) -> str:
+    """sha256 over names and contents of a model folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")):
+        digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
+    return f"folder:{digest.hexdigest()}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

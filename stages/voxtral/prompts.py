@@ -1,0 +1,129 @@
+"""From clips to what the model reads: transcription prompts, log-mel windows, labels.
+
+Shapes: B clips, W windows (a clip has as many as it has started windows of sound), S tokens.
+
+A prompt is `<s>[INST][BEGIN_AUDIO][AUDIO]...[/INST]lang:xx[TRANSCRIBE]`, with as many [AUDIO] as the clip's windows
+give; the transcript and the end token follow. Token ids come from mistral-common's own encoder, the features from the
+processor's feature extractor, so both are those of `VoxtralProcessor.apply_transcription_request`
+(tests/test_prompts.py compares them) without its detour over WAV files in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from mistral_common.protocol.transcription.request import TranscriptionRequest
+from transformers import VoxtralProcessor
+
+from stages.pipeline.stage import UserError
+from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
+from stages.speech.clips import Clip
+from stages.voxtral.loading import Sizes
+
+IGNORED = -100  # label of a position without a loss, as in torch's cross entropy
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Makes model inputs from clips whose sound lies below `folder`."""
+
+    processor: VoxtralProcessor
+    sizes: Sizes
+    folder: Path
+
+    def features(self, clip: Clip) -> torch.Tensor:
+        """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows."""
+        if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
+            raise UserError(f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz")
+        samples = read_prepared(self.folder / clip.audio_path)
+        return self.features_of(samples)
+
+    def features_of(self, samples: np.ndarray) -> torch.Tensor:
+        """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate."""
+        extracted = self.processor.feature_extractor(
+            samples,
+            sampling_rate=self.sizes.sample_rate_hz,
+            padding=True,
+            truncation=False,
+            pad_to_multiple_of=self.sizes.window_samples,
+            return_tensors="pt",
+        )["input_features"]
+        bins = extracted.shape[1]
+        return extracted.reshape(bins, -1, self.sizes.window_frames).transpose(0, 1)
+
+    def prompt_ids(self, windows: int, language: str | None) -> list[int]:
+        """Token ids of the prompt for a clip of `windows` windows."""
+        return list(_prompt_ids(self.processor, windows * self.sizes.window_samples, self.sizes.sample_rate_hz, language))
+
+    def target_ids(self, text: str) -> list[int]:
+        """Token ids of a transcript and the end token, without which the model would never stop."""
+        tokenizer = self.processor.tokenizer.tokenizer.instruct_tokenizer.tokenizer
+        return tokenizer.encode(text, bos=False, eos=True)
+
+    def windows_in(self, clip: Clip) -> int:
+        return max(1, math.ceil(round(clip.duration_s * self.sizes.sample_rate_hz) / self.sizes.window_samples))
+
+    def check_lengths(self, clips: Sequence[Clip]) -> None:
+        """Raises: UserError naming the first clip whose prompt and transcript are longer than the model reads.
+
+        A transcript is never cut: the model would learn to stop early.
+        """
+        for clip in clips:
+            prompt = self.prompt_ids(self.windows_in(clip), clip.language)
+            length = len(prompt) + len(self.target_ids(clip.text))
+            if length > self.sizes.max_positions:
+                raise UserError(
+                    f"clip {clip.id} ({clip.recorded_file}) makes {length} tokens, the model reads at most "
+                    f"{self.sizes.max_positions}: cut the recording into shorter ones"
+                )
+
+    def transcription_batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """Prompts for generation: input_ids and attention_mask [B, S] (padded left), input_features [sum W, ...]."""
+        features = [self.features(clip) for clip in clips]
+        prompts = [self.prompt_ids(len(part), clip.language) for part, clip in zip(features, clips, strict=True)]
+        longest = max(map(len, prompts))
+        input_ids = torch.full((len(clips), longest), self.sizes.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, prompt in enumerate(prompts):
+            input_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+            attention_mask[row, longest - len(prompt) :] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "input_features": torch.cat(features)}
+
+    def training_batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """A transcription batch with the transcripts behind the prompts, padded right, and labels [B, S].
+
+        Labels are masked by length, not by the padding id: loss falls on every token of transcript and end, and on
+        nothing else.
+        """
+        batch = self.transcription_batch(clips)
+        targets = [self.target_ids(clip.text) for clip in clips]
+        longest = max(map(len, targets))
+        target_ids = torch.full((len(clips), longest), self.sizes.pad_token_id)
+        labels = torch.full((len(clips), longest), IGNORED)
+        attended = torch.zeros((len(clips), longest), dtype=torch.long)
+        for row, target in enumerate(targets):
+            target_ids[row, : len(target)] = labels[row, : len(target)] = torch.tensor(target)
+            attended[row, : len(target)] = 1
+        return {
+            "input_ids": torch.cat([batch["input_ids"], target_ids], dim=1),
+            "attention_mask": torch.cat([batch["attention_mask"], attended], dim=1),
+            "input_features": batch["input_features"],
+            "labels": torch.cat([torch.full_like(batch["input_ids"], IGNORED), labels], dim=1),
+        }
+
+
+@functools.lru_cache(maxsize=256)
+def _prompt_ids(processor: VoxtralProcessor, samples: int, sample_rate_hz: int, language: str | None) -> tuple[int, ...]:
+    """mistral-common encodes a request with sound in it, but the ids depend on the sound's length alone."""
+    silence = io.BytesIO()
+    soundfile.write(silence, np.zeros(samples, dtype=np.float32), sample_rate_hz, format="WAV")
+    request = TranscriptionRequest(audio=silence.getvalue(), language=language)
+    return tuple(processor.tokenizer.tokenizer.encode_transcription(request).tokens)

@@ -1,0 +1,55 @@
+"""Following a run with trackio: on this machine, unless a Space is named. Its failures never stop the training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from transformers import TrainerCallback
+
+from stages.pipeline.params import TrackingParams
+
+log = logging.getLogger(__name__)
+
+
+class Tracker(TrainerCallback):
+    """Sends loss, perplexity, WER, learning rate and the machine's load to trackio."""
+
+    def __init__(self, params: TrackingParams, run: str, config: dict) -> None:
+        self.params, self.run, self.config = params, run, config
+        self.trackio = None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._safely(self._start)
+
+    def on_log(self, args, state, control, logs: dict, **kwargs) -> None:
+        numbers = {name.replace("eval_", "validation/"): value for name, value in logs.items() if name != "epoch"}
+        self._safely(lambda: self.trackio.log({**numbers, "epoch": state.epoch}, step=state.global_step))
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self._safely(lambda: self.trackio.finish())
+
+    def _start(self) -> None:
+        import trackio
+
+        trackio.init(
+            project=self.params.project,
+            name=self.run,
+            space_id=self.params.space_id,
+            private=True,
+            config=self.config,
+            resume="allow",
+            embed=False,
+            auto_log_cpu=True,
+        )
+        self.trackio = trackio
+
+    def _safely(self, action: Callable[[], object]) -> None:
+        """Run an action of the tracker; the first failure ends tracking with a warning."""
+        if not self.params.enabled:
+            return
+        try:
+            action()
+        except Exception as error:  # whatever a tracker can raise: the training matters more
+            log.warning("tracking stopped, training goes on: %s: %s", type(error).__name__, error)
+            self.params = self.params.model_copy(update={"enabled": False})

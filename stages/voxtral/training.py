@@ -1,0 +1,248 @@
+"""The training loop: Hugging Face's Trainer, validated by real transcription, resumable after any crash.
+
+Checkpoints lie in a scratch folder in the cache, named after everything that the result depends on; DVC deletes a
+stage's outs before it runs, so nothing there would survive. The best checkpoint is the one with the lowest validation
+WER; on equal WER, common with a dozen validation clips, the one with the lower validation loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import math
+import os
+import resource
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch import nn
+from tqdm import tqdm
+from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from stages.pipeline import paths
+from stages.pipeline.files import write_whole
+from stages.pipeline.params import TrainParams
+from stages.pipeline.stage import UserError
+from stages.speech.clips import Clip
+from stages.speech.scoring import score_clip, summarise
+from stages.voxtral.prompts import Prompter
+from stages.voxtral.transcription import transcribe
+
+COMPLETE = "complete"  # marks a checkpoint whose every file is written
+KEPT_CHECKPOINTS = 2  # besides the best: one more than needed, for a crash while the newest is written
+LORA_LEARNING_RATE_TIMES_WIDTH = 0.3
+FULL_TO_LORA_LEARNING_RATE = 0.2
+
+
+def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
+    """`train.learning_rate`, where auto shrinks with the decoder's width as Adam's best rate does (muP, Yang et al.
+    2022, arXiv 2203.03466); the factor puts models of the usual width 3072 in the middle of the published LoRA rates,
+    5e-5 to 2e-4.
+    """
+    if params.learning_rate != "auto":
+        return params.learning_rate
+    rate = LORA_LEARNING_RATE_TIMES_WIDTH / decoder_width
+    return rate if params.mode == "lora" else FULL_TO_LORA_LEARNING_RATE * rate
+
+
+@contextlib.contextmanager
+def scratch_folder(run: str) -> Iterator[Path]:
+    """The folder that holds a run's checkpoints until it has succeeded; only one process at a time may have it.
+
+    Raises: UserError where another process trains the very same run.
+    """
+    folder = (paths.cache_root() / "training" / run).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{run}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"the same training already runs (process {lock.read().strip()}): wait for it, or stop it first"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield folder
+        shutil.rmtree(folder)
+        Path(lock.name).unlink()
+
+
+def last_checkpoint(scratch: Path) -> Path | None:
+    """The newest complete checkpoint; incomplete ones are removed."""
+    complete = []
+    for folder in scratch.glob("checkpoint-*"):
+        if (folder / COMPLETE).exists():
+            complete.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+def build_trainer(
+    model: nn.Module,
+    prompter: Prompter,
+    train_clips: Sequence[Clip],
+    validation_clips: Sequence[Clip],
+    params: TrainParams,
+    learning_rate: float,
+    scratch: Path,
+    callbacks: Sequence[TrainerCallback],
+) -> Trainer:
+    """A Trainer over clips, with validation WER, early stopping and checkpoints in `scratch`."""
+    when = "steps" if params.validate_every_steps else "epoch"
+    on_gpu = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_size,
+        per_device_eval_batch_size=params.batch_size,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        gradient_checkpointing=params.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if params.gradient_checkpointing else None,
+        learning_rate=learning_rate,
+        warmup_steps=params.warmup_fraction,  # below 1, the Trainer takes it as a share of all steps
+        lr_scheduler_type=params.scheduler,
+        weight_decay=params.weight_decay,
+        max_grad_norm=params.max_gradient_norm,
+        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        eval_strategy=when,
+        eval_steps=params.validate_every_steps,
+        save_strategy=when,
+        save_steps=params.validate_every_steps or 500,
+        save_total_limit=KEPT_CHECKPOINTS,
+        metric_for_best_model="selection",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        seed=params.seed,
+        data_seed=params.seed,
+        dataloader_num_workers=min(8, os.cpu_count() or 1) if on_gpu else 0,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        prediction_loss_only=True,
+        report_to=[],
+    )
+    trainer = VoxtralTrainer(
+        prompter,
+        validation_clips,
+        model=model,
+        args=arguments,
+        data_collator=lambda rows: prompter.training_batch([Clip(**row) for row in rows]),
+        train_dataset=Dataset.from_list([asdict(clip) for clip in train_clips]),
+        eval_dataset=Dataset.from_list([asdict(clip) for clip in validation_clips]),
+        callbacks=[MarkComplete(), *callbacks],
+    )
+    if params.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Progress())
+    return trainer
+
+
+class VoxtralTrainer(Trainer):
+    """A Trainer whose evaluation also transcribes the validation clips."""
+
+    def __init__(self, prompter: Prompter, validation_clips: Sequence[Clip], **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.prompter = prompter
+        self.validation_clips = validation_clips
+
+    def evaluation_loop(self, *args, **kwargs):
+        """Adds `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) to the metrics."""
+        output = super().evaluation_loop(*args, **kwargs)
+        model = self.accelerator.unwrap_model(self.model)
+        hypotheses = transcribe(model, self.prompter, self.validation_clips, self.args.eval_batch_size)
+        scores = [
+            score_clip(clip.text, hypothesis)
+            for clip, hypothesis in zip(self.validation_clips, hypotheses, strict=True)
+        ]
+        totals = summarise(scores)
+        loss = output.metrics["eval_loss"]
+        output.metrics["eval_wer"] = totals["wer"]
+        output.metrics["eval_perplexity"] = math.exp(min(loss, 50))
+        output.metrics["eval_selection"] = selection(totals["wer"], loss, totals["reference_words"])
+        return output
+
+
+def selection(wer: float, loss: float, reference_words: int) -> float:
+    """Lower is better: the WER, and between equal WERs the loss, which weighs less than half of one wrong word."""
+    return wer + 0.5 / reference_words * loss / (1 + loss)
+
+
+class MarkComplete(TrainerCallback):
+    """Marks each checkpoint after its last file is written: what a crash cut off is never resumed from."""
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        write_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, b"")
+
+
+class Stopwatch(TrainerCallback, ExportableState):
+    """Seconds spent and clips trained on, over all resumed parts of a run."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds_before = seconds
+        self.began_s = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began_s
+
+    def state(self) -> dict:
+        return {"args": {"seconds": self.seconds}, "attributes": {}}
+
+
+class Progress(TrainerCallback):
+    """A bar over the steps, with one line for each validation."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step")
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
+        if self.bar is not None:
+            self.bar.write(
+                f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  loss {metrics['eval_loss']:.3f}"
+            )
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
+
+CURVE_COLUMNS = ["step", "epoch", "train_loss", "validation_loss", "validation_perplexity", "validation_wer"]
+
+
+def write_curve(path: Path, log_history: Sequence[dict]) -> None:
+    """One row per validation, the training loss as the mean of the steps since the last."""
+    losses: list[float] = []
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CURVE_COLUMNS)
+        for entry in log_history:
+            if "loss" in entry:
+                losses.append(entry["loss"])
+            if "eval_loss" in entry and losses:
+                row = [sum(losses) / len(losses), entry["eval_loss"], entry["eval_perplexity"], entry["eval_wer"]]
+                writer.writerow([entry["step"], round(entry["epoch"], 3), *(round(value, 5) for value in row)])
+                losses = []
+
+
+def peak_memory_bytes() -> int:
+    """Most memory held so far: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
