@@ -131,6 +131,7 @@ def main() -> str:
                     "settings": settings,
                     "versions": {package: version(package) for package in PACKAGES},
                     "base_model": source.name,
+                    "window": {"samples": prompter.sizes.window_samples, "frames": prompter.sizes.window_frames},
                     "base_model_identity": source.identity,
                     "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
                     "train_clips": len(train_clips),

@@ -32,6 +32,7 @@ MODEL_FILES = ["*.json", "model*.safetensors"]
 FRAMES_PER_POSITION = 2
 
 transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,7 @@ def build_trainer(
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=params.batch_size,
         gradient_accumulation_steps=params.gradient_accumulation_steps,
-        gradient_checkpointing=params.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if params.gradient_checkpointing else None,
+        activation_checkpointing=params.gradient_checkpointing,
         learning_rate=learning_rate,
         warmup_steps=params.warmup_fraction,  # below 1, the Trainer takes it as a share of all steps
         lr_scheduler_type=params.scheduler,
@@ -124,6 +123,7 @@ def build_trainer(
         restore_callback_states_from_checkpoint=True,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        disable_tqdm=False,
         seed=params.seed,
         data_seed=params.seed,
         dataloader_num_workers=min(8, os.cpu_count() or 1) if on_gpu else 0,

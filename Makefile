@@ -1,0 +1,38 @@
+# Each target sets up what it needs. Start with: make demo
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo repro test lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## install the exact versions of requirements.txt into .venv
+
+$(INSTALLED): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "ownvoice needs Python 3.11 or later: make PYTHON=python3.11 ...")'
+	@echo "Installing into $(VENV) (a few minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your own data stays untouched
+	@python -m stages.pipeline.demo
+
+repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
+	@mkdir -p data/raw
+	@dvc repro
+
+test: $(INSTALLED) ## run the tests
+	@python -m pytest
+
+lint: $(INSTALLED) ## check style and formatting
+	@ruff check .
+	@ruff format --check .
+
+clean: ## remove the demo, caches and the installed packages; recordings and results stay
+	rm -rf .demo .cache $(VENV) .pytest_cache .ruff_cache
+	find stages recorder tests demo_voxtral -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

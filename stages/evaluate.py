@@ -1,0 +1,184 @@
+"""Measure how much better the tuned model understands the person, in data/evaluation.
+
+    python -m stages.evaluate       (or `dvc repro evaluate`)
+
+Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one, in the same way.
+Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), report.html. The base
+model's transcripts come from the content cache where it has them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+import jiwer
+from torch import nn
+
+from stages.pipeline import paths
+from stages.pipeline.cache import ContentCache
+from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json, write_jsonl, write_whole
+from stages.pipeline.params import EvaluateParams, load_params
+from stages.pipeline.stage import UserError, announce, run
+from stages.speech.clips import Clip, read_clips
+from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
+from stages.speech.text import normalise
+from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
+from stages.voxtral.loading import ModelSource, device, find_model, load_model, load_processor, read_sizes, resolve_dtype
+from stages.voxtral.prompts import Prompter
+from stages.voxtral.transcription import transcribe
+
+BEST = paths.CHECKPOINTS / "best"
+TRANSCRIPTION_VERSION = 1  # part of the cache key: raise it when prompts or generation change
+
+
+def transcribe_timed(
+    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], batch_size: int, title: str
+) -> list[dict]:
+    """For each clip its transcript and its share of the seconds that all took: [{"text", "seconds"}]."""
+    began_s = time.monotonic()
+    texts = transcribe(model, prompter, clips, batch_size, progress=title)
+    seconds = (time.monotonic() - began_s) / max(len(clips), 1)
+    return [{"text": text, "seconds": seconds} for text in texts]
+
+
+def transcribe_base(
+    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], batch_size: int, identity: str
+) -> list[dict]:
+    """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
+    cache = ContentCache("base-predictions")
+    keys = [
+        {
+            "model": identity,
+            "dtype": str(model.dtype),
+            "device": device().type,
+            "sound": sha256_of_file(prompter.folder / clip.audio_path),
+            "language": clip.language,
+            "version": TRANSCRIPTION_VERSION,
+            "libraries": [version("torch"), version("transformers")],
+        }
+        for clip in clips
+    ]
+    entries = [cache.read(key) for key in keys]
+    missing = [index for index, entry in enumerate(entries) if entry is None]
+    made = transcribe_timed(model, prompter, [clips[index] for index in missing], batch_size, "base model")
+    for index, prediction in zip(missing, made, strict=True):
+        entries[index] = json.dumps(prediction).encode()
+        cache.write(keys[index], entries[index])
+    if len(missing) < len(clips):
+        print(f"evaluate: {len(clips) - len(missing)} transcripts of the base model from the cache", flush=True)
+    return [json.loads(entry) for entry in entries]
+
+
+def metrics_of(
+    clips: Sequence[Clip], predictions: Sequence[dict], params: EvaluateParams
+) -> tuple[dict, list[ClipScore]]:
+    """One model's part of metrics.json, and each clip's score on normalised text."""
+    pairs = [(clip.text, prediction["text"]) for clip, prediction in zip(clips, predictions, strict=True)]
+    scores = [score_clip(reference, hypothesis) for reference, hypothesis in pairs]
+    as_written = summarise([score_clip(reference, hypothesis, prepare=str) for reference, hypothesis in pairs])
+    low, high = wer_interval(scores, params.bootstrap_samples)
+    sound_s, seconds = sum(clip.duration_s for clip in clips), sum(prediction["seconds"] for prediction in predictions)
+    metrics = {
+        **summarise(scores),
+        "wer_low": low,
+        "wer_high": high,
+        "wer_as_written": as_written["wer"],
+        "cer_as_written": as_written["cer"],
+        "rtfx": sound_s / seconds,
+    }
+    return {name: round(value, 5) for name, value in metrics.items()}, scores
+
+
+def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dict], scores: Sequence[ClipScore]):
+    """Rows of predictions.jsonl."""
+    for clip, prediction, score in zip(clips, predictions, scores, strict=True):
+        yield {
+            "id": clip.id,
+            "model": model,
+            "reference": clip.text,
+            "hypothesis": prediction["text"],
+            "wer": round(score.word_errors / score.reference_words, 5),
+            "cer": round(score.character_errors / score.reference_characters, 5),
+            **asdict(score),
+            "language": clip.language,
+            "speaker": clip.speaker,
+            "source": clip.source,
+            "duration_s": clip.duration_s,
+        }
+
+
+def differences(reference: str, hypothesis: str) -> list[tuple[str, str]]:
+    """The hypothesis as (text, kind) spans, with kind equal, substitute, insert or delete, for the report."""
+    reference, hypothesis = normalise(reference), normalise(hypothesis)
+    aligned = jiwer.process_words(reference, hypothesis)
+    reference_words, heard_words = reference.split(), hypothesis.split()
+    spans = []
+    for chunk in aligned.alignments[0]:
+        words = heard_words[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "delete":
+            words = reference_words[chunk.ref_start_idx : chunk.ref_end_idx]
+        spans.append((" ".join(words), chunk.type))
+    return spans
+
+
+def render_report(metrics: dict, rows: Sequence[dict], training: dict, listed: int) -> bytes:
+    """report.html: one page without scripts or links to anywhere."""
+    tuned = [row for row in rows if row["model"] == "tuned"]
+    base = {row["id"]: row for row in rows if row["model"] == "base"}
+    by_error = sorted(tuned, key=lambda row: (-row["wer"], -base[row["id"]]["wer"], row["id"]))
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(paths.TEMPLATES), autoescape=True)
+    environment.undefined = jinja2.StrictUndefined
+    page = environment.get_template("report.html.j2").render(
+        metrics=metrics,
+        training=training,
+        worst=[(base[row["id"]], row) for row in by_error[:listed]],
+        best=[(base[row["id"]], row) for row in reversed(by_error[-listed:])],
+        differences=differences,
+    )
+    return page.encode()
+
+
+def main() -> str:
+    all_params = load_params()
+    params = all_params.evaluate
+    announce("evaluate", model=all_params.model.name, **params.model_dump())
+    clips = read_clips(paths.SPLIT / "test.jsonl")
+    source = find_model(all_params.model)
+    training = read_json(paths.CHECKPOINTS / "training.json")
+    if training["base_model_identity"] != source.identity:
+        raise UserError(f"{BEST} was trained from another base than model.name {source.name}: run 'dvc repro'")
+    processor = load_processor(source)
+    model = load_model(source, resolve_dtype(all_params.model.dtype))
+    prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
+
+    predictions = {"base": transcribe_base(model, prompter, clips, params.batch_size, source.identity)}
+    if (BEST / ADAPTER_CONFIG).exists():
+        model = load_adapter(model, BEST).merge_and_unload()
+    else:
+        model = load_model(ModelSource(str(BEST), None, BEST, ""), resolve_dtype(all_params.model.dtype))
+    predictions["tuned"] = transcribe_timed(model, prompter, clips, params.batch_size, "tuned model")
+
+    metrics, scores, rows = {}, {}, []
+    for name, made in predictions.items():
+        metrics[name], scores[name] = metrics_of(clips, made, params)
+        rows += prediction_rows(name, clips, made, scores[name])
+    metrics["improvement"] = relative_improvement(scores["base"], scores["tuned"], params.bootstrap_samples)
+    with whole_folder(paths.EVALUATION) as folder:
+        write_jsonl(folder / "predictions.jsonl", rows)
+        write_json(folder / "metrics.json", metrics)
+        write_whole(folder / "report.html", render_report(metrics, rows, training, params.listed_clips))
+    base, tuned = metrics["base"], metrics["tuned"]
+    return (
+        f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} (95 % interval {tuned['wer_low']:.1%} to {tuned['wer_high']:.1%}) "
+        f"on {len(clips)} test clips -> {Path(paths.EVALUATION)}"
+    )
+
+
+if __name__ == "__main__":
+    run("evaluate", main)
