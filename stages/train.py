@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -157,5 +156,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
     run("train", main)

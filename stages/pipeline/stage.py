@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 
@@ -17,6 +18,7 @@ class UserError(Exception):
 def run(name: str, main: Callable[[], str]) -> None:
     """Run a stage's `main`, which returns its summary line; exit code 1 and one line on stderr for a UserError."""
     die_with_parent()
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other; exact versions are pinned
     began_s = time.monotonic()
     try:
         summary = main()
