@@ -78,13 +78,15 @@ def load_trainee(
         return model.train(), {}
     model = load_model(source, resolve_dtype(model_params.dtype))
     layers = adapters.matched_layers(model, params.lora.scope)
-    return adapters.add_lora(model, params.lora, source.name, source.revision).train(), layers
+    return adapters.add_lora(model, params.lora).train(), layers
 
 
-def save_best(checkpoint: Path, prompter: Prompter, folder: Path) -> None:
+def save_best(checkpoint: Path, source: ModelSource, prompter: Prompter, folder: Path) -> None:
     """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
     prompter.processor.save_pretrained(folder)
     shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES, training.COMPLETE), dirs_exist_ok=True)
+    if (folder / adapters.ADAPTER_CONFIG).exists():
+        adapters.name_base(folder, source.name, source.revision)
 
 
 def main() -> str:
@@ -121,7 +123,7 @@ def main() -> str:
         stopwatch = next(item for item in trainer.callback_handler.callbacks if isinstance(item, training.Stopwatch))
         seconds = stopwatch.seconds
         with whole_folder(paths.CHECKPOINTS) as folder:
-            save_best(scratch / f"checkpoint-{state.best_global_step}", prompter, folder / "best")
+            save_best(scratch / f"checkpoint-{state.best_global_step}", source, prompter, folder / "best")
             training.write_curve(folder / "curve.csv", state.log_history)
             best = next(entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry)
             write_json(

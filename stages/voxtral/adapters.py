@@ -6,17 +6,17 @@ they matched is counted and must be something in each part.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-
-import re
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 from transformers import VoxtralForConditionalGeneration
 
+from stages.pipeline.files import read_json, write_json
 from stages.pipeline.params import LoraParams
 from stages.pipeline.stage import UserError
 
@@ -53,7 +53,7 @@ def matched_layers(model: nn.Module, scope: Sequence[str]) -> dict[str, int]:
     return {part: counts[part] for part in SCOPES if part in scope}
 
 
-def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams, base_name: str, revision: str | None) -> PeftModel:
+def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams) -> PeftModel:
     """The model with fresh adapters on every layer of the scope; everything else is frozen.
 
     Raises: UserError where a part of the scope matches nothing.
@@ -64,17 +64,19 @@ def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams, base_na
         lora_alpha=params.alpha,
         lora_dropout=params.dropout,
         target_modules=scope_expression(params.scope),
-        base_model_name_or_path=base_name,
-        revision=revision,
         task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(model, config)
-    # PEFT sets the name that the model was loaded from, a folder of this machine's cache for a model of the Hub.
-    adapted.peft_config["default"].base_model_name_or_path = base_name
     found = len(adapted.base_model.targeted_module_names)
     if found != expected:
         raise RuntimeError(f"PEFT adapted {found} layers where the scope has {expected}")
     return adapted
+
+
+def name_base(folder: Path, name: str, revision: str | None) -> None:
+    """Write into a saved adapter which model it is for; PEFT itself writes the folder that the model was loaded from."""
+    config = read_json(folder / ADAPTER_CONFIG)
+    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": name, "revision": revision})
 
 
 def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftModel:

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, VoxtralForConditionalGeneration, VoxtralProcessor
 from transformers.utils import logging as transformers_logging
 
@@ -113,7 +114,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> VoxtralForConditional
         model, info = VoxtralForConditionalGeneration.from_pretrained(
             source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model.name {source.name}: its weights do not load: {_one_line(error)}") from None
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(problem):

@@ -126,6 +126,7 @@ def build_trainer(
         disable_tqdm=False,
         seed=params.seed,
         data_seed=params.seed,
+        dataloader_pin_memory=on_gpu,
         dataloader_num_workers=min(8, os.cpu_count() or 1) if on_gpu else 0,
         remove_unused_columns=False,
         label_names=["labels"],

@@ -1,0 +1,169 @@
+"""The train stage: what it learns from, and what survives a crash. Everything here really trains the tiny model."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from stages.pipeline.params import load_params
+from stages.speech.clips import Clip
+from stages.train import choose_clips
+from tests.workspaces import (
+    add_demo_clips,
+    dvc,
+    environment,
+    make_workspace,
+    read_json,
+    run_stage,
+    run_stages,
+    set_params,
+)
+
+CLIP = Clip("0", "audio/0.flac", "one two", "en", "demo", "demo/1.wav", 1.0, -3.0, -20.0, 30.0, 0.0)
+CLIPS = [replace(CLIP, id=f"{number:016x}") for number in range(200)]
+
+
+def test_smaller_training_sets_lie_within_larger_ones():
+    params = load_params(Path("data/demo/params.yaml")).train
+    chosen = [
+        {clip.id for clip in choose_clips(CLIPS, params.model_copy(update={"max_clips": count}))}
+        for count in (10, 50, 200)
+    ]
+    assert [len(ids) for ids in chosen] == [10, 50, 200]
+    assert chosen[0] < chosen[1] < chosen[2]
+
+
+def test_another_seed_draws_another_subset():
+    params = load_params(Path("data/demo/params.yaml")).train.model_copy(update={"max_clips": 20})
+    first, second = (choose_clips(CLIPS, params.model_copy(update={"seed": seed})) for seed in (0, 1))
+    assert first != second
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory) -> Path:
+    """A workspace with 60 prepared and split clips, whose training takes a few seconds and validates every 3 steps."""
+    workspace = make_workspace(
+        tmp_path_factory.mktemp("train"),
+        train__epochs=3, train__max_clips=32, train__batch_size=8, train__validate_every_steps=3,
+    )  # fmt: skip
+    add_demo_clips(workspace, 60)
+    run_stages(workspace, "prepare", "split")
+    return workspace
+
+
+def start(workspace: Path, command: list[str]) -> subprocess.Popen:
+    """Start a training that finds no checkpoint of an earlier one."""
+    shutil.rmtree(workspace / ".cache/training", ignore_errors=True)
+    return subprocess.Popen(
+        command, cwd=workspace, env=environment(workspace), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for_checkpoint(workspace: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while not list(workspace.glob(".cache/training/*/checkpoint-*/complete")):
+        assert process.poll() is None, "training ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint in four minutes"
+        time.sleep(0.05)
+
+
+def trainers_in(workspace: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        command = process.info["cmdline"] or []
+        if "stages.train" in command and process.info["cwd"] == str(workspace.resolve()):
+            found.append(process)
+    return found
+
+
+def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(short_run):
+    run_stages(short_run, "train")
+    whole = read_json(short_run / "data/checkpoints/training.json")
+    whole_weights = load_file(short_run / "data/checkpoints/best/adapter_model.safetensors")
+    whole_curve = (short_run / "data/checkpoints/curve.csv").read_text()
+    assert whole["resumed_from_step"] is None
+
+    process = start(short_run, [sys.executable, "-m", "stages.train"])
+    wait_for_checkpoint(short_run, process)
+    process.kill()
+    process.wait()
+
+    run_stages(short_run, "train")
+    resumed = read_json(short_run / "data/checkpoints/training.json")
+    assert resumed["resumed_from_step"] >= 3
+    assert resumed["settings"] == whole["settings"]
+    assert (resumed["steps"], resumed["best_step"]) == (whole["steps"], whole["best_step"])
+    assert (short_run / "data/checkpoints/curve.csv").read_text() == whole_curve
+    weights = load_file(short_run / "data/checkpoints/best/adapter_model.safetensors")
+    assert all(weights[name].equal(tensor) for name, tensor in whole_weights.items())
+    assert not list(short_run.glob(".cache/training/*/checkpoint-*")), "the scratch outlived its run"
+
+
+def test_killed_training_with_another_setting_starts_afresh(short_run):
+    process = start(short_run, [sys.executable, "-m", "stages.train"])
+    wait_for_checkpoint(short_run, process)
+    process.kill()
+    process.wait()
+    set_params(short_run, train__learning_rate=0.0005)
+    run_stages(short_run, "train")
+    set_params(short_run, train__learning_rate="auto")
+    assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] is None
+
+
+def test_same_training_twice_at_once_is_refused(short_run):
+    process = start(short_run, [sys.executable, "-m", "stages.train"])
+    try:
+        wait_for_checkpoint(short_run, process)
+        process.send_signal(signal.SIGSTOP)  # so that it cannot end before the second one looks
+        second = run_stage(short_run, "train")
+    finally:
+        process.kill()
+        process.wait()
+    assert second.returncode == 1
+    assert second.stderr.strip().splitlines()[-1].startswith("train: the same training already runs (process")
+
+
+def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
+    dvc(short_run, "init", "--no-scm", "--quiet")
+    dvc(short_run, "add", "--quiet", "data/raw")
+    process = start(short_run, [sys.executable, "-m", "dvc", "repro", "train"])
+    wait_for_checkpoint(short_run, process)
+    assert trainers_in(short_run), "no training process found while it trains"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while trainers_in(short_run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not trainers_in(short_run)
+    dvc(short_run, "repro", "train")
+    assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] >= 3
+
+
+def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run):
+    set_params(short_run, train__mode="full", train__epochs=1, train__validate_every_steps=None)
+    run_stages(short_run, "train", "evaluate", "card")
+    training = read_json(short_run / "data/checkpoints/training.json")
+    # The encoder's positions are the only weights that stay: 200 positions of width 160.
+    assert training["trainable_parameters"] == 2_468_000 - 200 * 160
+    assert (short_run / "data/checkpoints/best/model.safetensors").exists()
+    assert "Full fine-tuning" in (short_run / "data/card/README.md").read_text()
+    set_params(short_run, train__mode="lora", train__epochs=3, train__validate_every_steps=3)
+
+
+def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(short_run):
+    run_stages(short_run, "train")
+    best = short_run / "data/checkpoints/best"
+    names = {path.name for path in best.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tekken.json", "processor_config.json"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+    config = read_json(best / "adapter_config.json")
+    assert config["base_model_name_or_path"] == "data/demo/voxtral-tiny"
+    assert str(short_run) not in (best / "adapter_config.json").read_text()

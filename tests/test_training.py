@@ -1,0 +1,62 @@
+"""The training loop's own rules: which checkpoint is best, which is resumed, which learning rate."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from stages.pipeline.params import load_params
+from stages.voxtral.training import last_checkpoint, resolve_learning_rate, selection, write_curve
+
+TRAIN = load_params(Path("data/demo/params.yaml")).train
+
+
+def test_one_wrong_word_less_always_wins():
+    for words in (10, 100, 1000):
+        assert selection(3 / words, loss=50.0, reference_words=words) < selection(4 / words, loss=0.0, reference_words=words)
+
+
+def test_equal_wer_is_decided_by_the_loss():
+    assert selection(0.1, loss=0.4, reference_words=20) < selection(0.1, loss=0.5, reference_words=20)
+
+
+def test_automatic_learning_rate_falls_with_the_width():
+    # The middle of the published LoRA rates (5e-5 to 2e-4) at the width of the 3B model; ten times that at a tenth.
+    assert resolve_learning_rate(TRAIN, 3072) == pytest.approx(1e-4, rel=0.03)
+    assert resolve_learning_rate(TRAIN, 307.2) == pytest.approx(1e-3, rel=0.03)
+    full = TRAIN.model_copy(update={"mode": "full"})
+    assert resolve_learning_rate(full, 3072) == pytest.approx(2e-5, rel=0.03)
+
+
+def test_learning_rate_given_is_taken():
+    assert resolve_learning_rate(TRAIN.model_copy(update={"learning_rate": 3e-4}), 3072) == 3e-4
+
+
+def test_only_complete_checkpoints_are_resumed_and_the_others_go(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for step, files in {9: ["complete"], 12: ["complete"], 100: ["model.safetensors"]}.items():
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        for name in files:
+            (tmp_path / f"checkpoint-{step}" / name).touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
+    assert not (tmp_path / "checkpoint-100").exists()
+
+
+def test_curve_has_a_row_for_each_validation_with_the_mean_loss_before_it(tmp_path):
+    validation = {"eval_loss": 0.5, "eval_perplexity": 1.65, "eval_wer": 0.25}
+    history = [
+        {"step": 1, "epoch": 0.5, "loss": 2.0},
+        {"step": 2, "epoch": 1.0, "loss": 1.0},
+        {"step": 2, "epoch": 1.0, **validation},
+        {"step": 3, "epoch": 1.5, "loss": 0.75},
+        {"step": 4, "epoch": 2.0, "loss": 0.25},
+        {"step": 4, "epoch": 2.0, **validation},
+        {"step": 4, "epoch": 2.0, "train_runtime": 3.0},
+    ]
+    write_curve(tmp_path / "curve.csv", history)
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["train_loss"], row["validation_wer"]) for row in rows] == [
+        ("2", "1.5", "0.25"),
+        ("4", "0.5", "0.25"),
+    ]

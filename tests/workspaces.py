@@ -1,0 +1,113 @@
+"""Workspaces for tests: copies of the code and the demo's model in a temporary folder, where stages really run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import soundfile
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+TINY_MODEL = ROOT / "data/demo/voxtral-tiny"
+DEMO_CLIPS = ROOT / "data/demo/clips"
+SPEECH = ROOT.parent / "shared/speech"
+
+
+def make_workspace(folder: Path, **overrides: object) -> Path:
+    """Code, templates and settings of the demo in `folder`; overrides name params keys with __ for the dot."""
+    for name in ("stages", "templates"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(TINY_MODEL, folder / "data/demo/voxtral-tiny")
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    yaml = YAML()
+    params = yaml.load(ROOT / "data/demo/params.yaml")
+    params["train"]["tracking"]["enabled"] = False
+    (folder / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
+    yaml.dump(params, folder / "params.yaml")
+    set_params(folder, **overrides)
+    return folder
+
+
+def set_params(workspace: Path, **overrides: object) -> None:
+    yaml = YAML()
+    params = yaml.load(workspace / "params.yaml")
+    for key, value in overrides.items():
+        *sections, name = key.split("__")
+        section = params
+        for part in sections:
+            section = section[part]
+        assert name in section, key
+        section[name] = value
+    yaml.dump(params, workspace / "params.yaml")
+
+
+def add_demo_clips(workspace: Path, count: int) -> None:
+    """The first `count` demo clips as data/raw/demo."""
+    folder = workspace / "data/raw/demo"
+    folder.mkdir(parents=True)
+    lines = (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()[:count]
+    for line in lines:
+        name = json.loads(line)["audio_path"]
+        shutil.copy(DEMO_CLIPS / name, folder / name)
+    (folder / "clips.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
+def environment(workspace: Path, **extra: str) -> dict[str, str]:
+    """Of this process, without a token, without another DVC, offline, with our Python first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_", "HF_"))}
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    kept["HF_HOME"] = str(workspace / ".hf")
+    kept["HF_HUB_OFFLINE"] = "1"
+    return kept | extra
+
+
+def run_stage(workspace: Path, name: str, **extra: str) -> subprocess.CompletedProcess:
+    """Run one stage to its end, whatever its exit code."""
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{name}"],
+        cwd=workspace,
+        env=environment(workspace, **extra),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def run_stages(workspace: Path, *names: str) -> None:
+    """Run stages that must succeed, each after the other."""
+    for name in names:
+        result = run_stage(workspace, name)
+        assert result.returncode == 0, result.stderr[-3000:]
+
+
+def dvc(workspace: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=workspace,
+        env=environment(workspace),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert not check or result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return result
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def read_rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def sound_info(path: Path) -> tuple[int, int]:
+    """(sample rate in Hz, channels) of a sound file."""
+    info = soundfile.info(path)
+    return info.samplerate, info.channels
