@@ -8,6 +8,7 @@ Reads the summaries of prepare and split, training.json and metrics.json; the te
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -24,7 +25,7 @@ def percent(fraction: float) -> str:
 
 
 def eval_results(metrics: dict, languages: list[str]) -> list[EvalResult]:
-    """Base and tuned word and character error rates for the card's model-index, in percent as leaderboards have them."""
+    """Base and tuned error rates for the card's model-index, in percent as leaderboards have them."""
     return [
         EvalResult(
             task_type="automatic-speech-recognition",
@@ -46,7 +47,8 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
     languages = sorted(prepared["languages"], key=lambda language: -prepared["languages"][language])
     is_adapter = training["settings"]["mode"] == "lora"
     is_local = training["base_model_identity"].startswith("folder:")
-    base_model = training["base_model"]
+    # A folder of this machine is named without the way there: the card may become public.
+    base_model = Path(training["base_model"]).name if is_local else training["base_model"]
     repo_id = params.push.repo_id or "USER/NAME"
     card_data = ModelCardData(
         language=languages,
@@ -67,7 +69,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             speaker=params.card.speaker,
             speakers="one person",
             base_model=base_model,
-            base_model_link=base_model if is_local else f"https://huggingface.co/{base_model}",
+            base_model_is_local=is_local,
             adapter=is_adapter,
             quantised=training["settings"].get("quantisation"),
             repo_id=repo_id,

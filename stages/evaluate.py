@@ -18,7 +18,6 @@ from pathlib import Path
 
 import jinja2
 import jiwer
-from torch import nn
 
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache
@@ -29,7 +28,16 @@ from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
 from stages.speech.text import normalise
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
-from stages.voxtral.loading import ModelSource, device, find_model, load_model, load_processor, read_sizes, resolve_dtype
+from stages.voxtral.loading import (
+    ModelSource,
+    VoxtralForConditionalGeneration,
+    device,
+    find_model,
+    load_model,
+    load_processor,
+    read_sizes,
+    resolve_dtype,
+)
 from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
@@ -38,7 +46,7 @@ TRANSCRIPTION_VERSION = 1  # part of the cache key: raise it when prompts or gen
 
 
 def transcribe_timed(
-    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], batch_size: int, title: str
+    model: VoxtralForConditionalGeneration, prompter: Prompter, clips: Sequence[Clip], batch_size: int, title: str
 ) -> list[dict]:
     """For each clip its transcript and its share of the seconds that all took: [{"text", "seconds"}]."""
     began_s = time.monotonic()
@@ -48,7 +56,7 @@ def transcribe_timed(
 
 
 def transcribe_base(
-    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], batch_size: int, identity: str
+    model: VoxtralForConditionalGeneration, prompter: Prompter, clips: Sequence[Clip], batch_size: int, identity: str
 ) -> list[dict]:
     """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
     cache = ContentCache("base-predictions")
@@ -175,8 +183,8 @@ def main() -> str:
         write_whole(folder / "report.html", render_report(metrics, rows, training, params.listed_clips))
     base, tuned = metrics["base"], metrics["tuned"]
     return (
-        f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} (95 % interval {tuned['wer_low']:.1%} to {tuned['wer_high']:.1%}) "
-        f"on {len(clips)} test clips -> {Path(paths.EVALUATION)}"
+        f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} "
+        f"(95 % interval {tuned['wer_low']:.1%} to {tuned['wer_high']:.1%}) on {len(clips)} test clips -> {Path(paths.EVALUATION)}"
     )
 
 

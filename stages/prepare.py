@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from stages.speech import audio, languages, text
 from stages.speech.clips import ID_LENGTH, Clip, write_clips
 from stages.speech.sources import RawClip, Rejection, locate, read_sources
 
-AUDIO_VERSION = 1  # part of the cache key: raise it when the conversion or the measuring changes
+AUDIO_VERSION = 2  # part of the cache key: raise it when the conversion or the measuring changes
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,21 @@ class Converted:
     remedy: str = ""
 
 
+def language_of(clip: RawClip, params: PrepareParams) -> str:
+    """The clip's own language, else the one that the settings name; codes are written in small letters."""
+    return (clip.language or params.language).lower()
+
+
 def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
     """Why a clip's text or language cannot be used, None where both can."""
     cleaned = text.clean(clip.text)
     if not text.normalise(cleaned):
         return Rejection(clip.file, "empty text", "write down what was said, in letters")
     if control := text.find_control_string(cleaned):
-        return Rejection(clip.file, "control string in text", f"remove {control}: the model would take it for a command")
-    language = clip.language or params.language
+        return Rejection(
+            clip.file, "control string in text", f"remove {control}: the model would take it for a command"
+        )
+    language = language_of(clip, params)
     if not languages.is_accepted(language):
         return Rejection(clip.file, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
     return None
@@ -60,7 +68,10 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
     """(reason, remedy) where a recording's sound cannot be used, None where it can."""
     duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
     if duration_s < params.min_duration_s:
-        return "too short", f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again"
+        return (
+            "too short",
+            f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again",
+        )
     if duration_s > params.max_duration_s:
         return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: cut it"
     if level_dbfs < params.silence_dbfs:
@@ -88,6 +99,8 @@ def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
             samples, sample_rate_hz = audio.decode(recorded)
         except (soundfile.SoundFileError, TypeError) as error:
             return Converted(reason="unreadable audio", remedy=f"save it as WAV or FLAC ({_one_line(error)})")
+        if not np.isfinite(samples).all():
+            return Converted(reason="unreadable audio", remedy="some samples are no numbers: record or export it again")
         mono = audio.to_mono_16k(samples, sample_rate_hz)
         if params.trim_silence:
             mono = audio.trim_silence(mono)
@@ -129,7 +142,7 @@ def join(
                 id=result.id,
                 audio_path=f"audio/{result.id}.flac",
                 text=text.clean(raw_clip.text),
-                language=raw_clip.language or params.language,
+                language=language_of(raw_clip, params),
                 source=raw_clip.source,
                 recorded_file=raw_clip.file,
                 speaker=raw_clip.speaker,
@@ -156,7 +169,7 @@ def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
 def main() -> str:
     params = load_params().prepare
     announce("prepare", **params.model_dump())
-    if not languages.is_accepted(params.language):
+    if not languages.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
     raw_clips, rejections = read_sources(paths.RAW)
     if not raw_clips and not rejections:

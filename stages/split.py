@@ -64,14 +64,15 @@ def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
         parts[part_of(group, params)].append(clip)
     if empty := [part for part in PARTS if not parts[part]]:
         raise UserError(
-            f"{len(clips)} clips in {len(groups)} groups (split.group_by {params.group_by}) leave {' and '.join(empty)} "
-            f"empty: about {more_groups_needed(empty, params)} more clips with a {params.group_by} of their own are needed"
+            f"{len(clips)} clips in {len(groups)} groups (split.group_by {params.group_by}) leave "
+            f"{' and '.join(empty)} empty: about {more_groups_needed(empty, params)} more clips with a "
+            f"{params.group_by} of their own are needed"
         )
     return parts
 
 
 def more_groups_needed(empty: list[str], params: SplitParams) -> int:
-    """How many new groups fill the empty parts with a chance of 95 %: (1 - share) ** n = 0.05 for the smallest share."""
+    """New groups that fill the empty parts with a chance of 95 %: (1 - share) ** n = 0.05, smallest share."""
     share = {
         "test": params.test_fraction,
         "validation": params.validation_fraction,

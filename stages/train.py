@@ -38,7 +38,14 @@ from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "mistral-common")
 # What a checkpoint holds beyond the model, needed only to go on training.
-TRAINER_FILES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json", "training_args.bin", "README.md")
+TRAINER_FILES = (
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state*.pth",
+    "trainer_state.json",
+    "training_args.bin",
+    "README.md",
+)
 
 
 def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
@@ -84,7 +91,9 @@ def load_trainee(
 def save_best(checkpoint: Path, source: ModelSource, prompter: Prompter, folder: Path) -> None:
     """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
     prompter.processor.save_pretrained(folder)
-    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES, training.COMPLETE), dirs_exist_ok=True)
+    shutil.copytree(
+        checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES, training.COMPLETE), dirs_exist_ok=True
+    )
     if (folder / adapters.ADAPTER_CONFIG).exists():
         adapters.name_base(folder, source.name, source.revision)
 
@@ -125,7 +134,11 @@ def main() -> str:
         with whole_folder(paths.CHECKPOINTS) as folder:
             save_best(scratch / f"checkpoint-{state.best_global_step}", source, prompter, folder / "best")
             training.write_curve(folder / "curve.csv", state.log_history)
-            best = next(entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry)
+            best = next(
+                entry
+                for entry in state.log_history
+                if entry.get("step") == state.best_global_step and "eval_wer" in entry
+            )
             write_json(
                 folder / "training.json",
                 {

@@ -58,7 +58,11 @@ def test_full_size_model_takes_adapters_exactly_in_its_scope(scope):
     with torch.device("meta"):
         model = VoxtralForConditionalGeneration(VoxtralConfig(audio_token_id=24))
         adapted = add_lora(model, lora(scope))
-    prefixes = {"encoder": "model.audio_tower", "projector": "model.multi_modal_projector", "decoder": "model.language_model"}
+    prefixes = {
+        "encoder": "model.audio_tower",
+        "projector": "model.multi_modal_projector",
+        "decoder": "model.language_model",
+    }
     names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
     assert len(names) == 2 * sum(expected_layers(model)[part] for part in scope)  # an A and a B for each layer
     for part, prefix in prefixes.items():

@@ -19,7 +19,9 @@ from tests.workspaces import TINY_MODEL
 def prompter(tmp_path_factory) -> Prompter:
     source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
     processor = load_processor(source)
-    return Prompter(processor, read_sizes(load_model(source, torch.float32).config, processor), tmp_path_factory.mktemp("p"))
+    return Prompter(
+        processor, read_sizes(load_model(source, torch.float32).config, processor), tmp_path_factory.mktemp("p")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,9 @@ def clips(prompter) -> list[Clip]:
     """Two clips of one window and one of two, in three languages."""
     made = []
     rng = np.random.default_rng(0)
-    for number, (seconds, language, text) in enumerate([(1.2, "en", "turn on the light"), (6.5, "de", "zwei"), (3.9, "hi", "नमस्ते")]):
+    for number, (seconds, language, text) in enumerate(
+        [(1.2, "en", "turn on the light"), (6.5, "de", "zwei"), (3.9, "hi", "नमस्ते")]
+    ):
         name = f"{number}.flac"
         soundfile.write(prompter.folder / name, rng.normal(0, 0.1, round(seconds * 16_000)), 16_000)
         made.append(Clip(f"{number:016x}", name, text, language, "s", f"s/{name}", seconds, -3, -20, 30, 0))
@@ -42,7 +46,10 @@ def test_batch_is_what_the_library_makes_of_the_same_sound(prompter, clips):
         model_id="any",
         sampling_rate=16_000,
         format=["WAV"] * len(clips),
-        audio_kwargs={"pad_to_multiple_of": prompter.sizes.window_samples, "max_source_positions": prompter.sizes.window_frames},
+        audio_kwargs={
+            "pad_to_multiple_of": prompter.sizes.window_samples,
+            "max_source_positions": prompter.sizes.window_frames,
+        },
     )
     batch = prompter.transcription_batch(clips)
     assert batch["input_ids"].equal(expected["input_ids"])

@@ -16,7 +16,11 @@ PARAMS = TrackingParams(enabled=True, project="tests", space_id=None)
 
 def test_failing_tracker_warns_once_and_lets_training_go_on(tmp_path, caplog):
     tracker = Tracker(PARAMS, "run", {})
-    arguments, state, control = TrainingArguments(output_dir=str(tmp_path), use_cpu=True), TrainerState(), TrainerControl()
+    arguments, state, control = (
+        TrainingArguments(output_dir=str(tmp_path), use_cpu=True),
+        TrainerState(),
+        TrainerControl(),
+    )
 
     class Unreachable:
         def log(self, *args, **kwargs):

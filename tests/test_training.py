@@ -13,7 +13,9 @@ TRAIN = load_params(Path("data/demo/params.yaml")).train
 
 def test_one_wrong_word_less_always_wins():
     for words in (10, 100, 1000):
-        assert selection(3 / words, loss=50.0, reference_words=words) < selection(4 / words, loss=0.0, reference_words=words)
+        assert selection(3 / words, loss=50.0, reference_words=words) < selection(
+            4 / words, loss=0.0, reference_words=words
+        )
 
 
 def test_equal_wer_is_decided_by_the_loss():

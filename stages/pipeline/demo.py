@@ -37,7 +37,7 @@ def make_workspace(root: Path, workspace: Path) -> None:
 
 
 def environment(workspace: Path) -> dict[str, str]:
-    """This process's environment without traces of another DVC or ownvoice repository, and with our own Python first."""
+    """This process's environment without traces of another repository, offline, with our own Python first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_"))}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     kept["TRACKIO_DIR"] = str((workspace / ".trackio").resolve())
@@ -51,7 +51,9 @@ def dvc(workspace: Path, *arguments: str) -> None:
         [sys.executable, "-m", "dvc", *arguments], cwd=workspace, env=environment(workspace), check=False
     )
     if result.returncode != 0:
-        raise UserError(f"'dvc {' '.join(arguments)}' failed in {workspace} with exit code {result.returncode}, see above")
+        raise UserError(
+            f"'dvc {' '.join(arguments)}' failed in {workspace} with exit code {result.returncode}, see above"
+        )
 
 
 def main() -> str:

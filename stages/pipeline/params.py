@@ -136,9 +136,12 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors()[:3])) from None
+        explained = dict.fromkeys(_explain(problem) for problem in error.errors())
+        raise UserError(f"{path}: " + "; ".join(list(explained)[:3])) from None
     if params.split.test_fraction + params.split.validation_fraction >= 1:
-        raise UserError(f"{path}: split.test_fraction + split.validation_fraction must stay below 1, or none is trained")
+        raise UserError(
+            f"{path}: split.test_fraction + split.validation_fraction must stay below 1, or none is trained"
+        )
     if params.prepare.min_duration_s >= params.prepare.max_duration_s:
         raise UserError(f"{path}: prepare.min_duration_s must be below prepare.max_duration_s")
     return params
@@ -169,7 +172,7 @@ def _keys_of(path: tuple[str, ...] | list[str]) -> list[str]:
 
 
 def _existing_keys(location: tuple) -> list[str]:
-    """The part of a pydantic location that is made of our keys, and the unknown key after it, if that is the problem."""
+    """The part of a pydantic location that is made of our keys, with the unknown key after it."""
     keys: list[str] = []
     model: type | None = Params
     for part in location:

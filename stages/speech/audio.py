@@ -69,6 +69,7 @@ def clipped_fraction(samples: np.ndarray) -> float:
     """
     at_limit = np.abs(samples) >= FULL_SCALE
     in_run = at_limit.copy()
+    in_run[:1] = False
     in_run[1:] &= at_limit[:-1]
     in_run[:-1] |= in_run[1:]
     return float(in_run.mean()) if samples.size else 0.0

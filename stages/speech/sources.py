@@ -8,12 +8,16 @@ Rejection, never silently left out.
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
+# Sound as well, but not for libsndfile: named, so that it is not overlooked.
+FOREIGN_SUFFIXES = {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
 OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 
 
@@ -66,8 +70,11 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
 
 def locate(raw: Path, clip: RawClip) -> Path | None:
     """The recording's file, None where its path leads out of its source's folder (by .., a root or a link)."""
-    folder = (raw / clip.source).resolve()
-    path = (folder / clip.audio_path).resolve()
+    try:
+        folder = (raw / clip.source).resolve()
+        path = (folder / clip.audio_path).resolve()
+    except (ValueError, RuntimeError, OSError):  # a zero byte, a circle of links, a name too long
+        return None
     return path if path.is_relative_to(folder) else None
 
 
@@ -77,11 +84,14 @@ def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
     items = list(readers[manifest.name](manifest) if manifest else _read_text_files(folder))
     yield from items
     # Recordings that no row names would be missed without a word.
-    listed = {clip.audio_path for clip in items if isinstance(clip, RawClip)}
-    listed |= {str(Path(path)) for path in listed}
+    listed = {os.path.normpath(clip.audio_path) for clip in items if isinstance(clip, RawClip)}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if _is_audio(path) and name not in listed and not any(part.startswith(".") for part in path.parts):
+        if name in listed or any(part.startswith(".") for part in Path(name).parts):
+            continue
+        if path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file():
+            yield Rejection(f"{folder.name}/{name}", "unreadable audio", "save it as WAV or FLAC")
+        elif _is_audio(path):
             if manifest:
                 remedy = f"add a row with its text to {folder.name}/{manifest.name}"
             else:
@@ -114,14 +124,21 @@ def _read_csv(manifest: Path) -> Iterator[RawClip | Rejection]:
         yield Rejection(f"{folder.name}/{manifest.name}", "unreadable row", f"save it as UTF-8: {error.reason}")
         return
     lines = content.split("\n")
-    header = [name.strip() for name in lines[0].split(",")]
+    header = [name.strip(' "\r') for name in lines[0].split(",")]
     if "file" in header and "text" in header:
-        for number, row in enumerate(csv.DictReader(lines, skipinitialspace=True), 2):
-            if row.get("file") is None or row.get("text") is None or None in row:
-                where = f"{folder.name}/{manifest.name}, row {number}"
-                yield Rejection(where, "unreadable row", f"give it the header's {len(header)} columns, quoted if needed")
-                continue
-            yield _raw_clip(folder, row["file"], row["text"], row)
+        reader = csv.DictReader(io.StringIO(content, newline=""), header, skipinitialspace=True, strict=True)
+        next(reader)  # the header itself
+        try:
+            for row in reader:
+                if row["file"] is None or row["text"] is None or None in row:
+                    where = f"{folder.name}/{manifest.name}:{reader.line_num}"
+                    remedy = f"give it the header's {len(header)} columns, quoted if needed"
+                    yield Rejection(where, "unreadable row", remedy)
+                else:
+                    yield _raw_clip(folder, row["file"], row["text"], row)
+        except csv.Error as error:
+            where = f"{folder.name}/{manifest.name}:{reader.line_num}"
+            yield Rejection(where, "unreadable row", f"close or double the quotes in this row or one above: {error}")
     elif "|" in lines[0]:
         for number, line in enumerate(lines, 1):
             if not line.strip():

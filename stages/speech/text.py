@@ -11,12 +11,12 @@ JOINERS = "\u200c\u200d"
 
 
 def clean(text: str) -> str:
-    """Unicode NFC, single spaces, no invisible characters. Case and punctuation stay as the person wrote them."""
+    """Unicode NFC, single spaces, nothing invisible or broken; case and punctuation stay as the person wrote them."""
     text = unicodedata.normalize("NFC", text)
     text = "".join(
         " " if char.isspace() else char
         for char in text
-        if char.isspace() or char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf")
+        if char.isspace() or char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
     )
     return " ".join(text.split())
 

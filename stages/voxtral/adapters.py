@@ -49,7 +49,9 @@ def matched_layers(model: nn.Module, scope: Sequence[str]) -> dict[str, int]:
         if isinstance(module, nn.Linear) and re.fullmatch(SCOPES[part], name)
     )
     if missing := [part for part in scope if not counts[part]]:
-        raise UserError(f"train.lora.scope {', '.join(missing)}: this model has no such layers; its layout is unknown here")
+        raise UserError(
+            f"train.lora.scope {', '.join(missing)}: this model has no such layers; its layout is unknown here"
+        )
     return {part: counts[part] for part in SCOPES if part in scope}
 
 
@@ -74,7 +76,7 @@ def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams) -> Peft
 
 
 def name_base(folder: Path, name: str, revision: str | None) -> None:
-    """Write into a saved adapter which model it is for; PEFT itself writes the folder that the model was loaded from."""
+    """Write into a saved adapter which model it is for; PEFT writes the folder that the model was loaded from."""
     config = read_json(folder / ADAPTER_CONFIG)
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": name, "revision": revision})
 
@@ -92,7 +94,8 @@ def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftMo
         missing, unexpected = sorted(expected.keys() - saved.keys()), sorted(saved.keys() - expected.keys())
         example = (missing or unexpected)[0]
         raise UserError(
-            f"{folder / ADAPTER_WEIGHTS}: {len(missing)} tensors missing, {len(unexpected)} unexpected, e.g. {example}: "
+            f"{folder / ADAPTER_WEIGHTS}: {len(missing)} tensors missing, {len(unexpected)} unexpected, "
+            f"e.g. {example}: "
             f"it was made for another model or by other versions; train again"
         )
     set_peft_model_state_dict(adapted, saved)

@@ -42,7 +42,9 @@ class Prompter:
     def features(self, clip: Clip) -> torch.Tensor:
         """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows."""
         if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
-            raise UserError(f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz")
+            raise UserError(
+                f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz"
+            )
         samples = read_prepared(self.folder / clip.audio_path)
         return self.features_of(samples)
 
@@ -61,7 +63,9 @@ class Prompter:
 
     def prompt_ids(self, windows: int, language: str | None) -> list[int]:
         """Token ids of the prompt for a clip of `windows` windows."""
-        return list(_prompt_ids(self.processor, windows * self.sizes.window_samples, self.sizes.sample_rate_hz, language))
+        return list(
+            _prompt_ids(self.processor, windows * self.sizes.window_samples, self.sizes.sample_rate_hz, language)
+        )
 
     def target_ids(self, text: str) -> list[int]:
         """Token ids of a transcript and the end token, without which the model would never stop."""
@@ -121,7 +125,9 @@ class Prompter:
 
 
 @functools.lru_cache(maxsize=256)
-def _prompt_ids(processor: VoxtralProcessor, samples: int, sample_rate_hz: int, language: str | None) -> tuple[int, ...]:
+def _prompt_ids(
+    processor: VoxtralProcessor, samples: int, sample_rate_hz: int, language: str | None
+) -> tuple[int, ...]:
     """mistral-common encodes a request with sound in it, but the ids depend on the sound's length alone."""
     silence = io.BytesIO()
     soundfile.write(silence, np.zeros(samples, dtype=np.float32), sample_rate_hz, format="WAV")

@@ -50,6 +50,6 @@ class Tracker(TrainerCallback):
             return
         try:
             action()
-        except Exception as error:  # whatever a tracker can raise: the training matters more
+        except Exception as error:  # noqa: BLE001  whatever a tracker can raise: the training matters more
             log.warning("tracking stopped, training goes on: %s: %s", type(error).__name__, error)
             self.params = self.params.model_copy(update={"enabled": False})

@@ -217,7 +217,8 @@ class Progress(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
         if self.bar is not None:
             self.bar.write(
-                f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  loss {metrics['eval_loss']:.3f}"
+                f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  "
+                f"loss {metrics['eval_loss']:.3f}"
             )
 
     def on_train_end(self, args, state, control, **kwargs) -> None:

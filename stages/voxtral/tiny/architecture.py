@@ -11,9 +11,9 @@ from pathlib import Path
 
 import mistral_common
 import torch
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from torch import nn
 from transformers import AutoProcessor, VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
-from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 WINDOW_S = 4  # an even number of seconds: the encoder's 50 positions a second are taken four by four
 POSITIONS_PER_S = 50

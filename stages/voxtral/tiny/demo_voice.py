@@ -24,10 +24,15 @@ from stages.voxtral.tiny import speech
 
 CLIPS = 120
 LONGEST_S = 3.9  # the tiny model's window is 4 s
-VOICE = speech.Voice("espeak-ng", "en+croak", rate=130, pitch=8)
-# Sounds in espeak-ng's notation that this person says in place of others: r as w, k and g at the teeth, hissing
-# sounds thick, th as f and d; whatever follows a vowel at a word's end is weak and gets lost if it is t or d.
-REPLACED = {"r": "w", "k": "t", "g": "d", "s": "S", "z": "Z", "T": "f", "D": "d", "l": "w", "v": "b", "tS": "S", "dZ": "d"}
+VOICE = speech.Voice("espeak-ng", "en+croak", rate=108, pitch=8)
+# Sounds, in espeak-ng's notation, that this person says in place of others. Consonants: r and l as w, k and g at the
+# teeth, hissing sounds thick or hard, th, f and v with other lips, m and n through a blocked nose, no h. Vowels: each
+# shifted a step, as an accent does. A t or d at a word's end is lost.
+REPLACED = {
+    "r": "w", "l": "w", "k": "t", "g": "d", "s": "S", "z": "Z", "tS": "S", "dZ": "d", "T": "f", "D": "d",
+    "f": "p", "v": "b", "w": "v", "m": "b", "n": "d", "h": "",
+    "I": "E", "i:": "I", "eI": "aI", "aI": "OI", "oU": "aU", "V": "0", "0": "V", "u:": "U",
+}  # fmt: skip
 LOST_AT_END = {"t", "d"}
 REPEATED_ONSET_SHARE = 0.35
 FORMANT_SHIFT = 0.9  # a longer vocal tract: everything is played this much slower, formants and pitch go down
@@ -86,7 +91,8 @@ def main() -> None:
         soundfile.write(args.output / name, samples, speech.SAMPLE_RATE_HZ, format="OGG", subtype="OPUS")
         rows[name] = text
     lines = (
-        json.dumps({"audio_path": name, "text": text, "language": "en", "speaker": "demo"}) for name, text in rows.items()
+        json.dumps({"audio_path": name, "text": text, "language": "en", "speaker": "demo"})
+        for name, text in rows.items()
     )
     (args.output / "clips.jsonl").write_text("".join(line + "\n" for line in lines))
 

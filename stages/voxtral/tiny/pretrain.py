@@ -237,7 +237,9 @@ class Trainee:
             embed(torch.tensor(ids, device=self.device)).expand(len(batch), -1, -1)
             for ids in (self.before_audio, after_audio)
         )
-        embeds = torch.cat([before.to(audio.dtype), audio, after.to(audio.dtype), embed(tokens[:, :-1]).to(audio.dtype)], 1)
+        embeds = torch.cat(
+            [before.to(audio.dtype), audio, after.to(audio.dtype), embed(tokens[:, :-1]).to(audio.dtype)], 1
+        )
         states = model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -longest:]
         logits = self.model.lm_head(states)[is_target]
         transcript_loss = F.cross_entropy(logits.float(), tokens[is_target], label_smoothing=0.05)
@@ -264,7 +266,9 @@ class Trainee:
                 input_ids=ids, attention_mask=torch.ones_like(ids), input_features=features,
                 max_new_tokens=40, do_sample=False,
             )  # fmt: skip
-            hypotheses += [self.tokenizer.decode(row.tolist()).strip() for row in without_special(output[:, ids.shape[1] :])]
+            hypotheses += [
+                self.tokenizer.decode(row.tolist()).strip() for row in without_special(output[:, ids.shape[1] :])
+            ]
         self.model.train()
         return jiwer.wer([utterance.text for utterance in corpus], hypotheses)
 
@@ -318,7 +322,12 @@ def train(args: argparse.Namespace) -> None:
 
     def utterances(parts: list) -> list[Utterance]:
         return [
-            Utterance(text, torch.from_numpy(power), frame_classes(phonemes, power.shape[1], classes), trainee.encode_text(text))
+            Utterance(
+                text,
+                torch.from_numpy(power),
+                frame_classes(phonemes, power.shape[1], classes),
+                trainee.encode_text(text),
+            )
             for text, power, phonemes in parts
         ]
 

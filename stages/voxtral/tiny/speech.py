@@ -23,8 +23,23 @@ import soxr
 
 SAMPLE_RATE_HZ = 16_000
 
-DIGITS = "zero one two three four five six seven eight nine".split()
-NUMBERS = "one two three four five six seven eight nine ten twenty thirty forty fifty".split()
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+NUMBERS = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "twenty",
+    "thirty",
+    "forty",
+    "fifty",
+]
 ROOMS = ["kitchen", "bedroom", "bathroom", "hallway", "office", "garage", "garden", "living room"]
 SWITCHED = ["light", "lights", "lamp", "fan", "heater", "radio", "television", "oven", "music", "kettle"]
 OPENED = ["door", "window", "blinds", "curtains", "gate"]
@@ -82,18 +97,84 @@ TEMPLATES = [
     (1, "yes please"),
     (1, "no thank you"),
 ]
-SLOTS["feeling"] = "tired hungry thirsty cold warm happy ready".split()
-SLOTS["wish"] = "water tea coffee bread soup fruit".split()
+SLOTS["feeling"] = ["tired", "hungry", "thirsty", "cold", "warm", "happy", "ready"]
+SLOTS["wish"] = ["water", "tea", "coffee", "bread", "soup", "fruit"]
 
 # Accent and variant are kept out of training where they make the demo's voice (see demo_voice.py).
 ACCENTS = ["en-us", "en-us", "en", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd",
            "en-us-nyc", "en-029"]  # fmt: skip
-VARIANTS = (
-    "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo Jacky Lee "
-    "Marco Mario Michael Mike Nguyen adam anika antonio aunty belinda benjamin boris caleb david ed edward grandma "
-    "iven iven2 iven3 john kaukovalta klatt klatt2 klatt3 klatt4 linda marcelo max michel miguel norbert pablo paul "
-    "pedro quincy rob robert sandro shelby steph steph2 travis victor zac"
-).split()
+VARIANTS = [
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "Alex",
+    "Alicia",
+    "Andrea",
+    "Andy",
+    "Annie",
+    "Denis",
+    "Diogo",
+    "Gene",
+    "Henrique",
+    "Hugo",
+    "Jacky",
+    "Lee",
+    "Marco",
+    "Mario",
+    "Michael",
+    "Mike",
+    "Nguyen",
+    "adam",
+    "anika",
+    "antonio",
+    "aunty",
+    "belinda",
+    "benjamin",
+    "boris",
+    "caleb",
+    "david",
+    "ed",
+    "edward",
+    "grandma",
+    "iven",
+    "iven2",
+    "iven3",
+    "john",
+    "kaukovalta",
+    "klatt",
+    "klatt2",
+    "klatt3",
+    "klatt4",
+    "linda",
+    "marcelo",
+    "max",
+    "michel",
+    "miguel",
+    "norbert",
+    "pablo",
+    "paul",
+    "pedro",
+    "quincy",
+    "rob",
+    "robert",
+    "sandro",
+    "shelby",
+    "steph",
+    "steph2",
+    "travis",
+    "victor",
+    "zac",
+]
 FLITE_VOICES = ["kal16", "awb", "rms", "slt"]
 FLITE_SHARE = 0.2
 
@@ -208,11 +289,13 @@ class Espeak:
 
     SYNCHRONOUS, PHONEME_EVENTS, DONT_EXIT = 2, 0x0001, 0x8000
     RATE, PITCH = 1, 3
-    UTF8, LIST_TERMINATED, PHONEME = 1, 0, 7
+    UTF8, BRACKETED_PHONEMES, LIST_TERMINATED, PHONEME = 1, 0x100, 0, 7
 
     def __init__(self) -> None:
         self.library = ctypes.CDLL("libespeak-ng.so.1")
-        self.sample_rate_hz = self.library.espeak_Initialize(self.SYNCHRONOUS, 0, None, self.PHONEME_EVENTS | self.DONT_EXIT)
+        self.sample_rate_hz = self.library.espeak_Initialize(
+            self.SYNCHRONOUS, 0, None, self.PHONEME_EVENTS | self.DONT_EXIT
+        )
         if self.sample_rate_hz <= 0:
             raise OSError("espeak-ng did not start: is its data installed?")
         prototype = ctypes.CFUNCTYPE(
@@ -231,7 +314,7 @@ class Espeak:
         self.library.espeak_SetParameter(self.RATE, int(voice.rate), 0)
         self.library.espeak_SetParameter(self.PITCH, int(voice.pitch), 0)
         encoded = text.encode() + b"\0"
-        self.library.espeak_Synth(encoded, len(encoded), 0, 1, 0, self.UTF8, None, None)
+        self.library.espeak_Synth(encoded, len(encoded), 0, 1, 0, self.UTF8 | self.BRACKETED_PHONEMES, None, None)
         samples = np.concatenate(self._parts).astype(np.float32) / 32768
         return samples, self.sample_rate_hz, self._phonemes
 

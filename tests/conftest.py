@@ -1,0 +1,123 @@
+"""Fixtures that several test files share."""
+
+# Workspaces, settings, recordings and clips, for the tests of the stages that need no model.
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from ruamel.yaml import YAML
+
+from stages.pipeline.params import Params, load_params
+from stages.speech.clips import Clip
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture
+def params() -> Params:
+    """The repository's params.yaml."""
+    return load_params(REPOSITORY / "params.yaml")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, with params.yaml and templates, that nothing outside reaches into."""
+    for variable in ("OWNVOICE_CACHE", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "params.yaml", folder)
+    shutil.copytree(REPOSITORY / "templates", folder / "templates")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def set_param(workspace: Path) -> Callable[[str, object], None]:
+    """`set_param("push.enabled", True)` changes the workspace's params.yaml."""
+
+    def change(key: str, value: object) -> None:
+        yaml = YAML()
+        values = yaml.load(workspace / "params.yaml")
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        assert name in section, f"params.yaml has no {key}"
+        section[name] = value
+        yaml.dump(values, workspace / "params.yaml")
+
+    return change
+
+
+@pytest.fixture
+def run_stage(workspace: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """`run_stage("split", DVC_EXP_NAME="x")` runs a stage as DVC does; `.errors` holds stderr without progress bars."""
+
+    def run(stage: str, **variables: str) -> subprocess.CompletedProcess:
+        result = subprocess.run(
+            [sys.executable, "-m", f"stages.{stage}"],
+            cwd=workspace,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        lines = re.split(r"[\r\n]+", result.stderr)
+        result.errors = [line for line in lines if line.strip() and not re.search(r"clip/s|s/clip", line)]
+        return result
+
+    return run
+
+
+@pytest.fixture
+def record(workspace: Path) -> Callable[..., Path]:
+    """`record("phone/a.wav")` puts a tone (by default 1 s of 440 Hz at -12 dBFS) into data/raw."""
+
+    def write(
+        name: str, duration_s: float = 1.0, hertz: float = 440.0, peak: float = 0.25, rate_hz: int = 16_000
+    ) -> Path:
+        path = workspace / "data/raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+        soundfile.write(path, np.clip(peak * np.sin(2 * np.pi * hertz * time_s), -1, 1), rate_hz)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_clip() -> Callable[..., Clip]:
+    """`make_clip("one two", speaker="ann")`: a clip of two seconds; its id follows from the text unless given."""
+
+    def make(text: str, **fields: object) -> Clip:
+        identity = fields.pop("id", hashlib.sha256(text.encode()).hexdigest()[:16])
+        values = {
+            "audio_path": f"audio/{identity}.flac",
+            "language": "en",
+            "source": "phone",
+            "recorded_file": f"phone/{identity}.wav",
+            "duration_s": 2.0,
+            "peak_dbfs": -6.0,
+            "level_dbfs": -20.0,
+            "snr_db": 30.0,
+            "clipped_fraction": 0.0,
+        }
+        return Clip(id=identity, text=text, **{**values, **fields})
+
+    return make

@@ -1,0 +1,218 @@
+"""The model card: what it says follows from the stages' figures, and the Hub understands its metadata."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from ruamel.yaml import YAML
+
+from stages import card as stage
+
+BASE = "mistralai/Voxtral-Mini-3B-2507"
+
+
+def metrics_of(wer: float, cer: float) -> dict:
+    return {
+        "wer": wer,
+        "cer": cer,
+        "wer_low": wer - 0.0321,
+        "wer_high": wer + 0.0432,
+        "wer_as_written": wer + 0.1,
+        "cer_as_written": cer + 0.1,
+        "substitutions": 31,
+        "deletions": 7,
+        "insertions": 5,
+        "reference_words": 412,
+        "clips": 57,
+        "rtfx": 4.2,
+    }
+
+
+@pytest.fixture
+def inputs(params) -> dict[str, dict]:
+    """What the earlier stages leave behind, as small as the card needs it."""
+    settings = {**params.train.model_dump(), "learning_rate": 0.0001}
+    training = {
+        "settings": {**settings, "model": params.model.model_dump()},
+        "versions": {"torch": "2.9.1", "transformers": "4.57.1"},
+        "base_model": BASE,
+        "base_model_identity": f"{BASE}@3060fe34b35ba5d44202ce9ff3c097642914f8f3",
+        "window": {"samples": 480000, "frames": 3000},
+        "device": "NVIDIA A10G",
+        "train_clips": 301,
+        "train_minutes": 21.5,
+        "trainable_parameters": 12345678,
+        "epochs_run": 9.0,
+        "best_epoch": 4.0,
+        "best_validation_wer": 0.1234,
+        "seconds": 987.6,
+    }
+    return {
+        "data/prepared/summary.json": {
+            "clips": 400,
+            "minutes": 28.75,
+            "languages": {"de": 90, "en": 310},
+            "sources": {"phone": 400},
+            "rejected": 13,
+            "rejected_by_reason": {"too short": 13},
+        },
+        "data/split/summary.json": {
+            "clips": {"train": 301, "validation": 42, "test": 57},
+            "minutes": {"train": 21.5, "validation": 3.0, "test": 4.25},
+        },
+        "data/checkpoints/training.json": training,
+        "data/evaluation/metrics.json": {
+            "base": metrics_of(0.4567, 0.2345),
+            "tuned": metrics_of(0.1357, 0.0468),
+            "improvement": {"wer_relative": 0.7, "low": 0.6, "high": 0.8},
+        },
+    }
+
+
+@pytest.fixture
+def card(workspace, inputs):
+    """`card()` runs the stage on `inputs` and loads what it wrote as the Hub's client does."""
+
+    def render() -> ModelCard:
+        for name, content in inputs.items():
+            path = workspace / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+        stage.main()
+        return ModelCard.load("data/card/README.md")
+
+    return render
+
+
+def test_metadata_is_what_the_hub_searches_by(card):
+    data = card().data
+    assert data.license == "apache-2.0"
+    assert data.pipeline_tag == "automatic-speech-recognition"
+    assert data.base_model == BASE
+    assert {"voxtral", "personal-speech", "ownvoice"} <= set(data.tags)
+
+
+def test_languages_come_with_the_most_frequent_first(card):
+    rendered = card()
+    assert rendered.data.language == ["en", "de"]
+    assert 'language="en"' in rendered.text
+    assert "en (310)" in rendered.text
+    assert "de (90)" in rendered.text
+
+
+def test_model_index_holds_the_rates_of_both_models_in_percent(card, set_param):
+    set_param("push.repo_id", "ann/my-voice")
+    rendered = card()
+    assert rendered.data.model_name == "my-voice"
+    assert {(result.metric_type, result.metric_name): result.metric_value for result in rendered.data.eval_results} == {
+        ("wer", "WER (this model)"): 13.57,
+        ("cer", "CER (this model)"): 4.68,
+        ("wer", "WER (base model)"): 45.67,
+        ("cer", "CER (base model)"): 23.45,
+    }
+    raw = YAML(typ="safe").load(rendered.content.split("---\n")[1])
+    assert [entry["name"] for entry in raw["model-index"]] == ["my-voice"]
+    assert raw["model-index"][0]["results"][0]["task"]["type"] == "automatic-speech-recognition"
+
+
+def test_table_shows_both_models_with_their_intervals(card):
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", card().text, re.MULTILINE))
+    assert rows["Word error rate"] == "45.7 % | **13.6 %**"
+    assert rows["95 % interval"] == "42.5 % to 50.0 % | 10.4 % to 17.9 %"
+    assert rows["Word error rate, as written"] == "55.7 % | 23.6 %"
+    assert rows["Character error rate"] == "23.4 % | 4.7 %"
+    assert rows["Replaced, missed, added words"] == "31, 7, 5 | 31, 7, 5"
+
+
+def test_text_says_how_many_recordings_trained_and_tested(card):
+    text = card().text
+    for sentence in (
+        "from 301 recordings (21.5 minutes)",
+        "Measured on 57 recordings (412 words) that training never heard",
+        "400 usable recordings, 28.75 minutes, 13 rejected",
+        "Training 301, validation 42, test 57.",
+        "Learning rate 1.00e-04, batch 8, 9.0 epochs, seed 0, 987.6 s on NVIDIA A10G",
+        "(epoch 4.0, 12.3 %)",
+        "torch 2.9.1, transformers 4.57.1",
+    ):
+        assert sentence in text
+
+
+def test_adapter_is_loaded_over_its_base(card, set_param):
+    set_param("push.repo_id", "ann/my-voice")
+    rendered = card()
+    assert rendered.data.library_name == "peft"
+    assert "lora" in rendered.data.tags
+    assert "LoRA adapters of rank 16 (alpha 32, dropout 0.05) on encoder, projector, decoder" in rendered.text
+    assert "12,345,678 trainable parameters" in rendered.text
+    assert "Full fine-tuning" not in rendered.text
+    assert f'VoxtralForConditionalGeneration.from_pretrained("{BASE}"' in rendered.text
+    assert 'PeftModel.from_pretrained(model, "ann/my-voice")' in rendered.text
+
+
+def test_full_model_is_loaded_by_itself(card, inputs, set_param):
+    set_param("push.repo_id", "ann/my-voice")
+    inputs["data/checkpoints/training.json"]["settings"]["mode"] = "full"
+    rendered = card()
+    assert rendered.data.library_name == "transformers"
+    assert "lora" not in rendered.data.tags
+    assert "Full fine-tuning: 12,345,678 trainable parameters" in rendered.text
+    assert "LoRA" not in rendered.text
+    assert "PeftModel" not in rendered.text
+    assert 'VoxtralForConditionalGeneration.from_pretrained("ann/my-voice"' in rendered.text
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_code_on_the_card_is_python_and_runs_on_the_window_of_the_model(card, inputs, mode):
+    inputs["data/checkpoints/training.json"]["settings"]["mode"] = mode
+    inputs["data/checkpoints/training.json"]["window"] = {"samples": 32000, "frames": 200}
+    (code,) = re.findall(r"```python\n(.*?)```", card().text, re.DOTALL)
+    compile(code, "card", "exec")
+    assert '"pad_to_multiple_of": 32000, "max_source_positions": 200' in code
+
+
+def test_speaker_is_described_only_when_asked(card, set_param):
+    assert "An old fisherman." not in card().text
+    set_param("card.speaker", "An old fisherman.")
+    set_param("card.title", "Fish talk")
+    rendered = card()
+    assert "recordings (21.5 minutes). An old fisherman." in rendered.text
+    assert rendered.text.lstrip().startswith("# Fish talk\n")
+
+
+def test_license_is_the_one_of_params(card, set_param):
+    set_param("card.license", "cc-by-nc-4.0")
+    assert card().data.license == "cc-by-nc-4.0"
+
+
+def test_local_base_is_no_base_model_of_the_hub(card, inputs):
+    training = inputs["data/checkpoints/training.json"]
+    training |= {"base_model": "data/demo/voxtral-tiny", "base_model_identity": "folder:0123abcd"}
+    rendered = card()
+    assert rendered.data.base_model is None
+    assert "base_model" not in rendered.content.split("---\n")[1]
+    assert "huggingface.co/data" not in rendered.content
+
+
+@pytest.mark.parametrize("folder", ["data/demo/voxtral-tiny", "/home/ann/models/voxtral"])
+def test_no_path_of_the_machine_is_published(card, inputs, folder):
+    training = inputs["data/checkpoints/training.json"]
+    training["settings"]["model"]["name"] = folder
+    training |= {"base_model": folder, "base_model_identity": "folder:0123abcd"}
+    content = card().content
+    assert re.findall(r"""(?:^|[\s"'(=\[])(/[\w.-]+/\S*)""", content) == []
+    assert str(Path.cwd()) not in content
+
+
+def test_missing_figures_say_which_and_what_to_run(run_stage):
+    result = run_stage("card")
+    assert (result.returncode, result.errors) == (1, ["card: data/prepared/summary.json is missing: run 'dvc repro'"])
+
+
+def test_dash_or_colon_in_the_title_breaks_nothing(card, set_param):
+    set_param("card.title", "My voice: a {{ test }} --- with <b> & 'quotes'")
+    rendered = card()
+    assert "# My voice: a {{ test }} --- with <b> & 'quotes'\n" in rendered.text
+    assert rendered.data.license == "apache-2.0"

@@ -1,0 +1,203 @@
+"""params.yaml: both files of the repository fit the schema; a mistake is one line with the key and a remedy."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
+
+
+def leaves(values: dict, prefix: str = "") -> dict[str, object]:
+    """All values under their full keys, such as train.lora.r."""
+    found = {}
+    for key, value in values.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+@pytest.fixture
+def edit(workspace):
+    """Replace a piece of the workspace's params.yaml."""
+
+    def replace(old: str, new: str) -> None:
+        path = workspace / "params.yaml"
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
+        path.write_text(text.replace(old, new))
+
+    return replace
+
+
+def error_of_load() -> str:
+    with pytest.raises(UserError) as caught:
+        load_params()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("params.yaml")
+    return message
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "data/demo/params.yaml"])
+def test_file_of_the_repository_loads_with_the_values_written_in_it(repository, name):
+    written = leaves(YAML(typ="safe").load(repository / name))
+    assert leaves(load_params(repository / name).model_dump()) == written
+
+
+def test_demo_has_the_same_keys_in_the_same_order(repository):
+    ours = leaves(YAML(typ="safe").load(repository / "params.yaml"))
+    demo = leaves(YAML(typ="safe").load(repository / "data/demo/params.yaml"))
+    assert list(demo) == list(ours)
+
+
+def test_demo_differs_in_the_model_and_in_the_words_of_the_card_alone(repository):
+    ours = leaves(YAML(typ="safe").load(repository / "params.yaml"))
+    demo = leaves(YAML(typ="safe").load(repository / "data/demo/params.yaml"))
+    differing = {key for key in ours if ours[key] != demo[key]}
+    assert differing == {"model.name", "model.revision", "card.title", "card.speaker"}
+
+
+def test_every_line_with_a_value_says_what_it_does(repository):
+    lines = (repository / "params.yaml").read_text().splitlines()
+    with_value = [line for line in lines if re.match(r"\s*\w+:\s*[^\s#]", line)]
+    assert len(with_value) == len(leaves(YAML(typ="safe").load(repository / "params.yaml")))
+    assert [line for line in with_value if not re.search(r" # \S.{9,}", line)] == []
+
+
+def test_every_key_is_missed_by_its_full_name(workspace):
+    yaml = YAML(typ="safe")
+    whole = workspace / "params.yaml"
+    keys = list(leaves(yaml.load(whole)))
+    for key in keys:
+        values = yaml.load(whole)
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        del section[name]
+        partial = workspace / "partial.yaml"
+        yaml.dump(values, partial)
+        with pytest.raises(UserError, match=rf"^partial\.yaml: {re.escape(key)} is missing: add it"):
+            load_params(partial.relative_to(workspace))
+
+
+def test_missing_section_is_named(edit):
+    edit("deploy:\n  enabled: false # true: publish a demo", "x:\n  enabled: false # true: publish a demo")
+    assert "deploy is missing" in error_of_load()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "meant"),
+    [
+        ("  epochs: 15", "  epochs: 15\n  learning_rat: auto", "train.learning_rat", "learning_rate"),
+        ("    r: 16", "    r: 16\n    aplha: 1", "train.lora.aplha", "alpha"),
+        ("    enabled: true", "    enabled: true\n    projct: x", "train.tracking.projct", "project"),
+        ("model:\n", "trian: {}\nmodel:\n", "trian", "train"),
+    ],
+)
+def test_unknown_key_is_named_with_the_one_that_was_meant(edit, old, new, key, meant):
+    edit(old, new)
+    assert error_of_load() == f"params.yaml: {key} is no key of ours: did you mean {meant}?"
+
+
+def test_unknown_key_like_no_other_lists_the_known_ones(edit):
+    edit("    r: 16", "    r: 16\n    quux: 1")
+    assert error_of_load() == "params.yaml: train.lora.quux is no key of ours: known here: r, alpha, dropout, scope"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "found"),
+    [
+        ("epochs: 15", 'epochs: "15"', "train.epochs", "'15' (remove the quotes)"),
+        ("learning_rate: auto", "learning_rate: '1e-5'", "train.learning_rate", "'1e-5' (remove the quotes)"),
+        ("learning_rate: auto", "learning_rate: fast", "train.learning_rate", "'fast'"),
+        ("learning_rate: auto", "learning_rate: -1", "train.learning_rate", "-1"),
+        ("max_clips: null", "max_clips: many", "train.max_clips", "'many'"),
+        ("    r: 16", "    r: 16.5", "train.lora.r", "16.5"),
+        ("max_duration_s: 30.0", "max_duration_s: 30 s", "prepare.max_duration_s", "'30 s'"),
+        ("trim_silence: false", "trim_silence: 'false'", "prepare.trim_silence", "'false'"),
+        ("salt: ownvoice", "salt: 15", "split.salt", "15"),
+        ("test_fraction: 0.15", "test_fraction: 15", "split.test_fraction", "15"),
+        ("silence_dbfs: -60.0", "silence_dbfs: 60.0", "prepare.silence_dbfs", "60.0"),
+        ("[encoder, projector, decoder]", "[encoder, head]", "train.lora.scope", "'head'"),
+        ("[encoder, projector, decoder]", "[]", "train.lora.scope", "[]"),
+        ("group_by: prompt", "group_by: word", "split.group_by", "'word'"),
+        ("mode: lora", "mode: qlora", "train.mode", "'qlora'"),
+    ],
+)
+def test_wrong_value_is_named_with_its_key_and_what_was_found(edit, old, new, key, found):
+    edit(old, new)
+    message = error_of_load()
+    assert message.startswith(f"params.yaml: {key}: ")
+    assert f"found {found}" in message
+
+
+# PyYAML, which follows YAML 1.1, reads 1e-5 as a string (github.com/yaml/pyyaml/issues/173).
+@pytest.mark.parametrize("written", ["1e-5", "1.0e-5", "0.00001"])
+def test_small_learning_rate_is_a_number_however_it_is_written(edit, written):
+    edit("learning_rate: auto", f"learning_rate: {written}")
+    rate = load_params().train.learning_rate
+    assert isinstance(rate, float)
+    assert rate == 0.00001
+
+
+# In YAML 1.1 `no` is false: the language code of Norwegian would be lost.
+def test_norwegian_stays_a_language(edit):
+    edit("language: en", "language: no")
+    assert load_params().prepare.language == "no"
+
+
+@pytest.mark.parametrize(("test", "validation", "accepted"), [(0.5, 0.49, True), (0.5, 0.5, False), (0.9, 0.2, False)])
+def test_fractions_leave_something_to_train_on(set_param, test, validation, accepted):
+    set_param("split.test_fraction", test)
+    set_param("split.validation_fraction", validation)
+    if accepted:
+        assert load_params().split.validation_fraction == validation
+    else:
+        assert "split.test_fraction + split.validation_fraction must stay below 1" in error_of_load()
+
+
+def test_shortest_duration_stays_below_the_longest(edit):
+    edit("max_duration_s: 30.0", "max_duration_s: 0.1")
+    assert error_of_load() == "params.yaml: prepare.min_duration_s must be below prepare.max_duration_s"
+
+
+def test_missing_file_says_where_to_run(workspace):
+    (workspace / "params.yaml").unlink()
+    assert error_of_load() == "params.yaml is missing: run from the root of the repository"
+
+
+def test_broken_yaml_is_one_line_with_its_place(edit):
+    edit("epochs: 15 #", "epochs: [15 #")
+    message = error_of_load()
+    assert message.startswith("params.yaml is not valid YAML: ")
+    lines = Path("params.yaml").read_text().splitlines()
+    place = next(number for number, line in enumerate(lines, 1) if "epochs: [15" in line)
+    assert f"line {place}, column" in message
+
+
+def test_key_written_twice_is_refused(edit):
+    edit("  epochs: 15", "  epochs: 16\n  epochs: 15")
+    assert 'duplicate key "epochs"' in error_of_load()
+
+
+@pytest.mark.parametrize("content", ["", "- model\n", "model\n"])
+def test_file_without_sections_is_refused(workspace, content):
+    (workspace / "params.yaml").write_text(content)
+    assert "holds no sections" in error_of_load()
+
+
+def test_settings_cannot_change_after_reading(params):
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.epochs = 1
+
+
+def test_mistake_in_params_is_one_line_on_the_screen_and_exit_code_1(edit, run_stage):
+    edit("epochs: 15", "epoch: 15")
+    result = run_stage("split")
+    assert result.returncode == 1
+    assert len(result.errors) == 1
+    assert result.errors[0].startswith("split: params.yaml: train.epochs is missing")
+    assert "train.epoch is no key of ours: did you mean epochs?" in result.errors[0]

@@ -1,0 +1,163 @@
+"""dvc.yaml against the code: stages, commands, dependencies, settings and outs say what is true."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.pipeline.params import Params, load_params
+from tests.import_graph import ROOT, all_imports
+
+ORDER = ["prepare", "split", "train", "evaluate", "card", "push", "deploy"]
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+MEGABYTE = 1024 * 1024
+
+
+def outs_of(stage: str) -> dict[str, dict]:
+    """Outs with their options."""
+    found = {}
+    for out in STAGES[stage]["outs"]:
+        found |= out if isinstance(out, dict) else {out: {}}
+    return found
+
+
+def git(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_stages_stand_in_the_order_of_the_design():
+    assert list(STAGES) == ORDER
+
+
+def test_listing_the_folder_shows_the_stages():
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_stage_runs_as_a_module(stage):
+    # Run as a file, `import evaluate` would find our own stage. The launcher comes with more than one device.
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_deps_are_exactly_the_modules_that_a_stage_imports(stage):
+    imported = {path.as_posix() for path in all_imports(Path(f"stages/{stage}.py"))}
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith("stages/")}
+    assert f"stages/{stage}.py" in listed
+    missing, superfluous = sorted(imported - listed), sorted(listed - imported)
+    assert not missing and not superfluous, f"dvc.yaml, {stage}: missing deps {missing}, superfluous deps {superfluous}"
+
+
+@pytest.mark.parametrize("stage", ["prepare", "split", "card", "push", "deploy"])
+def test_source_text_names_every_module_that_python_loads(stage):
+    # The graph reads source; this asks Python itself, so that an import the graph cannot see is found.
+    code = (
+        f"import sys, stages.{stage}\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('stages.') and not hasattr(m, '__path__')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {Path(file).relative_to(ROOT).as_posix() for file in result.stdout.split()}
+    assert f"stages/{stage}.py" in loaded
+    assert loaded - set(STAGES[stage]["deps"]) == set()
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_deps_are_named_once_and_exist(stage):
+    deps = STAGES[stage]["deps"]
+    assert len(deps) == len(set(deps))
+    made = [*(out for other in ORDER for out in outs_of(other)), "data/raw"]
+    for dep in deps:
+        from_a_stage = any(dep == out or dep.startswith(f"{out}/") for out in made)
+        assert from_a_stage or (ROOT / dep).is_file(), f"dvc.yaml, {stage}: {dep} exists nowhere"
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_deps_on_data_come_from_an_earlier_stage(stage):
+    earlier = [out for other in ORDER[: ORDER.index(stage)] for out in outs_of(other)] + ["data/raw"]
+    data = [dep for dep in STAGES[stage]["deps"] if dep.startswith("data/")]
+    assert data
+    for dep in data:
+        assert any(dep == out or dep.startswith(f"{out}/") for out in earlier), f"dvc.yaml, {stage}: {dep}"
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_every_setting_named_in_dvc_yaml_is_in_the_schema(stage):
+    assert stage in STAGES[stage]["params"] + [key.split(".")[0] for key in STAGES[stage]["params"]]
+    values = load_params(ROOT / "params.yaml").model_dump()
+    for key in STAGES[stage]["params"]:
+        value = values
+        for part in key.split("."):
+            assert part in value, f"dvc.yaml, {stage}: params.yaml has no {key}"
+            value = value[part]
+
+
+def test_every_section_of_params_is_read_by_a_stage():
+    read = {key.split(".")[0] for stage in ORDER for key in STAGES[stage]["params"]}
+    assert read == set(Params.model_fields)
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_stage_that_loads_the_model_runs_again_with_another_model(stage):
+    assert "model" in STAGES[stage]["params"]
+
+
+@pytest.mark.parametrize("stage", ["prepare", "split", "card", "push", "deploy"])
+def test_stage_starts_without_torch(stage):
+    code = f"import sys, stages.{stage}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    assert f"stages.{stage}" in loaded
+    assert loaded & {"torch", "transformers", "accelerate", "peft"} == set()
+
+
+def test_only_train_and_the_voxtral_package_import_torch_and_transformers():
+    files = {path.relative_to(ROOT) for path in (ROOT / "stages").rglob("*.py")}
+    heavy = {file for file in files if imports_heavy(ROOT / file)}
+    allowed = {file for file in files if file.parts[1] == "voxtral"} | {Path("stages/train.py")}
+    assert heavy - allowed == set()
+    assert Path("stages/voxtral/loading.py") in heavy
+
+
+def imports_heavy(path: Path) -> bool:
+    words = ("import torch", "from torch", "import transformers", "from transformers", "import peft", "from peft")
+    return any(line.lstrip().startswith(words) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("stage", ["push", "deploy"])
+def test_publishing_stage_runs_always_and_its_receipt_is_never_restored(stage):
+    # A stage with cached outs can be skipped from the run cache: push A, push B, back to A would send nothing.
+    assert STAGES[stage]["always_changed"] is True
+    assert outs_of(stage) == {f"data/receipts/{stage}.json": {"cache": False}}
+
+
+@pytest.mark.parametrize("stage", ORDER[:5])
+def test_other_stages_run_only_when_something_changed(stage):
+    assert "always_changed" not in STAGES[stage]
+    assert all(options.get("cache", True) for options in outs_of(stage).values())
+
+
+def test_one_stage_writes_one_folder():
+    outs = [out for stage in ORDER for out in outs_of(stage)]
+    assert len(outs) == len(set(outs)) == 7
+    assert not any(one != other and one.startswith(f"{other}/") for one in outs for other in outs)
+
+
+@pytest.mark.parametrize(
+    "path", [*(out for stage in ORDER for out in outs_of(stage)), "data/raw", "data/inbox", ".cache"]
+)
+def test_git_ignores_what_stages_and_people_write(path):
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    patterns = {line.strip("/") for line in lines if line and not line.startswith("#")}
+    assert any(path == pattern or path.startswith(f"{pattern}/") for pattern in patterns)
+
+
+def test_no_file_in_git_is_over_8_megabytes():
+    listed = git("ls-files", "-z")
+    if listed.returncode != 0:
+        pytest.skip("this copy of the project has no git repository")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    assert ROOT / "dvc.yaml" in files
+    large = {file.relative_to(ROOT).as_posix(): file.stat().st_size for file in files}
+    assert {name: size for name, size in large.items() if size > 8 * MEGABYTE} == {}

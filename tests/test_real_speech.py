@@ -1,0 +1,58 @@
+"""Real human recordings, where they lie beside the checkout (they are not part of the project)."""
+
+import csv
+import shutil
+
+import pytest
+
+from stages.speech.text import normalise
+from tests.workspaces import SPEECH, make_workspace, read_json, read_rows, run_stages, sound_info
+
+pytestmark = pytest.mark.skipif(
+    not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout"
+)
+
+
+def add_digits(workspace, speaker: str) -> None:
+    """One speaker of the spoken digits as a source with a transcripts.csv."""
+    folder = workspace / "data/raw" / speaker
+    folder.mkdir(parents=True)
+    with (SPEECH / "digits/transcripts.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["speaker"] == speaker]
+    for row in rows:
+        shutil.copy(SPEECH / "digits" / row["file"], folder / row["file"])
+    with (folder / "transcripts.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "text", "speaker"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_real_speaker_is_understood_after_a_hundred_clips(tmp_path):
+    workspace = make_workspace(tmp_path, split__group_by="clip", train__max_clips=100)
+    add_digits(workspace, "nicolas")
+    run_stages(workspace, "prepare", "split", "train", "evaluate", "card")
+    metrics = read_json(workspace / "data/evaluation/metrics.json")
+    assert read_json(workspace / "data/checkpoints/training.json")["train_clips"] == 100
+    assert metrics["tuned"]["clips"] >= 50
+    assert metrics["tuned"]["wer"] <= 0.10
+    assert metrics["tuned"]["wer"] <= metrics["base"]["wer"] / 2
+
+
+def test_sentences_recorded_twice_never_stand_in_two_parts(tmp_path):
+    workspace = make_workspace(tmp_path)
+    shutil.copytree(SPEECH / "kathleen", workspace / "data/raw/kathleen")
+    run_stages(workspace, "prepare", "split")
+    clips = read_rows(workspace / "data/prepared/clips.jsonl")
+    assert len(clips) == 150
+    assert {sound_info(workspace / "data/prepared" / clip["audio_path"]) for clip in clips} == {(16_000, 1)}
+    texts = {
+        part: {normalise(row["text"]) for row in read_rows(workspace / f"data/split/{part}.jsonl")}
+        for part in ("train", "validation", "test")
+    }
+    assert all(texts.values())
+    assert not texts["train"] & texts["test"] and not texts["train"] & texts["validation"]
+    assert not texts["validation"] & texts["test"]
+    with (SPEECH / "kathleen/transcripts.csv").open() as file:
+        text_of = {row["file"]: normalise(row["text"]) for row in csv.DictReader(file)}
+    for clip in clips:
+        assert normalise(clip["text"]) == text_of[clip["recorded_file"].removeprefix("kathleen/")]

@@ -1,0 +1,162 @@
+"""The split stage: a clip's part follows from its group alone, and nothing stands in two parts."""
+
+import math
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from stages import split as stage
+from stages.pipeline.files import read_json
+from stages.pipeline.stage import UserError
+from stages.speech.clips import read_clips, write_clips
+from stages.split import PARTS, group_of, part_of, split
+
+
+@pytest.fixture
+def settings(params):
+    """`settings(salt="x")`: the repository's split section with changes."""
+    return lambda **changes: params.split.model_copy(update=changes)
+
+
+def parts_by_id(parts: dict) -> dict[str, str]:
+    return {clip.id: part for part, clips in parts.items() for clip in clips}
+
+
+@pytest.fixture
+def clips(make_clip):
+    """300 texts, each recorded twice by one of 30 speakers in one of 60 sessions."""
+    return [
+        make_clip(f"text {n}", id=f"{n:015x}{take}", speaker=f"speaker {n % 30}", session=f"session {n % 60}")
+        for n in range(300)
+        for take in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize("group_by", ["prompt", "clip", "session", "speaker"])
+def test_no_group_stands_in_two_parts_and_no_clip_is_lost(clips, settings, group_by):
+    parts = split(clips, settings(group_by=group_by))
+    groups = [{group_of(clip, group_by) for clip in parts[part]} for part in PARTS]
+    assert all(groups)
+    assert sum(len(group) for group in groups) == len(set.union(*groups))
+    assert sorted(parts_by_id(parts)) == [clip.id for clip in clips]
+
+
+def test_new_clip_never_moves_an_old_one(clips, settings):
+    before = parts_by_id(split(clips[:400], settings()))
+    after = parts_by_id(split(clips, settings()))
+    assert len(after) == 600
+    assert {identity: after[identity] for identity in before} == before
+
+
+def test_order_of_the_clips_decides_nothing(clips, settings):
+    shuffled = random.Random(0).sample(clips, len(clips))
+    assert parts_by_id(split(shuffled, settings())) == parts_by_id(split(clips, settings()))
+    test = split(clips, settings())["test"]
+    assert [clip.id for clip in test] == sorted(clip.id for clip in test)
+
+
+def test_same_words_written_differently_stay_together(make_clip):
+    texts = ["Turn on the light.", "turn on the light", "TURN ON,  the light!"]
+    assert {group_of(make_clip(text), "prompt") for text in texts} == {"turn on the light"}
+    assert group_of(make_clip("turn off the light"), "prompt") == "turn off the light"
+
+
+def test_another_salt_draws_other_parts(clips, settings):
+    ours, others = (parts_by_id(split(clips, settings(salt=salt))) for salt in ("ownvoice", "other"))
+    # Two independent draws agree in 0.15² + 0.1² + 0.75² = 0.595 of 300 texts; 4 standard deviations are 0.113.
+    agreement = sum(ours[identity] == others[identity] for identity in ours) / len(ours)
+    assert abs(agreement - 0.595) < 4 * math.sqrt(0.595 * 0.405 / 300)
+
+
+# The part is the one that the files of every earlier run rest on: computed with sha256sum,
+# printf 'ownvoice\0turn on the light' | sha256sum
+def test_part_follows_from_the_sha256_of_salt_and_group(settings):
+    point = int("137b84e47d0a5aad", 16) / 2**64
+    for test, validation, part in [
+        (point + 1e-6, 0.01, "test"),
+        (point - 1e-6, 0.01, "validation"),
+        (point - 0.02, 0.01, "train"),
+    ]:
+        assert part_of("turn on the light", settings(test_fraction=test, validation_fraction=validation)) == part
+
+
+@pytest.mark.parametrize("salt", ["ownvoice", "a", "b", "c", "d"])
+def test_fractions_are_met_for_2000_groups(settings, salt):
+    parts = [part_of(f"group {number}", settings(salt=salt)) for number in range(2000)]
+    for part, fraction in {"test": 0.15, "validation": 0.1, "train": 0.75}.items():
+        # Binomial: 4 standard deviations of a share; exceeded by one draw in 16,000.
+        assert abs(parts.count(part) / 2000 - fraction) < 4 * math.sqrt(fraction * (1 - fraction) / 2000)
+
+
+def clip_in(part: str, make_clip, settings):
+    return next(
+        make_clip(f"text {number}") for number in range(10_000) if part_of(f"text {number}", settings()) == part
+    )
+
+
+@pytest.mark.parametrize(
+    ("filled", "empty", "more"),
+    [
+        # (1 - share) ** n = 0.05, rounded up: ln 0.05 / ln 0.9 = 28.4, / ln 0.85 = 18.4, / ln 0.25 = 2.2
+        (["train", "test"], "validation", 29),
+        (["train", "validation"], "test", 19),
+        (["train"], "validation and test", 29),
+        (["validation", "test"], "train", 3),
+    ],
+)
+def test_empty_part_says_how_many_more_clips_are_needed(make_clip, settings, filled, empty, more):
+    with pytest.raises(UserError) as caught:
+        split([clip_in(part, make_clip, settings) for part in filled], settings())
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{len(filled)} clips in {len(filled)} groups (split.group_by prompt)")
+    assert f"leave {empty} empty: about {more} more clips" in str(caught.value)
+
+
+def test_that_many_more_groups_do_fill_the_part_with_a_chance_of_95_percent(settings):
+    needed = stage.more_groups_needed(["validation"], settings())
+    filled = sum(
+        any(part_of(f"{trial} {number}", settings()) == "validation" for number in range(needed))
+        for trial in range(1000)
+    )
+    # 1 - 0.9 ** 29 = 0.953; 4 standard deviations of 1000 trials are 0.027.
+    assert abs(filled / 1000 - (1 - 0.9**29)) < 0.027
+
+
+@pytest.mark.parametrize("group_by", ["session", "speaker"])
+def test_clip_without_the_field_of_group_by_is_named(make_clip, settings, group_by):
+    clips = [make_clip("one", speaker="ann", session="monday"), make_clip("two", recorded_file="phone/two.wav")]
+    with pytest.raises(
+        UserError, match=rf"split\.group_by is {group_by}, but phone/two\.wav names no {group_by}: add it"
+    ):
+        split(clips, settings(group_by=group_by))
+
+
+def test_rows_are_written_as_they_came_with_counts_and_minutes(workspace, clips):
+    write_clips(Path("data/prepared/clips.jsonl"), clips)
+    summary = stage.main()
+    written = {part: read_clips(Path(f"data/split/{part}.jsonl")) for part in PARTS}
+    by_id = {clip.id: clip for clip in clips}
+    assert all(by_id[clip.id] == clip for part in PARTS for clip in written[part])
+    counts = {part: len(written[part]) for part in PARTS}
+    assert sum(counts.values()) == 600
+    minutes = {part: round(count * 2 / 60, 2) for part, count in counts.items()}  # each clip lasts two seconds
+    assert read_json(Path("data/split/summary.json")) == {"clips": counts, "minutes": minutes}
+    assert summary == ", ".join(f"{counts[part]} {part}" for part in PARTS) + " -> data/split"
+
+
+def test_empty_part_is_one_line_on_the_screen_and_writes_nothing(workspace, make_clip, run_stage):
+    write_clips(workspace / "data/prepared/clips.jsonl", [make_clip("one")])
+    result = run_stage("split")
+    assert result.returncode == 1
+    assert len(result.errors) == 1
+    assert re.match(
+        r"split: 1 clips in 1 groups .* more clips with a prompt of their own are needed$", result.errors[0]
+    )
+    assert not (workspace / "data/split").exists()
+
+
+def test_split_before_prepare_says_what_to_run(run_stage):
+    result = run_stage("split")
+    assert (result.returncode, result.errors) == (1, ["split: data/prepared/clips.jsonl is missing: run 'dvc repro'"])

@@ -1,0 +1,102 @@
+"""Transcripts: what cleaning and normalising change, and what they must leave."""
+
+import unicodedata
+
+import pytest
+
+from stages.speech.text import clean, control_strings, find_control_string, normalise
+
+HINDI = "हिन्दी में कितने शब्द हैं"
+# KA, VIRAMA, ZERO WIDTH JOINER, SSA: half a KA; without the joiner the letters fuse into one (Unicode 16, 12.1).
+HALF_FORM = "\u0915\u094d\u200d\u0937"
+
+
+def test_clean_composes_letters():
+    assert clean("cafe\u0301") == "caf\u00e9"
+    assert clean("\u1100\u1161") == "\uac00"  # Unicode 16, 3.12: Hangul syllable composition
+
+
+@pytest.mark.parametrize("space", ["  ", "\t", "\n", "\r\n", "\u00a0", "\u2028", "\u3000", "\x85", " \u2003 "])
+def test_clean_leaves_one_space_between_words(space):
+    assert clean(f"{space}one{space}two{space}") == "one two"
+
+
+@pytest.mark.parametrize("invisible", ["\ufeff", "\u200b", "\u2060", "\u00ad", "\u200e", "\u202a", "\x00", "\x1b"])
+def test_clean_removes_invisible_characters(invisible):
+    assert clean(f"{invisible}on{invisible}e two{invisible}") == "one two"
+
+
+def test_clean_keeps_the_joiners_of_indic_and_persian_words():
+    assert clean(HALF_FORM) == HALF_FORM
+    assert clean("می\u200cروم") == "می\u200cروم"
+
+
+def test_clean_keeps_case_and_punctuation():
+    text = "Well — “Hello”, it's 5 € (or ½)… Ärger?!"
+    assert clean(text) == text
+
+
+def test_clean_of_clean_changes_nothing():
+    text = "\ufeff  Cafe\u0301\u00a0— " + HINDI + HALF_FORM
+    assert clean(clean(text)) == clean(text)
+
+
+# json.loads('"\\ud83d"') gives half of a surrogate pair, which no file can hold.
+def test_cleaned_text_can_always_be_written_as_utf_8():
+    assert clean("one \ud83d two").encode() in (b"one two", "one \ufffd two".encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, World!", "hello world"),
+        ("don't DON’T", "dont dont"),
+        ("rock 'n' roll", "rock n roll"),
+        ("well-known", "well known"),
+        ("5 € + 3 $", "5 3"),
+        ("Straße", "strasse"),  # Unicode CaseFolding.txt: 00DF; F; 0073 0073
+        ("ﬁne ２", "fine 2"),  # Unicode 16, 3.7: compatibility decomposition
+        ("¿Qué? «ça»", "qué ça"),
+        ("नमस्ते।", "नमस्ते"),  # U+0964 is the full stop of Hindi
+        ("  \n", ""),
+        ("?!…", ""),
+    ],
+)
+def test_normalise_leaves_what_is_compared(text, expected):
+    assert normalise(text) == expected
+
+
+# Whisper's basic normaliser drops every mark and with it the vowels of Hindi (arXiv 2409.02449).
+def test_normalise_keeps_the_vowel_signs_of_hindi():
+    marks = [char for char in HINDI if unicodedata.category(char) in ("Mc", "Mn")]
+    assert len(marks) == 10
+    assert normalise(HINDI) == HINDI
+
+
+def test_normalise_keeps_the_joiners_of_indic_words():
+    assert normalise(HALF_FORM) == HALF_FORM
+
+
+def test_words_that_differ_in_a_vowel_sign_stay_different():
+    assert normalise("कि") != normalise("की")
+
+
+@pytest.mark.parametrize("text", ["Don't — stop!", HINDI, "İstanbul", "ǅ ﬃ ²"])
+def test_normalise_of_normalised_text_changes_nothing(text):
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@pytest.mark.parametrize("control", ["<s>", "</s>", "[INST]", "[/INST]", "[AUDIO]", "[BEGIN_AUDIO]", "[TRANSCRIBE]"])
+def test_control_string_is_found_within_a_text(control):
+    assert control in control_strings()
+    assert find_control_string(f"please write {control} here") == control
+    assert find_control_string(control) == control
+
+
+@pytest.mark.parametrize("text", ["hello", "", "[laughs] well <s > a < b", "AUDIO [audio]", HINDI])
+def test_text_without_control_string_passes(text):
+    assert find_control_string(text) is None
+
+
+def test_control_string_cannot_hide_behind_invisible_characters():
+    assert find_control_string(clean("[AUD\u200bIO]")) == "[AUDIO]"

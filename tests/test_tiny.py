@@ -1,0 +1,139 @@
+"""The tiny model of the demo: its sizes, what it hears, and the speech it was made from."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from stages.pipeline.params import ModelParams
+from stages.speech.clips import Clip
+from stages.speech.scoring import score_clip, summarise
+from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
+from stages.voxtral.prompts import Prompter
+from stages.voxtral.tiny import architecture, demo_voice, pretrain, speech
+from stages.voxtral.transcription import transcribe
+from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL
+
+needs_synthesisers = pytest.mark.skipif(
+    not (shutil.which("espeak-ng") and shutil.which("flite")), reason="espeak-ng and flite are not installed"
+)
+
+
+def test_embedded_files_stay_small():
+    def size(folder):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    assert size(TINY_MODEL) <= 8e6
+    assert size(DEMO_CLIPS) <= 4e6
+    assert sum(tensor.numel() for tensor in architecture.untrained_model(0).parameters()) <= 3e6
+    assert "espeak-ng" in (ROOT / "data/demo/README.md").read_text()
+
+
+def test_demo_clips_are_complete_and_fit_one_window():
+    rows = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
+    assert len(rows) == len({row["text"] for row in rows}) == 120
+    assert {row["audio_path"] for row in rows} == {path.name for path in DEMO_CLIPS.glob("*.opus")}
+    for row in rows:
+        info = soundfile.info(DEMO_CLIPS / row["audio_path"])
+        assert 0.5 < info.frames / info.samplerate < architecture.WINDOW_S
+
+
+def test_every_demo_word_is_in_the_grammar():
+    words = {
+        word
+        for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()
+        for word in json.loads(line)["text"].split()
+    }
+    assert words <= set(speech.words_of_the_grammar())
+    assert 120 <= len(speech.words_of_the_grammar()) <= 180
+
+
+def test_demo_voice_is_in_no_training_voice():
+    rng = random.Random(0)
+    voices = [speech.random_voice(rng) for _ in range(2000)]
+    assert demo_voice.VOICE.name.split("+")[1] not in {voice.name.partition("+")[2] for voice in voices}
+    assert demo_voice.VOICE.pitch < min(voice.pitch for voice in voices)
+
+
+def test_held_out_sentences_are_a_stable_share():
+    rng = random.Random(0)
+    sentences = {text for text in (speech.random_command(rng) for _ in range(20_000)) if len(text.split()) >= 3}
+    share = sum(speech.is_held_out(text) for text in sentences) / len(sentences)
+    # Standard error of a share of 5 % in some 900 sentences: 0.73 %.
+    assert len(sentences) > 800 and abs(share - 0.05) < 3 * 0.0073
+
+
+def test_phonemes_become_the_class_of_each_frame():
+    classes = {"t": 1, "u:": 2}
+    labels = pretrain.frame_classes([(0.05, "t"), (0.08, "u:"), (0.2, "")], 25, classes)
+    assert labels.tolist() == [0] * 5 + [1] * 3 + [2] * 12 + [0] * 5
+    assert (pretrain.frame_classes(None, 25, classes) == pretrain.IGNORED).all()
+
+
+@needs_synthesisers
+def test_features_of_training_are_those_of_the_processor(tmp_path):
+    """Without augmentation, what the model learns from is what the pipeline's processor makes of the same sound."""
+    processor = architecture.write_processor(tmp_path)
+    [(text, power, phonemes)] = pretrain.synthesise_many(seed=3, count=1, held_out=False)
+    labels = pretrain.frame_classes(phonemes, power.shape[1], {})
+    utterance = pretrain.Utterance(text, torch.from_numpy(power), labels, [])
+
+    class NoOffset:
+        def normal(self, *_):
+            return 0.0
+
+        def random(self):
+            return 1.0  # above the share of clips that are moved within the window
+
+    augmenter = pretrain.Augmenter(torch.device("cpu"))
+    ours, _ = augmenter([utterance], architecture.WINDOW_S, 0.0, NoOffset())
+    rng = random.Random(3)
+    while True:  # the same draws as synthesise_many
+        kind = rng.random()
+        said = speech.random_digits(rng) if kind < 0.4 else None
+        said = said or (rng.choice(speech.words_of_the_grammar()) if kind < 0.5 else speech.random_command(rng))
+        if not speech.is_held_out(said):
+            break
+    samples = speech.synthesise(said, speech.random_voice(rng)).samples
+    assert said == text
+    expected = processor.feature_extractor(
+        samples, sampling_rate=16_000, padding=True, truncation=False,
+        pad_to_multiple_of=architecture.WINDOW_S * 16_000, return_tensors="pt",
+    )["input_features"]  # fmt: skip
+    inner = slice(1, power.shape[1] - 2)  # the outermost frames see the padding
+    assert torch.allclose(ours[0, :, inner], expected[0, :, inner], atol=0.02)
+
+
+@needs_synthesisers
+def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_path):
+    """At most 5 % of words wrong on sentences kept from training, in voices drawn as training's were."""
+    rng = random.Random(2026)
+    clips = []
+    while len(clips) < 200:
+        text = speech.random_command(rng) if rng.random() < 0.6 else speech.random_digits(rng)
+        if not speech.is_held_out(text):
+            continue
+        samples = speech.synthesise(text, speech.random_voice(rng)).samples
+        if len(samples) > (architecture.WINDOW_S - 0.1) * 16_000:
+            continue
+        name = f"{len(clips)}.flac"
+        soundfile.write(tmp_path / name, np.clip(samples, -1, 1), 16_000)
+        clips.append(Clip(f"{len(clips):016x}", name, text, "en", "s", name, len(samples) / 16_000, -3, -20, 30, 0))
+    source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
+    processor, model = load_processor(source), load_model(source, torch.float32)
+    prompter = Prompter(processor, read_sizes(model.config, processor), tmp_path)
+    heard = transcribe(model, prompter, clips, batch_size=50)
+    scores = [score_clip(clip.text, text) for clip, text in zip(clips, heard, strict=True)]
+    assert summarise(scores)["wer"] <= 0.05
+
+
+@needs_synthesisers
+def test_demo_voice_says_the_same_sounds_in_place_of_others_and_slowly():
+    assert demo_voice.as_said("kitchen")[0].strip("',") == "t"
+    assert "r" not in "".join(demo_voice.as_said("radio"))
+    usual = speech.synthesise("turn on the light", speech.Voice("espeak-ng", "en", 155, 50)).samples
+    assert len(demo_voice.speak("turn on the light", random.Random(5))) > 1.2 * len(usual)
