@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 
 import jinja2
 import jiwer
@@ -184,7 +183,8 @@ def main() -> str:
     base, tuned = metrics["base"], metrics["tuned"]
     return (
         f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} "
-        f"(95 % interval {tuned['wer_low']:.1%} to {tuned['wer_high']:.1%}) on {len(clips)} test clips -> {Path(paths.EVALUATION)}"
+        f"(95 % interval {tuned['wer_low']:.1%} to {tuned['wer_high']:.1%}) "
+        f"on {len(clips)} test clips -> {paths.EVALUATION}"
     )
 
 

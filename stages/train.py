@@ -126,7 +126,7 @@ def main() -> str:
         resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
         if checkpoint:
             print(f"train: going on from step {resumed_from_step}", flush=True)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        training.fit(trainer, checkpoint)
         state = trainer.state
         # After a resume the Trainer has put a stopwatch of its own, with the seconds before, in place of ours.
         stopwatch = next(item for item in trainer.callback_handler.callbacks if isinstance(item, training.Stopwatch))

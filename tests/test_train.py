@@ -167,3 +167,13 @@ def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(short_run
     config = read_json(best / "adapter_config.json")
     assert config["base_model_name_or_path"] == "data/demo/voxtral-tiny"
     assert str(short_run) not in (best / "adapter_config.json").read_text()
+
+
+def test_training_that_comes_apart_says_so_and_leaves_nothing(short_run):
+    shutil.rmtree(short_run / "data/checkpoints", ignore_errors=True)
+    set_params(short_run, train__learning_rate=1e30)
+    result = run_stage(short_run, "train")
+    set_params(short_run, train__learning_rate="auto")
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("train: training came apart at step 3")
+    assert not (short_run / "data/checkpoints").exists()

@@ -150,6 +150,18 @@ def build_trainer(
     return trainer
 
 
+def fit(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where there is one. Raises: UserError where the memory of the GPU does not suffice."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the GPU's memory does not suffice: halve train.batch_size (now {trainer.args.train_batch_size}) and double "
+            f"train.gradient_accumulation_steps, set train.gradient_checkpointing to true, or take the encoder out of "
+            f"train.lora.scope"
+        ) from None
+
+
 class VoxtralTrainer(Trainer):
     """A Trainer whose evaluation also transcribes the validation clips."""
 
@@ -159,7 +171,10 @@ class VoxtralTrainer(Trainer):
         self.validation_clips = validation_clips
 
     def evaluation_loop(self, *args, **kwargs):
-        """Adds `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) to the metrics."""
+        """Adds `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) to the metrics.
+
+        Raises: UserError where the loss is no number any more.
+        """
         output = super().evaluation_loop(*args, **kwargs)
         model = self.accelerator.unwrap_model(self.model)
         hypotheses = transcribe(model, self.prompter, self.validation_clips, self.args.eval_batch_size)
@@ -169,6 +184,11 @@ class VoxtralTrainer(Trainer):
         ]
         totals = summarise(scores)
         loss = output.metrics["eval_loss"]
+        if not math.isfinite(loss):
+            raise UserError(
+                f"training came apart at step {self.state.global_step}: the validation loss is {loss}; "
+                f"lower train.learning_rate (now {self.args.learning_rate:.1e})"
+            )
         output.metrics["eval_wer"] = totals["wer"]
         output.metrics["eval_perplexity"] = math.exp(min(loss, 50))
         output.metrics["eval_selection"] = selection(totals["wer"], loss, totals["reference_words"])
