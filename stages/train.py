@@ -82,6 +82,8 @@ def load_trainee(
     if params.mode == "full":
         # Full precision weights under mixed precision: updates of a millionth would vanish in bfloat16.
         model = load_model(source, torch.float32)
+        # Fixed sinusoids by design; the library freezes them, but loading weights thaws them again.
+        model.model.audio_tower.embed_positions.requires_grad_(False)
         return model.train(), {}
     model = load_model(source, resolve_dtype(model_params.dtype))
     layers = adapters.matched_layers(model, params.lora.scope)

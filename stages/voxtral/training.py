@@ -156,10 +156,12 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError:
         raise UserError(
-            f"the GPU's memory does not suffice: halve train.batch_size (now {trainer.args.train_batch_size}) and double "
-            f"train.gradient_accumulation_steps, set train.gradient_checkpointing to true, or take the encoder out of "
-            f"train.lora.scope"
+            f"the GPU's memory does not suffice: halve train.batch_size (now {trainer.args.train_batch_size}) and "
+            f"double train.gradient_accumulation_steps, set train.gradient_checkpointing to true, or take the encoder "
+            f"out of train.lora.scope"
         ) from None
+    finally:
+        trainer.pop_callback(Progress).bar.close()  # or the bar would be drawn again below the error
 
 
 class VoxtralTrainer(Trainer):
@@ -226,23 +228,19 @@ class Progress(TrainerCallback):
     """A bar over the steps, with one line for each validation."""
 
     def __init__(self) -> None:
-        self.bar: tqdm | None = None
+        self.bar = tqdm(desc="train", unit="step")
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step")
+        self.bar.reset(state.max_steps)
+        self.bar.update(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.bar.update(state.global_step - self.bar.n)
 
     def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
-        if self.bar is not None:
-            self.bar.write(
-                f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  "
-                f"loss {metrics['eval_loss']:.3f}"
-            )
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        self.bar.close()
+        self.bar.write(
+            f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  loss {metrics['eval_loss']:.3f}"
+        )
 
 
 CURVE_COLUMNS = ["step", "epoch", "train_loss", "validation_loss", "validation_perplexity", "validation_wer"]
