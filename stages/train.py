@@ -10,6 +10,7 @@ the next run goes on from the last checkpoint; changed settings, data, code or v
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from stages.pipeline import paths
 from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
-from stages.pipeline.stage import announce, run
+from stages.pipeline.stage import UserError, announce, run
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, training
 from stages.voxtral.loading import (
@@ -54,6 +55,16 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
         return clips
     order = sorted(clips, key=lambda clip: hashlib.sha256(f"{params.seed} {clip.id}".encode()).digest())
     return order[: params.max_clips]
+
+
+def check_validation(params: TrainParams, clips: int) -> None:
+    """Raises: UserError where training would end before its first validation, and nothing could be chosen."""
+    updates = math.ceil(clips / (params.batch_size * params.gradient_accumulation_steps)) * params.epochs
+    if params.validate_every_steps and params.validate_every_steps > updates:
+        raise UserError(
+            f"params.yaml: train.validate_every_steps is {params.validate_every_steps}, but {clips} clips make only "
+            f"{updates} updates: lower it, or set it to null for one validation an epoch"
+        )
 
 
 def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip], validation_clips: list[Clip]) -> str:
@@ -105,6 +116,7 @@ def main() -> str:
     announce("train", model=params.model.name, **params.train.model_dump())
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
+    check_validation(params.train, len(train_clips))
     source = find_model(params.model)
     processor = load_processor(source)
     transformers.set_seed(params.train.seed)

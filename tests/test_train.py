@@ -14,8 +14,9 @@ import pytest
 from safetensors.torch import load_file
 
 from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
 from stages.speech.clips import Clip
-from stages.train import choose_clips
+from stages.train import check_validation, choose_clips
 from tests.workspaces import (
     add_demo_clips,
     dvc,
@@ -45,6 +46,13 @@ def test_another_seed_draws_another_subset():
     params = load_params(Path("data/demo/params.yaml")).train.model_copy(update={"max_clips": 20})
     first, second = (choose_clips(CLIPS, params.model_copy(update={"seed": seed})) for seed in (0, 1))
     assert first != second
+
+
+def test_training_without_a_single_validation_is_refused_before_it_starts():
+    params = load_params(Path("data/demo/params.yaml")).train.model_copy(update={"epochs": 2, "batch_size": 8})
+    check_validation(params.model_copy(update={"validate_every_steps": 6}), clips=20)  # 2 x 3 updates
+    with pytest.raises(UserError, match=r"train\.validate_every_steps is 7, but 20 clips make only 6 updates"):
+        check_validation(params.model_copy(update={"validate_every_steps": 7}), clips=20)
 
 
 @pytest.fixture(scope="module")
