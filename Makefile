@@ -23,7 +23,7 @@ demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your o
 	@python -m stages.pipeline.demo
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
-	@mkdir -p data/raw
+	@python -m stages.pipeline.raw
 	@dvc repro
 
 test: $(INSTALLED) ## run the tests

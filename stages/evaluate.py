@@ -19,18 +19,20 @@ import jinja2
 import jiwer
 
 from stages.pipeline import paths
-from stages.pipeline.cache import ContentCache
+from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
 from stages.speech.text import normalise
+from stages.voxtral import loading, prompts, transcription
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.loading import (
     ModelSource,
     VoxtralForConditionalGeneration,
-    device,
+    device_name,
+    enough_memory,
     find_model,
     load_model,
     load_processor,
@@ -41,7 +43,6 @@ from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 BEST = paths.CHECKPOINTS / "best"
-TRANSCRIPTION_VERSION = 1  # part of the cache key: raise it when prompts or generation change
 
 
 def transcribe_timed(
@@ -59,15 +60,18 @@ def transcribe_base(
 ) -> list[dict]:
     """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
     cache = ContentCache("base-predictions")
+    code = code_of(loading, prompts, transcription)
+    libraries = [version(package) for package in ("torch", "transformers", "mistral-common")]
     keys = [
         {
             "model": identity,
             "dtype": str(model.dtype),
-            "device": device().type,
+            "device": device_name(),
+            "batch_size": batch_size,  # for the seconds; the text does not depend on it
             "sound": sha256_of_file(prompter.folder / clip.audio_path),
             "language": clip.language,
-            "version": TRANSCRIPTION_VERSION,
-            "libraries": [version("torch"), version("transformers")],
+            "code": code,
+            "libraries": libraries,
         }
         for clip in clips
     ]
@@ -161,15 +165,17 @@ def main() -> str:
     if training["base_model_identity"] != source.identity:
         raise UserError(f"{BEST} was trained from another base than model.name {source.name}: run 'dvc repro'")
     processor = load_processor(source)
-    model = load_model(source, resolve_dtype(all_params.model.dtype))
-    prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-
-    predictions = {"base": transcribe_base(model, prompter, clips, params.batch_size, source.identity)}
-    if (BEST / ADAPTER_CONFIG).exists():
-        model = load_adapter(model, BEST).merge_and_unload()
-    else:
-        model = load_model(ModelSource(str(BEST), None, BEST, ""), resolve_dtype(all_params.model.dtype))
-    predictions["tuned"] = transcribe_timed(model, prompter, clips, params.batch_size, "tuned model")
+    with enough_memory("halve evaluate.batch_size"):
+        model = load_model(source, resolve_dtype(all_params.model.dtype))
+        prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
+        prompter.check_lengths(clips)
+        predictions = {"base": transcribe_base(model, prompter, clips, params.batch_size, source.identity)}
+        if (BEST / ADAPTER_CONFIG).exists():
+            model = load_adapter(model, BEST).merge_and_unload()
+        else:
+            del model  # before the tuned one takes its place in memory
+            model = load_model(ModelSource(str(BEST), None, BEST, ""), resolve_dtype(all_params.model.dtype))
+        predictions["tuned"] = transcribe_timed(model, prompter, clips, params.batch_size, "tuned model")
 
     metrics, scores, rows = {}, {}, []
     for name, made in predictions.items():

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,13 @@ import soundfile
 from tqdm import tqdm
 
 from stages.pipeline import paths
-from stages.pipeline.cache import ContentCache
+from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import PrepareParams, load_params
-from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.stage import UserError, announce, die_with_parent, run
 from stages.speech import audio, languages, text
 from stages.speech.clips import ID_LENGTH, Clip, write_clips
 from stages.speech.sources import RawClip, Rejection, locate, read_sources
-
-AUDIO_VERSION = 2  # part of the cache key: raise it when the conversion or the measuring changes
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,16 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
     return None
 
 
+def cache_key(digest: str, params: PrepareParams) -> dict:
+    """Everything that a converted recording depends on, besides its own bytes with this sha256."""
+    return {
+        "sha256": digest,
+        "trim_silence": params.trim_silence,
+        "code": code_of(audio),
+        "libraries": [version(package) for package in ("soundfile", "soxr", "librosa")],
+    }
+
+
 def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
     """Decode, resample, measure and write one recording to `output`/ID.flac; runs in a worker process."""
     try:
@@ -92,7 +101,7 @@ def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
         return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
     digest = hashlib.sha256(recorded).hexdigest()
     cache = ContentCache("prepared")
-    key = {"sha256": digest, "trim_silence": params.trim_silence, "version": AUDIO_VERSION}
+    key = cache_key(digest, params)
     entry = cache.read(key)
     if entry is None:
         try:
@@ -120,7 +129,7 @@ def convert_all(locations: list[Path], output: Path, params: PrepareParams) -> l
     """Convert over all cores, in order, with a progress bar."""
     work = partial(convert, output=output, params=params)
     workers = min(params.workers or os.cpu_count() or 1, max(len(locations), 1))
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:
         results = pool.map(work, locations, chunksize=8)
         return list(tqdm(results, total=len(locations), desc="prepare", unit="clip"))
 

@@ -28,6 +28,8 @@ from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, training
 from stages.voxtral.loading import (
     ModelSource,
+    device_name,
+    enough_memory,
     find_model,
     load_model,
     load_processor,
@@ -38,6 +40,10 @@ from stages.voxtral.prompts import Prompter
 from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "mistral-common")
+MEMORY_REMEDY = (
+    "halve train.batch_size and double train.gradient_accumulation_steps, set train.gradient_checkpointing to true, or "
+    "take the encoder out of train.lora.scope"
+)
 # What a checkpoint holds beyond the model, needed only to go on training.
 TRAINER_FILES = (
     "optimizer.pt",
@@ -120,7 +126,8 @@ def main() -> str:
     source = find_model(params.model)
     processor = load_processor(source)
     transformers.set_seed(params.train.seed)
-    model, adapted_layers = load_trainee(source, params.model, params.train)
+    with enough_memory(MEMORY_REMEDY):
+        model, adapted_layers = load_trainee(source, params.model, params.train)
     prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
     prompter.check_lengths([*train_clips, *validation_clips])
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
@@ -129,22 +136,29 @@ def main() -> str:
     print(f"train: {trainable:,} trainable parameters, layers: {layers}; learning rate {learning_rate:.2e}", flush=True)
 
     run_name = run_fingerprint(source, params, train_clips, validation_clips)
-    settings = {**params.train.model_dump(), "learning_rate": learning_rate, "model": params.model.model_dump()}
+    settings = {
+        **params.train.model_dump(),
+        "learning_rate": learning_rate,
+        "model": {
+            "name": source.name,
+            "revision": source.revision,
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
+    }
     with training.scratch_folder(run_name) as scratch:
-        stopwatch = training.Stopwatch()
         tracker = Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings)
+        callbacks = [training.Stopwatch(), tracker]
         trainer = training.build_trainer(
-            model, prompter, train_clips, validation_clips, params.train, learning_rate, scratch, [stopwatch, tracker]
+            model, prompter, train_clips, validation_clips, params.train, learning_rate, scratch, callbacks
         )
         checkpoint = training.last_checkpoint(scratch)
         resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
         if checkpoint:
             print(f"train: going on from step {resumed_from_step}", flush=True)
-        training.fit(trainer, checkpoint)
+        with enough_memory(MEMORY_REMEDY):
+            training.fit(trainer, checkpoint)
         state = trainer.state
-        # After a resume the Trainer has put a stopwatch of its own, with the seconds before, in place of ours.
-        stopwatch = next(item for item in trainer.callback_handler.callbacks if isinstance(item, training.Stopwatch))
-        seconds = stopwatch.seconds
+        seconds = training.seconds_of(state)
         with whole_folder(paths.CHECKPOINTS) as folder:
             save_best(scratch / f"checkpoint-{state.best_global_step}", source, prompter, folder / "best")
             training.write_curve(folder / "curve.csv", state.log_history)
@@ -161,7 +175,7 @@ def main() -> str:
                     "base_model": source.name,
                     "window": {"samples": prompter.sizes.window_samples, "frames": prompter.sizes.window_frames},
                     "base_model_identity": source.identity,
-                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                    "device": device_name(),
                     "train_clips": len(train_clips),
                     "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
                     "validation_clips": len(validation_clips),

@@ -51,7 +51,7 @@ def evaluated(tmp_path_factory) -> Path:
 
 def test_base_predictions_are_reused_and_make_the_same_figures(evaluated):
     first = read_json(evaluated / "data/evaluation/metrics.json")
-    set_params(evaluated, evaluate__batch_size=3)
+    set_params(evaluated, evaluate__listed_clips=2)
     result = run_stage(evaluated, "evaluate")
     clips = first["base"]["clips"]
     assert f"evaluate: {clips} transcripts of the base model from the cache" in result.stdout

@@ -12,6 +12,7 @@ import soundfile
 from stages import prepare
 from stages.pipeline.cache import ContentCache
 from stages.pipeline.files import read_json, read_jsonl
+from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import read_clips
@@ -40,9 +41,8 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def cache_key(path: Path, trim_silence: bool = False) -> dict:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"sha256": digest, "trim_silence": trim_silence, "version": prepare.AUDIO_VERSION}
+def cache_key(path: Path) -> dict:
+    return prepare.cache_key(hashlib.sha256(path.read_bytes()).hexdigest(), load_params().prepare)
 
 
 def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(

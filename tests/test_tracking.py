@@ -54,6 +54,8 @@ print("LOGGED", json.dumps(SQLiteStorage.get_logs("tests", "a-run"), default=str
 
 def test_loss_wer_perplexity_and_rate_arrive_on_this_machine(tmp_path):
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    # Of another project: where space_id is null, nothing may leave this machine.
+    environment |= {"TRACKIO_SPACE_ID": "someone/elsewhere", "TRACKIO_SERVER_URL": "http://127.0.0.1:9"}
     result = subprocess.run(
         [sys.executable, "-c", TRACKED_RUN, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
     )

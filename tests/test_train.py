@@ -112,7 +112,30 @@ def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(shor
     assert (short_run / "data/checkpoints/curve.csv").read_text() == whole_curve
     weights = load_file(short_run / "data/checkpoints/best/adapter_model.safetensors")
     assert all(weights[name].equal(tensor) for name, tensor in whole_weights.items())
-    assert not list(short_run.glob(".cache/training/*/checkpoint-*")), "the scratch outlived its run"
+
+
+def test_training_that_had_ended_is_not_done_again(short_run):
+    """As when DVC is killed after the stage and before it has noted the result."""
+    run_stages(short_run, "train")
+    first = read_json(short_run / "data/checkpoints/training.json")
+    weights = (short_run / "data/checkpoints/best/adapter_model.safetensors").read_bytes()
+    shutil.rmtree(short_run / "data/checkpoints")
+    result = run_stage(short_run, "train")
+    assert f"going on from step {first['steps']}" in result.stdout
+    again = read_json(short_run / "data/checkpoints/training.json")
+    different = {key for key in first if first[key] != again[key]}
+    assert different <= {"resumed_from_step", "peak_memory_bytes"}
+    assert (short_run / "data/checkpoints/best/adapter_model.safetensors").read_bytes() == weights
+
+
+def test_scratch_of_an_ended_run_goes_with_the_next_run(short_run):
+    run_stages(short_run, "train")
+    [ended] = short_run.glob(".cache/training/*/finished")
+    set_params(short_run, train__seed=5)
+    run_stages(short_run, "train")
+    set_params(short_run, train__seed=0)
+    [left] = short_run.glob(".cache/training/*/finished")
+    assert left.parent != ended.parent
 
 
 def test_killed_training_with_another_setting_starts_afresh(short_run):
@@ -172,9 +195,19 @@ def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(short_run
     names = {path.name for path in best.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tekken.json", "processor_config.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
-    config = read_json(best / "adapter_config.json")
-    assert config["base_model_name_or_path"] == "data/demo/voxtral-tiny"
-    assert str(short_run) not in (best / "adapter_config.json").read_text()
+    assert read_json(best / "adapter_config.json")["base_model_name_or_path"] == "data/demo/voxtral-tiny"
+
+
+def test_way_to_a_model_elsewhere_on_this_machine_is_in_no_result(short_run):
+    set_params(short_run, model__name=str((short_run / "data/demo/voxtral-tiny").resolve()), train__epochs=1)
+    run_stages(short_run, "train", "evaluate", "card")
+    set_params(short_run, model__name="data/demo/voxtral-tiny", train__epochs=3)
+    written = [
+        path for folder in ("checkpoints", "evaluation", "card") for path in (short_run / "data" / folder).rglob("*")
+    ]
+    texts = [path for path in written if path.suffix in (".json", ".jsonl", ".md", ".html", ".csv")]
+    assert len(texts) >= 7
+    assert not [path.name for path in texts if str(short_run) in path.read_text()]
 
 
 def test_training_that_comes_apart_says_so_and_leaves_nothing(short_run):

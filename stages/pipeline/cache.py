@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 
 from stages.pipeline import paths
-from stages.pipeline.files import write_whole
+from stages.pipeline.files import sha256_of_file, write_whole
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -19,6 +21,11 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 def fingerprint(key: Mapping) -> str:
     """Hex sha256 of a key's canonical JSON."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def code_of(*modules: ModuleType) -> list[str]:
+    """Digests of modules' source files, for keys of what their code makes."""
+    return [sha256_of_file(Path(module.__file__)) for module in modules]
 
 
 class ContentCache:

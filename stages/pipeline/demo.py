@@ -38,7 +38,7 @@ def make_workspace(root: Path, workspace: Path) -> None:
 
 def environment(workspace: Path) -> dict[str, str]:
     """This process's environment without traces of another repository, offline, with our own Python first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_", "TRACKIO_"))}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     kept["TRACKIO_DIR"] = str((workspace / ".trackio").resolve())
     kept["HF_HUB_OFFLINE"] = "1"
@@ -72,7 +72,7 @@ def main() -> str:
         f"  report  {WORKSPACE / paths.EVALUATION / 'report.html'}\n"
         f"  card    {WORKSPACE / paths.CARD / 'README.md'}\n"
         f"  model   {WORKSPACE / paths.CHECKPOINTS / 'best'}\n"
-        f"  in short: see the figures again with 'cd {WORKSPACE} && dvc metrics show'\n"
+        f"  figures again: cd {WORKSPACE} && ../.venv/bin/dvc metrics show\n"
     )
     return f"the whole pipeline ran in {time.monotonic() - began_s:.0f} s"
 

@@ -19,6 +19,8 @@ from stages.pipeline.stage import UserError
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes the place of `folder` at the end; after an error nothing has changed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left_by_a_kill)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     partial.chmod(0o755)
     try:

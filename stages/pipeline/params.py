@@ -9,7 +9,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -26,7 +26,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """Strict: no unknown keys, no strings where numbers belong, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ModelParams(Section):
@@ -58,6 +58,13 @@ class LoraParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     scope: Annotated[list[Literal["encoder", "projector", "decoder"]], Field(min_length=1)]
 
+    @field_validator("scope")
+    @classmethod
+    def _each_part_once(cls, scope: list[str]) -> list[str]:
+        if len(set(scope)) < len(scope):
+            raise ValueError("names a part twice")
+        return scope
+
 
 class TrackingParams(Section):
     enabled: bool
@@ -80,7 +87,7 @@ class TrainParams(Section):
     validate_every_steps: PositiveInt | None
     early_stopping_patience: PositiveInt | None
     max_clips: PositiveInt | None
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     tracking: TrackingParams
 
 

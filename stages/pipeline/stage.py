@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
+
+# What the machine's owner can mend: no room, not allowed, read only.
+MACHINE_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(Exception):
@@ -24,6 +28,15 @@ def run(name: str, main: Callable[[], str]) -> None:
         summary = main()
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; run it again to go on", file=sys.stderr, flush=True)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in MACHINE_PROBLEMS:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"{name}: {error.strerror}{where}: make room, or allow writing there", file=sys.stderr, flush=True)
         sys.exit(1)
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)", flush=True)
 

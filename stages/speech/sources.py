@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stages.speech.text import clean
+
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
 # Sound as well, but not for libsndfile: named, so that it is not overlooked.
 FOREIGN_SUFFIXES = {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
+MANIFESTS = ("clips.jsonl", "metadata.csv", "transcripts.csv")
 OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 
 
@@ -62,9 +65,9 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
         if entry.is_dir():
             for item in _read_source(entry):
                 (clips if isinstance(item, RawClip) else rejections).append(item)
-        elif _is_audio(entry):
+        elif _is_audio(entry) or entry.suffix.lower() in FOREIGN_SUFFIXES or entry.name in MANIFESTS:
             remedy = f"move it into a folder, such as {raw}/recordings/, with its transcript"
-            rejections.append(Rejection(entry.name, "in no source folder", remedy))
+            rejections.append(Rejection(_printable(entry.name), "in no source folder", remedy))
     return clips, rejections
 
 
@@ -79,9 +82,11 @@ def locate(raw: Path, clip: RawClip) -> Path | None:
 
 
 def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
-    readers = {"clips.jsonl": _read_jsonl, "metadata.csv": _read_csv, "transcripts.csv": _read_csv}
-    manifest = next((folder / name for name in readers if (folder / name).is_file()), None)
-    items = list(readers[manifest.name](manifest) if manifest else _read_text_files(folder))
+    manifest = next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
+    if manifest is None:
+        items = list(_read_text_files(folder))
+    else:
+        items = list(_read_jsonl(manifest) if manifest.suffix == ".jsonl" else _read_csv(manifest))
     yield from items
     # Recordings that no row names would be missed without a word.
     listed = {os.path.normpath(clip.audio_path) for clip in items if isinstance(clip, RawClip)}
@@ -89,7 +94,12 @@ def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
         name = path.relative_to(folder).as_posix()
         if name in listed or any(part.startswith(".") for part in Path(name).parts):
             continue
-        if path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file():
+        if name != _printable(name):
+            if _is_audio(path):
+                yield Rejection(
+                    _printable(f"{folder.name}/{name}"), "no transcript", "rename it: its name is not UTF-8"
+                )
+        elif path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file():
             yield Rejection(f"{folder.name}/{name}", "unreadable audio", "save it as WAV or FLAC")
         elif _is_audio(path):
             if manifest:
@@ -140,6 +150,9 @@ def _read_csv(manifest: Path) -> Iterator[RawClip | Rejection]:
             where = f"{folder.name}/{manifest.name}:{reader.line_num}"
             yield Rejection(where, "unreadable row", f"close or double the quotes in this row or one above: {error}")
     elif "|" in lines[0]:
+        # LJSpeech names a recording without its ending, in wavs/ or beside the manifest.
+        found = [path for place in (folder, folder / "wavs") for path in sorted(place.glob("*")) if _is_audio(path)]
+        recordings = {path.stem: path.relative_to(folder).as_posix() for path in found}
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -149,19 +162,10 @@ def _read_csv(manifest: Path) -> Iterator[RawClip | Rejection]:
                 yield Rejection(where, "unreadable row", "write id|text or id|text|normalised text")
                 continue
             text = columns[2] if len(columns) > 2 and columns[2].strip() else columns[1]
-            yield _raw_clip(folder, _find_by_stem(folder, columns[0]), text, {})
+            yield _raw_clip(folder, recordings.get(columns[0].strip(), f"wavs/{columns[0].strip()}.wav"), text, {})
     else:
         remedy = "begin it with the line file,text (and speaker, language where known), or write LJSpeech's id|text"
         yield Rejection(f"{folder.name}/{manifest.name}", "unreadable row", remedy)
-
-
-def _find_by_stem(folder: Path, stem: str) -> str:
-    """LJSpeech names a recording without its ending, in wavs/ or beside the manifest."""
-    for candidate in (f"wavs/{stem}", stem):
-        for suffix in sorted(AUDIO_SUFFIXES):
-            if (folder / f"{candidate}{suffix}").is_file():
-                return f"{candidate}{suffix}"
-    return f"wavs/{stem}.wav"
 
 
 def _read_text_files(folder: Path) -> Iterator[RawClip | Rejection]:
@@ -186,8 +190,13 @@ def _read_text_files(folder: Path) -> Iterator[RawClip | Rejection]:
 
 
 def _raw_clip(folder: Path, audio_path: str, text: str, row: dict) -> RawClip:
-    optional = {name: str(row[name]).strip() or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
+    optional = {name: clean(str(row[name])) or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
     return RawClip(source=folder.name, audio_path=audio_path.strip(), text=text, **optional)
+
+
+def _printable(name: str) -> str:
+    """A file name with bytes that are no UTF-8 spelled out, so that it can be written down."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_audio(path: Path) -> bool:

@@ -5,19 +5,24 @@ Every size used anywhere (window, frames, audio tokens, ids) is read here from t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, VoxtralForConditionalGeneration, VoxtralProcessor
@@ -68,7 +73,9 @@ def find_model(params: ModelParams) -> ModelSource:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model.name {params.name}: the folder holds no config.json, so it is no model")
-        return ModelSource(params.name, None, folder, _identity_of(folder))
+        # Written into results that may be published: without the way to a folder elsewhere on this machine.
+        name = folder.resolve().name if folder.is_absolute() or ".." in folder.parts else params.name
+        return ModelSource(name, None, folder, _identity_of(folder))
     if params.name.count("/") != 1 or params.name.startswith((".", "/", "~")):
         raise UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)")
     try:
@@ -78,6 +85,8 @@ def find_model(params: ModelParams) -> ModelSource:
             f"model.name {params.name}: neither a folder here nor a repository on the Hub that you may read: check the "
             f"name, or accept its terms on the Hub and log in with 'hf auth login'"
         ) from None
+    except HFValidationError:
+        raise UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)") from None
     except RevisionNotFoundError:
         raise UserError(f"model.revision {params.revision}: the Hub has no such revision of {params.name}") from None
     except LocalEntryNotFoundError:
@@ -85,7 +94,7 @@ def find_model(params: ModelParams) -> ModelSource:
             f"model.name {params.name}: not on this machine, and the Hub cannot be reached: check the network, or set "
             f"model.name to a folder such as data/demo/voxtral-tiny"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise UserError(f"model.name {params.name}: the download failed: {_one_line(error)}") from None
     commit = Path(snapshot).name
     return ModelSource(params.name, commit, Path(snapshot), f"{params.name}@{commit}")
@@ -98,7 +107,7 @@ def load_processor(source: ModelSource) -> VoxtralProcessor:
     """
     try:
         processor = AutoProcessor.from_pretrained(source.folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise UserError(f"model.name {source.name}: its processor does not load: {_one_line(error)}") from None
     if not isinstance(processor, VoxtralProcessor):
         raise UserError(f"model.name {source.name}: not a Voxtral (its processor is {type(processor).__name__})")
@@ -114,7 +123,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> VoxtralForConditional
         model, info = VoxtralForConditionalGeneration.from_pretrained(
             source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"model.name {source.name}: its weights do not load: {_one_line(error)}") from None
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(problem):
@@ -129,9 +138,14 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> VoxtralForConditional
 def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
     """All sizes that depend on the model.
 
-    Raises: UserError where tokenizer and encoder disagree about the window.
+    Raises: UserError where the tokenizer knows no audio, or disagrees with the encoder about the window.
     """
-    audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
+    encoder = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder
+    if encoder is None:
+        raise UserError(
+            "the model's tokenizer (tekken.json) has no audio section: it belongs to a model for text alone"
+        )
+    audio = encoder.audio_config
     window_samples = round(audio.chunk_length_s * audio.sampling_rate)
     window_frames = FRAMES_PER_POSITION * config.audio_config.max_source_positions
     if window_samples != window_frames * processor.feature_extractor.hop_length:
@@ -157,6 +171,20 @@ def device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cpu")
+
+
+def device_name() -> str:
+    """The GPU's name, or cpu."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Turns running out of GPU memory into a UserError with what to do about it."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(f"the GPU's memory does not suffice: {remedy}") from None
 
 
 def resolve_dtype(name: str) -> torch.dtype:

@@ -28,6 +28,10 @@ from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from stages.speech.clips import Clip
 from stages.voxtral.loading import Sizes
 
+# No speech is denser: 6 words a second, 4 tokens a word. Ends clips that repeat themselves without end, which would
+# otherwise push the error rate over 100 %.
+MAX_TOKENS_PER_S = 24
+SPARE_TOKENS = 16
 IGNORED = -100  # label of a position without a loss, as in torch's cross entropy
 
 
@@ -82,7 +86,7 @@ class Prompter:
         """
         for clip in clips:
             prompt = self.prompt_ids(self.windows_in(clip), clip.language)
-            length = len(prompt) + len(self.target_ids(clip.text))
+            length = len(prompt) + max(len(self.target_ids(clip.text)), max_new_tokens(clip.duration_s))
             if length > self.sizes.max_positions:
                 raise UserError(
                     f"clip {clip.id} ({clip.recorded_file}) makes {length} tokens, the model reads at most "
@@ -122,6 +126,11 @@ class Prompter:
             "input_features": batch["input_features"],
             "labels": torch.cat([torch.full_like(batch["input_ids"], IGNORED), labels], dim=1),
         }
+
+
+def max_new_tokens(duration_s: float) -> int:
+    """Most tokens that a transcript of so much sound can have."""
+    return math.ceil(MAX_TOKENS_PER_S * duration_s) + SPARE_TOKENS
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
 from transformers import TrainerCallback
@@ -32,6 +33,10 @@ class Tracker(TrainerCallback):
     def _start(self) -> None:
         import trackio
 
+        if self.params.space_id is None:
+            # trackio would take another place than this machine from the environment.
+            for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_WEBHOOK_URL"):
+                os.environ.pop(name, None)
         trackio.init(
             project=self.params.project,
             name=self.run,

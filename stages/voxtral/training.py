@@ -16,7 +16,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import ExportableState
+from transformers.trainer_callback import ExportableState, TrainerState
 
 from stages.pipeline import paths
 from stages.pipeline.files import write_whole
@@ -36,7 +36,9 @@ from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 COMPLETE = "complete"  # marks a checkpoint whose every file is written
-KEPT_CHECKPOINTS = 2  # besides the best: one more than needed, for a crash while the newest is written
+FINISHED = "finished"  # marks a scratch folder whose training has ended
+KEPT_CHECKPOINTS = 3  # the best, the newest, and the one before it, for a crash before the newest is marked complete
+KEPT_UNFINISHED_S = 7 * 24 * 3600  # how long an interrupted run can still be resumed
 LORA_LEARNING_RATE_TIMES_WIDTH = 0.3
 FULL_TO_LORA_LEARNING_RATE = 0.2
 
@@ -71,9 +73,25 @@ def scratch_folder(run: str) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        _remove_old_scratch(folder)
         yield folder
-        shutil.rmtree(folder)
-        Path(lock.name).unlink()
+
+
+def _remove_old_scratch(own: Path) -> None:
+    """Remove what other runs left: ended ones, and interrupted ones after a week; never one that is at work.
+
+    A run that has ended keeps its folder until the next: killed before DVC has put its result away, it need not train
+    again.
+    """
+    for lock_path in own.parent.glob("*.lock"):
+        folder = lock_path.with_suffix("")
+        if folder == own:
+            continue
+        with lock_path.open() as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (folder / FINISHED).exists() or time.time() - lock_path.stat().st_mtime > KEPT_UNFINISHED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock_path.unlink()
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
@@ -138,7 +156,7 @@ def build_trainer(
         validation_clips,
         model=model,
         args=arguments,
-        data_collator=lambda rows: prompter.training_batch([Clip(**row) for row in rows]),
+        data_collator=Collator(prompter),
         train_dataset=Dataset.from_list([asdict(clip) for clip in train_clips]),
         eval_dataset=Dataset.from_list([asdict(clip) for clip in validation_clips]),
         callbacks=[MarkComplete(), *callbacks],
@@ -146,22 +164,40 @@ def build_trainer(
     if params.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Progress())
     return trainer
 
 
+@dataclass(frozen=True)
+class Collator:
+    """Rows of the data set into a training batch; a class, because loader workers cannot be sent a lambda."""
+
+    prompter: Prompter
+
+    def __call__(self, rows: Sequence[dict]) -> dict[str, torch.Tensor]:
+        return self.prompter.training_batch([Clip(**row) for row in rows])
+
+
 def fit(trainer: Trainer, checkpoint: Path | None) -> None:
-    """Train, from a checkpoint where there is one. Raises: UserError where the memory of the GPU does not suffice."""
+    """Train to the end, from a checkpoint where there is one; a run that had ended is only read again.
+
+    Trained on, a run that had stopped early would forget that it had, and end as another model.
+    """
+    scratch = Path(trainer.args.output_dir)
+    if checkpoint and (scratch / FINISHED).exists():
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        return
+    progress = Progress()
+    trainer.add_callback(progress)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"the GPU's memory does not suffice: halve train.batch_size (now {trainer.args.train_batch_size}) and "
-            f"double train.gradient_accumulation_steps, set train.gradient_checkpointing to true, or take the encoder "
-            f"out of train.lora.scope"
-        ) from None
     finally:
-        trainer.pop_callback(Progress).bar.close()  # or the bar would be drawn again below the error
+        progress.bar.close()  # or the bar would be drawn again below an error
+    write_whole(scratch / FINISHED, b"")
+
+
+def seconds_of(state: TrainerState) -> float:
+    """Seconds of training up to the last checkpoint, over all resumed parts."""
+    return state.stateful_callbacks["Stopwatch"]["args"]["seconds"]
 
 
 class VoxtralTrainer(Trainer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -11,12 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stages.speech.clips import Clip
-from stages.voxtral.prompts import Prompter
-
-# No speech is denser: 6 words a second, 4 tokens a word. Ends clips that repeat themselves without end, which would
-# otherwise push the error rate over 100 %.
-MAX_TOKENS_PER_S = 24
-SPARE_TOKENS = 16
+from stages.voxtral.prompts import Prompter, max_new_tokens
 
 
 @torch.inference_mode()
@@ -39,11 +33,6 @@ def transcribe(
             bar.update(len(batch))
     model.train(was_training)
     return [texts[index] for index in range(len(clips))]
-
-
-def max_new_tokens(duration_s: float) -> int:
-    """Most tokens that a transcript of so much sound can have."""
-    return math.ceil(MAX_TOKENS_PER_S * duration_s) + SPARE_TOKENS
 
 
 def strip_language_tag(text: str) -> str:

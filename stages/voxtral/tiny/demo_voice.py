@@ -23,6 +23,7 @@ import soxr
 from stages.voxtral.tiny import speech
 
 CLIPS = 120
+DAILY_WEIGHT = 4  # of the commands that this person uses: those that come up most
 LONGEST_S = 3.9  # the tiny model's window is 4 s
 VOICE = speech.Voice("espeak-ng", "en+croak", rate=108, pitch=8)
 # Sounds, in espeak-ng's notation, that this person says in place of others. Consonants: r and l as w, k and g at the
@@ -81,7 +82,7 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     rows: dict[str, str] = {}
     while len(rows) < CLIPS:
-        text = speech.random_command(rng) if rng.random() < 0.6 else speech.random_digits(rng)
+        text = speech.random_command(rng, DAILY_WEIGHT) if rng.random() < 0.6 else speech.random_digits(rng)
         if len(text.split()) < 2 or text in rows.values():
             continue
         samples = speak(text, rng)

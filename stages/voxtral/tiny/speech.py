@@ -1,7 +1,7 @@
 """Synthesised speech for the tiny model: what is said, in which voices, and by which synthesiser.
 
 Two kinds of sentence: strings of one to five spoken digits, and household commands from a grammar of about 150
-words. espeak-ng speaks them in hundreds of voices (accent x variant x pitch x rate), flite in five more that sound
+words. espeak-ng speaks them in hundreds of voices (accent x variant x pitch x rate), flite in four more that sound
 closer to people. Both are needed only to make the tiny model and the demo clips again (Debian: espeak-ng, flite).
 
 A waveform here is float32, mono, at `SAMPLE_RATE_HZ`.
@@ -196,9 +196,10 @@ def words_of_the_grammar() -> list[str]:
     return sorted({word for text in texts for word in text.split() if "{" not in word})
 
 
-def random_command(rng: random.Random) -> str:
-    """One household command, e.g. `turn on the kitchen light`."""
-    [(_, template)] = rng.choices(TEMPLATES, weights=[weight for weight, _ in TEMPLATES])
+def random_command(rng: random.Random, least_weight: int = 0) -> str:
+    """One household command, e.g. `turn on the kitchen light`, from the templates of at least that weight."""
+    templates = [(weight, template) for weight, template in TEMPLATES if weight >= least_weight]
+    [(_, template)] = rng.choices(templates, weights=[weight for weight, _ in templates])
     return template.format(**{slot: rng.choice(values) for slot, values in SLOTS.items()})
 
 

@@ -1,0 +1,75 @@
+"""DVC's experiments on the real pipeline: one run, a queued grid, and what a new clip makes run again."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, environment, make_workspace, read_json
+
+
+def git(workspace, *arguments):
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(
+        ["git", *author, *arguments], cwd=workspace, env=environment(workspace), check=True, capture_output=True
+    )
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A git and DVC repository in which the pipeline has run once, with a training of a few seconds."""
+    workspace = make_workspace(tmp_path_factory.mktemp("experiments"), train__epochs=1, train__max_clips=16)
+    add_demo_clips(workspace, 60)
+    shutil.copy(ROOT / ".gitignore", workspace / ".gitignore")
+    git(workspace, "init", "--quiet")
+    dvc(workspace, "init", "--quiet")
+    dvc(workspace, "config", "core.analytics", "false")
+    dvc(workspace, "add", "--quiet", "data/raw")
+    dvc(workspace, "repro")
+    git(workspace, "add", "--all")
+    git(workspace, "commit", "--quiet", "-m", "first run")
+    return workspace
+
+
+def ran(screen: str) -> list[str]:
+    return [line.split("'")[1] for line in screen.splitlines() if line.startswith("Running stage")]
+
+
+def test_queued_grid_runs_and_shows_each_wer(repository):
+    dvc(repository, "exp", "run", "--queue", "-S", "train.learning_rate=1.0e-3,2.0e-3,4.0e-3")
+    dvc(repository, "exp", "run", "--run-all")
+    [commit] = [row for row in json.loads(dvc(repository, "exp", "show", "--json").stdout) if row["experiments"]]
+    shown = {}
+    for experiment in commit["experiments"]:
+        data = experiment["revs"][0]["data"]
+        rate = data["params"]["params.yaml"]["data"]["train"]["learning_rate"]
+        shown[rate] = data["metrics"]["data/evaluation/metrics.json"]["data"]["tuned"]["wer"]
+    assert set(shown) == {1e-3, 2e-3, 4e-3}
+    assert all(isinstance(wer, float) for wer in shown.values())
+
+
+def test_experiment_publishes_nothing_even_where_params_say_so(repository):
+    dvc(repository, "exp", "run", "-S", "push.enabled=true", "-S", "deploy.enabled=true")
+    for stage in ("push", "deploy"):
+        receipt = read_json(repository / f"data/receipts/{stage}.json")
+        assert receipt["published"] is False and receipt["reason"].startswith("experiments publish nothing")
+    git(repository, "checkout", "--", "params.yaml", "dvc.lock")
+
+
+def test_one_more_clip_runs_only_what_depends_on_it(repository):
+    dvc(repository, "repro")
+    folder = repository / "data/raw/demo"
+    shutil.copy(DEMO_CLIPS / "100.opus", folder / "new.opus")
+    text = next(
+        json.loads(line)["text"]
+        for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()
+        if json.loads(line)["audio_path"] == "100.opus"
+    )
+    row = json.dumps({"audio_path": "new.opus", "text": text, "language": "en", "speaker": "demo"})
+    (folder / "clips.jsonl").write_text((folder / "clips.jsonl").read_text() + row + "\n")
+    before = set((repository / ".cache/prepared").rglob("*"))
+    result = dvc(repository, "repro")
+    assert ran(result.stdout)[:2] == ["prepare", "split"]
+    assert "61 clips" in result.stdout
+    assert len({path for path in (repository / ".cache/prepared").rglob("*") if path.is_file()} - before) == 1
