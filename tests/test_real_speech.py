@@ -6,25 +6,11 @@ import shutil
 import pytest
 
 from stages.speech.text import normalise
-from tests.workspaces import SPEECH, make_workspace, read_json, read_rows, run_stages, sound_info
+from tests.workspaces import SPEECH, add_digits, make_workspace, read_json, read_rows, run_stages, sound_info
 
 pytestmark = pytest.mark.skipif(
     not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout"
 )
-
-
-def add_digits(workspace, speaker: str) -> None:
-    """One speaker of the spoken digits as a source with a transcripts.csv."""
-    folder = workspace / "data/raw" / speaker
-    folder.mkdir(parents=True)
-    with (SPEECH / "digits/transcripts.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["speaker"] == speaker]
-    for row in rows:
-        shutil.copy(SPEECH / "digits" / row["file"], folder / row["file"])
-    with (folder / "transcripts.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["file", "text", "speaker"])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def test_a_real_speaker_is_understood_after_a_hundred_clips(tmp_path):

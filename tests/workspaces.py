@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -56,6 +57,20 @@ def add_demo_clips(workspace: Path, count: int) -> None:
         name = json.loads(line)["audio_path"]
         shutil.copy(DEMO_CLIPS / name, folder / name)
     (folder / "clips.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
+def add_digits(workspace: Path, speaker: str) -> None:
+    """One speaker of the spoken digits as a source with a transcripts.csv."""
+    folder = workspace / "data/raw" / speaker
+    folder.mkdir(parents=True)
+    with (SPEECH / "digits/transcripts.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["speaker"] == speaker]
+    for row in rows:
+        shutil.copy(SPEECH / "digits" / row["file"], folder / row["file"])
+    with (folder / "transcripts.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "text", "speaker"])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def environment(workspace: Path, **extra: str) -> dict[str, str]:

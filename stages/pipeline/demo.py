@@ -42,6 +42,7 @@ def environment(workspace: Path) -> dict[str, str]:
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     kept["TRACKIO_DIR"] = str((workspace / ".trackio").resolve())
     kept["HF_HUB_OFFLINE"] = "1"
+    kept["DVC_NO_ANALYTICS"] = "1"  # `dvc init` would send before the setting below is made
     return kept
 
 

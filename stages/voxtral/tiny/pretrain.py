@@ -57,12 +57,18 @@ class Utterance:
         return self.power.shape[1] / FRAMES_PER_S
 
 
+def mel_power(samples: np.ndarray) -> np.ndarray:
+    """log10 mel power above LOG_FLOOR [128, T], float16: Whisper's features before the step that looks at the clip."""
+    filters = torch.from_numpy(WhisperFeatureExtractor(feature_size=128).mel_filters).float()
+    stft = torch.stft(torch.from_numpy(samples), 400, 160, window=torch.hann_window(400), return_complex=True)
+    power = filters.T @ stft[..., :-1].abs() ** 2
+    return (power.clamp(min=10**LOG_FLOOR).log10() - LOG_FLOOR).half().numpy()
+
+
 def synthesise_many(seed: int, count: int, held_out: bool) -> list[tuple[str, np.ndarray, list | None]]:
     """`count` sentences, each in a voice of its own: (text, log10 mel power above LOG_FLOOR, phonemes and starts)."""
     torch.set_num_threads(1)
     rng = random.Random(seed)
-    extractor = WhisperFeatureExtractor(feature_size=128)
-    filters = torch.from_numpy(extractor.mel_filters).float()
     words = speech.words_of_the_grammar()
     utterances: list[tuple[str, np.ndarray, list | None]] = []
     while len(utterances) < count:
@@ -78,11 +84,7 @@ def synthesise_many(seed: int, count: int, held_out: bool) -> list[tuple[str, np
         spoken = speech.synthesise(text, speech.random_voice(rng))
         if len(spoken.samples) > (architecture.WINDOW_S - 0.1) * speech.SAMPLE_RATE_HZ:
             continue
-        samples = torch.from_numpy(spoken.samples)
-        stft = torch.stft(samples, 400, 160, window=torch.hann_window(400), return_complex=True)
-        power = filters.T @ stft[..., :-1].abs() ** 2
-        power = (power.clamp(min=10**LOG_FLOOR).log10() - LOG_FLOOR).half().numpy()
-        utterances.append((text, power, spoken.phonemes))
+        utterances.append((text, mel_power(spoken.samples), spoken.phonemes))
     return utterances
 
 
