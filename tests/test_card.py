@@ -145,7 +145,7 @@ def test_adapter_is_loaded_over_its_base(card, set_param):
     rendered = card()
     assert rendered.data.library_name == "peft"
     assert "lora" in rendered.data.tags
-    assert "LoRA adapters of rank 16 (alpha 32, dropout 0.05) on encoder, projector, decoder" in rendered.text
+    assert "LoRA adapters of rank 16 (alpha 32, dropout 0.0) on encoder, projector, decoder" in rendered.text
     assert "12,345,678 trainable parameters" in rendered.text
     assert "Full fine-tuning" not in rendered.text
     assert f'VoxtralForConditionalGeneration.from_pretrained("{BASE}"' in rendered.text

@@ -26,11 +26,8 @@ def main() -> None:
             run_stages(workspace, "prepare", "split", "train", "evaluate")
             metrics = read_json(workspace / "data/evaluation/metrics.json")
             seconds = read_json(workspace / "data/checkpoints/training.json")["seconds"]
-            base, tuned = metrics["base"], metrics["tuned"]
-            print(
-                f"| {speaker} | {100 * base['wer']:.1f} % | {100 * tuned['wer']:.1f} % | {tuned['clips']} | {seconds:.0f} s |",
-                flush=True,
-            )
+            before, after = (f"{100 * metrics[model]['wer']:.1f} %" for model in ("base", "tuned"))
+            print(f"| {speaker} | {before} | {after} | {metrics['tuned']['clips']} | {seconds:.0f} s |", flush=True)
 
 
 if __name__ == "__main__":
