@@ -30,6 +30,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
 from stages.voxtral.tiny import architecture, speech
 
@@ -112,10 +113,9 @@ class Augmenter:
     """Turns utterances into log-mel features of one window, each time in another voice, room and place."""
 
     def __init__(self, device: torch.device) -> None:
-        extractor = WhisperFeatureExtractor(feature_size=128)
-        hz_of_bin = np.asarray(extractor.mel_filters).T @ np.linspace(0, 8000, extractor.mel_filters.shape[0])
-        hz_of_bin /= np.asarray(extractor.mel_filters).sum(0) + 1e-9
-        self.hz_of_bin = np.maximum.accumulate(hz_of_bin)
+        # Centres of the mel filters, evenly spaced on the scale that Whisper's filters use.
+        edges_mel = np.linspace(*hertz_to_mel(np.array([0.0, 8000.0]), mel_scale="slaney"), 128 + 2)
+        self.hz_of_bin = mel_to_hertz(edges_mel[1:-1], mel_scale="slaney")
         self.device = device
 
     def __call__(
