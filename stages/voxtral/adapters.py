@@ -95,8 +95,7 @@ def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftMo
         example = (missing or unexpected)[0]
         raise UserError(
             f"{folder / ADAPTER_WEIGHTS}: {len(missing)} tensors missing, {len(unexpected)} unexpected, "
-            f"e.g. {example}: "
-            f"it was made for another model or by other versions; train again"
+            f"e.g. {example}: it was made for another model or by other versions; train again"
         )
     set_peft_model_state_dict(adapted, saved)
     return adapted

@@ -56,7 +56,7 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
 
 @contextlib.contextmanager
 def scratch_folder(run: str) -> Iterator[Path]:
-    """The folder that holds a run's checkpoints until it has succeeded; only one process at a time may have it.
+    """The folder that holds a run's checkpoints, kept until the next run; only one process at a time may have it.
 
     Raises: UserError where another process trains the very same run.
     """
@@ -90,8 +90,8 @@ def _remove_old_scratch(own: Path) -> None:
         with lock_path.open() as lock, contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / FINISHED).exists() or time.time() - lock_path.stat().st_mtime > KEPT_UNFINISHED_S:
+                # The lock stays: another process may have it open, and would then hold a lock that nobody sees.
                 shutil.rmtree(folder, ignore_errors=True)
-                lock_path.unlink()
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
@@ -246,18 +246,15 @@ class MarkComplete(TrainerCallback):
 
 
 class Stopwatch(TrainerCallback, ExportableState):
-    """Seconds spent and clips trained on, over all resumed parts of a run."""
+    """Seconds spent, over all resumed parts of a run; kept in the Trainer's own checkpoints."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds_before = seconds
         self.began_s = time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.began_s
-
     def state(self) -> dict:
-        return {"args": {"seconds": self.seconds}, "attributes": {}}
+        seconds = self.seconds_before + time.monotonic() - self.began_s
+        return {"args": {"seconds": seconds}, "attributes": {}}
 
 
 class Progress(TrainerCallback):
