@@ -1,29 +1,32 @@
-"""`make repro` in a fresh clone: recordings that were not pulled are not forgotten."""
+"""A fresh clone whose recordings were not pulled: they are not forgotten."""
 
-from tests.workspaces import add_demo_clips, dvc, make_workspace, run_stage
+import pytest
+
+from stages.pipeline.raw import check_complete
+from stages.pipeline.stage import UserError
+from tests.workspaces import add_demo_clips, dvc, make_workspace
 
 
-def test_fewer_recordings_than_tracked_are_refused_until_told_otherwise(tmp_path):
+def test_fewer_recordings_than_tracked_are_refused_until_told_otherwise(tmp_path, monkeypatch):
     workspace = make_workspace(tmp_path)
+    monkeypatch.chdir(workspace)
     add_demo_clips(workspace, 5)
     dvc(workspace, "init", "--no-scm", "--quiet")
     dvc(workspace, "add", "--quiet", "data/raw")
-    assert run_stage(workspace, "pipeline.raw").returncode == 0
+    check_complete()
     tracked = (workspace / "data/raw.dvc").read_text()
     (workspace / "data/raw/demo/001.opus").unlink()
-    result = run_stage(workspace, "pipeline.raw")
-    assert result.returncode == 1
-    assert result.stderr.startswith("data/raw: data/raw holds 5 files, data/raw.dvc names 6: run 'dvc pull'")
+    with pytest.raises(UserError, match="^data/raw holds 5 files, data/raw.dvc names 6: run 'dvc pull'"):
+        check_complete()
+    check_complete(removed=1)
     assert (workspace / "data/raw.dvc").read_text() == tracked
     dvc(workspace, "add", "--quiet", "data/raw")
-    assert run_stage(workspace, "pipeline.raw").returncode == 0
+    check_complete()
 
 
-def test_missing_folder_of_an_empty_set_is_made(tmp_path):
-    workspace = make_workspace(tmp_path)
-    (workspace / "data/raw").mkdir()
-    dvc(workspace, "init", "--no-scm", "--quiet")
-    dvc(workspace, "add", "--quiet", "data/raw")
-    (workspace / "data/raw").rmdir()
-    assert run_stage(workspace, "pipeline.raw").returncode == 0
-    assert (workspace / "data/raw").is_dir()
+def test_missing_folder_of_an_empty_set_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/raw.dvc").write_text("outs:\n- path: raw\n  nfiles: 0\n")
+    check_complete()
+    assert (tmp_path / "data/raw").is_dir()

@@ -114,8 +114,16 @@ class DeployParams(Section):
     space_id: str | None
 
 
+class RecorderParams(Section):
+    phrases: Literal["files", "granary"]
+    set_size: PositiveInt
+    stop_after_silence_s: PositiveFloat | None
+    longest_take_s: PositiveFloat
+    train_after_clips: PositiveInt | None
+
+
 class Params(Section):
-    """All of params.yaml; a stage reads `model` and its own section."""
+    """All of params.yaml; a stage reads `model` and its own section, the recording page reads `recorder`."""
 
     model: ModelParams
     prepare: PrepareParams
@@ -125,6 +133,7 @@ class Params(Section):
     card: CardParams
     push: PushParams
     deploy: DeployParams
+    recorder: RecorderParams
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

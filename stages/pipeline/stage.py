@@ -19,9 +19,10 @@ class UserError(Exception):
     """Something the user can mend. Its text says what is wrong, where, and what to do, in one line."""
 
 
-def run(name: str, main: Callable[[], str]) -> None:
+def run(name: str, main: Callable[[], str], outlives_parent: bool = False) -> None:
     """Run a stage's `main`, which returns its summary line; exit code 1 and one line on stderr for a UserError."""
-    die_with_parent()
+    if not outlives_parent:
+        die_with_parent()
     warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other; exact versions are pinned
     began_s = time.monotonic()
     try:

@@ -1,0 +1,29 @@
+"""The recording page: `make recorder`, or `python -m streamlit run recorder/app.py` in the project's folder.
+
+Started with `python -m`, so that the project's own modules are found.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from recorder import inbox
+from recorder.views.shared import sidebar
+
+st.set_page_config(page_title="ownvoice", page_icon=":material/mic:", layout="centered")
+page = st.navigation(
+    [
+        st.Page("views/record.py", title="Record", icon=":material/mic:", url_path="record", default=True),
+        st.Page("views/upload.py", title="Upload", icon=":material/upload_file:", url_path="upload"),
+        st.Page("views/clips.py", title="Clips", icon=":material/library_music:", url_path="clips"),
+        st.Page("views/train.py", title="Train", icon=":material/model_training:", url_path="train"),
+        st.Page("views/results.py", title="Results", icon=":material/monitoring:", url_path="results"),
+        st.Page("views/try_it.py", title="Try it", icon=":material/hearing:", url_path="try-it"),
+    ]
+)
+sidebar()
+if problem := inbox.problem():
+    st.warning(f"Recordings are safe, but wait to be taken in: {problem}")
+elif inbox.waiting():
+    inbox.start_moving()
+page.run()

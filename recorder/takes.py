@@ -1,0 +1,163 @@
+"""A take: one recording of one phrase, measured, and what to say to the person about it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import soundfile
+
+from stages.pipeline.params import PrepareParams
+from stages.speech import audio
+from stages.speech.clips import ID_LENGTH
+from stages.speech.text import normalise
+
+TOO_QUIET_DBFS = -40.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
+NOISY_SNR_DB = 12.0  # below this, single sounds of speech drown
+CLIPPED_FRACTION = 0.001
+EDGE_S = 0.06
+EDGE_BELOW_SPEECH_DB = 12.0  # a recording that begins louder than this begins inside a word
+EDGE_ABOVE_NOISE_DB = 15.0
+# No one speaks faster: letters (without spaces) a second; a sign of Japanese or Chinese is a syllable or two.
+LETTERS_PER_S, SIGNS_PER_S = 25.0, 12.0
+WITHOUT_SPACES = {"ja", "zh", "th"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a take, in plain words with what to do; a blocking one forbids saving it."""
+
+    code: str
+    words: str
+    blocking: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """A recording as it would be stored (`content`, a whole sound file) and as heard (`samples`, mono [frames])."""
+
+    content: bytes
+    suffix: str
+    samples: np.ndarray
+    sample_rate_hz: int
+    figures: dict[str, float]
+    findings: tuple[Finding, ...]
+
+    @cached_property
+    def id(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()[:ID_LENGTH]
+
+    @property
+    def blocked(self) -> bool:
+        return any(finding.blocking for finding in self.findings)
+
+
+def from_recording(
+    samples: np.ndarray, sample_rate_hz: int, text: str, language: str, limits: PrepareParams
+) -> Take:
+    """A take from the microphone's samples [frames], kept without loss as 16-bit FLAC at the rate they came in."""
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return _examined(file.getvalue(), ".flac", samples[:, None], sample_rate_hz, text, language, limits)
+
+
+def from_file(content: bytes, suffix: str, text: str, language: str, limits: PrepareParams) -> Take:
+    """A take from an uploaded file, which is kept byte for byte."""
+    try:
+        samples, sample_rate_hz = audio.decode(content)
+    except audio.UnreadableSound as error:
+        words = f"This is no sound that can be read ({error}). Save it as WAV or FLAC and try again."
+        nothing = np.zeros(0, dtype=np.float32)
+        return Take(content, suffix, nothing, audio.SAMPLE_RATE_HZ, {}, (Finding("unreadable", words, True),))
+    return _examined(content, suffix, samples, sample_rate_hz, text, language, limits)
+
+
+def with_text(take: Take, text: str, language: str, limits: PrepareParams) -> Take:
+    """The same take, judged against another text."""
+    if not take.figures:
+        return take
+    findings = find(take.samples, take.sample_rate_hz, take.figures, text, language, limits)
+    return Take(take.content, take.suffix, take.samples, take.sample_rate_hz, take.figures, findings)
+
+
+def find(
+    samples: np.ndarray,
+    sample_rate_hz: int,
+    figures: dict[str, float],
+    text: str,
+    language: str,
+    limits: PrepareParams,
+) -> tuple[Finding, ...]:
+    """What is wrong with a take, the worst first; empty where it is good."""
+    level_dbfs, duration_s = figures["level_dbfs"], figures["duration_s"]
+    if level_dbfs < limits.silence_dbfs:
+        words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
+        return (Finding("silent", words, blocking=True),)
+    findings = []
+    if duration_s > limits.max_duration_s:
+        words = (
+            f"This is too long: {duration_s:.0f} seconds. "
+            f"Up to {limits.max_duration_s:g} seconds can be used: say less at a time."
+        )
+        findings.append(Finding("too_long", words, blocking=True))
+    if duration_s < limits.min_duration_s or duration_s < _shortest_s(text, language):
+        words = "This is very short for these words. Press record first, then speak, then press stop."
+        findings.append(Finding("too_short", words, blocking=duration_s < limits.min_duration_s))
+    if figures["clipped_fraction"] > CLIPPED_FRACTION:
+        words = "This is too loud, the sound is distorted. Move a little away from the microphone, or turn it down."
+        blocking = figures["clipped_fraction"] > limits.max_clipped_fraction
+        findings.append(Finding("clipped", words, blocking))
+    elif level_dbfs < TOO_QUIET_DBFS:
+        words = "This is too quiet. Come closer to the microphone, or turn it up."
+        findings.append(Finding("too_quiet", words))
+    if figures["snr_db"] < NOISY_SNR_DB:
+        words = "There is much noise. Close the window, switch off fan, radio or television, and come closer."
+        findings.append(Finding("noisy", words))
+    else:
+        # Only where speech stands out of the noise can its beginning be told from noise.
+        starts_dbfs, ends_dbfs = _edge_levels(samples, sample_rate_hz)
+        speech_dbfs = max(level_dbfs - EDGE_BELOW_SPEECH_DB, level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB)
+        if starts_dbfs > speech_dbfs:
+            words = "The beginning is cut off. Press record, wait a moment, then speak."
+            findings.append(Finding("cut_start", words))
+        if ends_dbfs > speech_dbfs:
+            words = "The end is cut off. Wait a moment after the last word before you press stop."
+            findings.append(Finding("cut_end", words))
+    return tuple(findings)
+
+
+def _examined(
+    content: bytes,
+    suffix: str,
+    samples: np.ndarray,
+    sample_rate_hz: int,
+    text: str,
+    language: str,
+    limits: PrepareParams,
+) -> Take:
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        words = "Some of its samples are no numbers. Record or export it again."
+        return Take(content, suffix, mono[:0], sample_rate_hz, {}, (Finding("unreadable", words, True),))
+    figures = {
+        **audio.measure(audio.to_mono_16k(samples, sample_rate_hz)),
+        "clipped_fraction": audio.clipped_fraction(samples),
+    }
+    findings = find(mono, sample_rate_hz, figures, text, language, limits)
+    return Take(content, suffix, mono, sample_rate_hz, figures, findings)
+
+
+def _shortest_s(text: str, language: str) -> float:
+    """The shortest time in which anybody could say a text; 0 for an empty one."""
+    letters = sum(char.isalnum() for char in normalise(text))
+    return letters / (SIGNS_PER_S if language in WITHOUT_SPACES else LETTERS_PER_S)
+
+
+def _edge_levels(samples: np.ndarray, sample_rate_hz: int) -> tuple[float, float]:
+    """RMS level in dBFS of the first and the last moments."""
+    edge = max(int(EDGE_S * sample_rate_hz), 1)
+    first, last = (np.sqrt((part.astype(np.float64) ** 2).mean()) for part in (samples[:edge], samples[-edge:]))
+    return float(20 * np.log10(max(first, 1e-10))), float(20 * np.log10(max(last, 1e-10)))

@@ -1,0 +1,85 @@
+"""What several pages show alike: who speaks, a phrase, a take with what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from recorder import inbox, pictures
+from recorder.phrases import LANGUAGES
+from recorder.takes import Take
+
+NEWEST_FIRST = slice(None, None, -1)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks in this tab, and in which language; an empty name means nobody has said so yet."""
+
+    speaker: str
+    language: str
+
+
+def voice() -> Voice:
+    """As chosen in the sidebar (see app.py)."""
+    return Voice(st.session_state.get("speaker") or "", st.session_state["language"])
+
+
+def sidebar() -> None:
+    """Who speaks and in which language. Kept in the page's address, so that a reload in one tab stays with its person."""
+    clips = inbox.stored_clips()
+    known = list(dict.fromkeys([clip.speaker for clip in clips[NEWEST_FIRST] if clip.speaker] + list(inbox.consents())))
+    asked = st.query_params
+    with st.sidebar:
+        if "speaker" not in st.session_state:
+            st.session_state["speaker"] = asked.get("speaker") or next(iter(known), None)
+        if st.session_state["speaker"] and st.session_state["speaker"] not in known:
+            known.append(st.session_state["speaker"])
+        st.selectbox(
+            "Who is speaking?",
+            known,
+            key="speaker",
+            index=None,
+            accept_new_options=True,
+            placeholder="Type a name",
+            help="Any name. It is kept with each recording, so that several people can use this machine.",
+        )
+        speaker = st.session_state["speaker"]
+        if "language" not in st.session_state:
+            last = next((clip.language for clip in clips[NEWEST_FIRST] if clip.speaker == speaker), None)
+            wanted = [asked.get("language"), last, (st.context.locale or "en")[:2], "en"]
+            st.session_state["language"] = next(code for code in wanted if code in LANGUAGES)
+        st.selectbox(
+            "Language",
+            sorted(LANGUAGES, key=lambda code: LANGUAGES[code].name),
+            key="language",
+            format_func=lambda code: f"{LANGUAGES[code].name} · {LANGUAGES[code].own_name}",
+        )
+    if speaker:
+        asked["speaker"] = speaker
+    asked["language"] = st.session_state["language"]
+
+
+def spoken_text(text: str, language: str, large: bool = False) -> None:
+    """Text in a person's language, marked as such for screen readers, in its own direction. Never taken as HTML."""
+    direction = LANGUAGES[language].direction if language in LANGUAGES else "auto"
+    style = "font-size: clamp(1.7rem, 5vw, 2.9rem); line-height: 1.35; font-weight: 600" if large else ""
+    st.html(f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0.3em 0; {style}">{escape(text)}</p>')
+
+
+def judge(take: Take) -> None:
+    """A picture of a take, and what to do about it, in words."""
+    if take.samples.size:
+        st.image(pictures.waveform(take.samples), width="stretch")
+    for finding in take.findings:
+        (st.error if finding.blocking else st.warning)(finding.words)
+    if not take.findings:
+        st.success(f"This is good: {take.figures['duration_s']:.1f} seconds.")
+
+
+def sound_type(suffix: str) -> str:
+    """The media type that a browser plays a stored file by."""
+    known = {".mp3": "mpeg", ".m4a": "mp4", ".oga": "ogg", ".opus": "ogg"}
+    return f"audio/{known.get(suffix, suffix.removeprefix('.'))}"
