@@ -5,12 +5,16 @@ Started with `python -m`, so that the project's own modules are found.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from recorder import inbox
 from recorder.views.shared import sidebar
 
-st.set_page_config(page_title="ownvoice", page_icon=":material/mic:", layout="centered")
+st.set_page_config(
+    page_title="ownvoice", page_icon=str(Path(__file__).parent / "microphone/icon.svg"), layout="centered"
+)
 page = st.navigation(
     [
         st.Page("views/record.py", title="Record", icon=":material/mic:", url_path="record", default=True),

@@ -362,7 +362,9 @@ def _dvc_at_rest() -> Iterator:
     except LockError as error:
         raise Busy(str(error)) from None
     except NotDvcRepoError:
-        raise UserError("this folder is no DVC repository: run 'dvc init' here, or go to the project's folder") from None
+        raise UserError(
+            "this folder is no DVC repository: run 'dvc init' here, or go to the project's folder"
+        ) from None
 
 
 def main() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -40,10 +39,29 @@ LIMIT_S = 60.0
 
 WORDS = (3, 15)  # shortest and longest phrase
 CHARACTERS = (5, 40)  # the same for Japanese, which has no spaces between words
-OPENING = "¿¡'\"‘“„«‹「『("
+OPENING = " ¿¡'\"‘“„«‹「『("
 PUNCTUATION = set(OPENING + ".,;:!?…-–—’”»›」』)、。！？・،؛؟।·")
-# The languages of Granary that badwords-py 3.0.0 has a word list for.
-LANGUAGES_WITH_PROFANITIES = frozenset("cs da de el en es fi fr hu it nl pl pt ro ru sv uk".split())
+# The languages of Granary that badwords-py 3.0.0 has a word list for, each with words that its list should not hold:
+# a donkey, tiredness, a delay, a cousin, a table, the number six, a ball ...
+ORDINARY_WORDS = {
+    "cs": [],
+    "da": [],
+    "de": [],
+    "el": ["γάιδαρος"],
+    "en": [],
+    "es": [],
+    "fi": ["väsyttää"],
+    "fr": ["retard", "zut"],
+    "hu": [],
+    "it": [],
+    "nl": ["lust", "nicht"],
+    "pl": [],
+    "pt": ["mesa"],
+    "ro": [],
+    "ru": [],
+    "sv": ["sex"],
+    "uk": ["м'яч"],
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +171,7 @@ def _is_readable(text: str, language: Language) -> bool:
         shortest <= length <= longest
         and text.lstrip(OPENING)[:1].isalpha()
         and not re.search(r"\w[.:]\w", text)  # addresses and abbreviations
-        and all(char in PUNCTUATION or char in JOINERS or char == " " or _is_of(char, language) for char in text)
+        and all(char in PUNCTUATION or char in JOINERS or _is_of(char, language) for char in text)
     )
 
 
@@ -163,13 +181,14 @@ def _is_of(char: str, language: Language) -> bool:
 
 
 def _without_profanity(texts: list[str], language: str) -> list[str]:
-    if language not in LANGUAGES_WITH_PROFANITIES:
+    if language not in ORDINARY_WORDS:
         return texts
     from badwords import Options, ProfanityFilter
 
     profanities = ProfanityFilter()
     # Without its look-alike tables, which take a Cyrillic word for a Latin one that it resembles.
     profanities.init([language], processing_transliterate=False, processing_replace_homoglyphs=False)
+    profanities.add_whitelist(ORDINARY_WORDS[language])
     profane = profanities.is_profane_many(texts, Options(split_on_punctuation=True))
     return [text for text, is_profane in zip(texts, profane, strict=True) if not is_profane]
 
@@ -217,8 +236,8 @@ def is_streaming(language: str) -> bool:
 def start_granary(language: str, count: int = 300, limit_s: float = LIMIT_S, retry_after_s: float = 600) -> None:
     """Stream phrases in a process of its own.
 
-    Not where they are there already, where the language has none, where it is under way (in any process), or where a
-    try that failed began less than `retry_after_s` ago.
+    Not where they are there already, where the language has none, where it is under way (in any process), or where the
+    last try, which failed, was less than `retry_after_s` ago.
     """
     log_path = _cached(language, ".log")
     if not find_language(language).in_granary or _cached(language, ".jsonl").exists():
@@ -272,8 +291,8 @@ def granary(language: str, count: int) -> tuple[dict, list[str]]:
 
 def sentences(text: str) -> list[str]:
     """The whole sentences of a passage: what begins in the middle of one, or breaks off, is left out."""
-    # Not after one or two letters, which are an abbreviation: 'Mr. President'.
-    parts = re.split(r"(?<=\w{3}[.!?…])\s+", text.strip())
+    # Not after a full stop behind one or two letters, which are an abbreviation: 'Mr. President'.
+    parts = re.split(r"(?<=[!?…])\s+|(?<=\w{3}\.)\s+", text.strip())
     return [part for part in parts if part.endswith((".", "!", "?", "…")) and not part.lstrip(OPENING)[:1].islower()]
 
 

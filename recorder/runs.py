@@ -177,9 +177,7 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
             if name in states:
                 states[name] = "skipped"
         elif validated := re.match(r"train: epoch (\S+) +validation WER (\S+)% +loss (\S+)", line):
-            curve.append(
-                {"epoch": float(validated[1]), "wer": float(validated[2]) / 100, "loss": float(validated[3])}
-            )
+            curve.append({"epoch": float(validated[1]), "wer": float(validated[2]) / 100, "loss": float(validated[3])})
         elif bar := re.match(r"[\w ]+: +(\d+)%\|.*?\[\S+<([\d:]+|\?)", line):
             fraction, seconds_left = int(bar[1]) / 100, _seconds(bar[2])
         elif line.startswith("ERROR"):
@@ -359,7 +357,9 @@ class _Supervisor:
                 break
             time.sleep(POLL_S)
         if self.is_cancelled:
-            return self.end("cancelled", "Stopped by hand. Training goes on from its last checkpoint when started again.")
+            return self.end(
+                "cancelled", "Stopped by hand. Training goes on from its last checkpoint when started again."
+            )
         if dvc.returncode != 0:
             return self.end("failed", progress.error or f"dvc ended with exit code {dvc.returncode}: see the log.")
         metrics = json.loads((paths.EVALUATION / "metrics.json").read_text(encoding="utf-8"))

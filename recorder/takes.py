@@ -55,9 +55,7 @@ class Take:
         return any(finding.blocking for finding in self.findings)
 
 
-def from_recording(
-    samples: np.ndarray, sample_rate_hz: int, text: str, language: str, limits: PrepareParams
-) -> Take:
+def from_recording(samples: np.ndarray, sample_rate_hz: int, text: str, language: str, limits: PrepareParams) -> Take:
     """A take from the microphone's samples [frames], kept without loss as 16-bit FLAC at the rate they came in."""
     file = io.BytesIO()
     soundfile.write(file, np.clip(samples, -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")

@@ -20,7 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from stages.pipeline import paths
@@ -106,8 +105,8 @@ def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
     if entry is None:
         try:
             samples, sample_rate_hz = audio.decode(recorded)
-        except (soundfile.SoundFileError, TypeError) as error:
-            return Converted(reason="unreadable audio", remedy=f"save it as WAV or FLAC ({_one_line(error)})")
+        except audio.UnreadableSound as error:
+            return Converted(reason="unreadable audio", remedy=str(error))
         if not np.isfinite(samples).all():
             return Converted(reason="unreadable audio", remedy="some samples are no numbers: record or export it again")
         mono = audio.to_mono_16k(samples, sample_rate_hz)
@@ -212,10 +211,6 @@ def main() -> str:
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
         write_json(folder / "summary.json", summary)
     return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def voice() -> Voice:
 
 
 def sidebar() -> None:
-    """Who speaks and in which language. Kept in the page's address, so that a reload in one tab stays with its person."""
+    """Who speaks, in which language. Kept in the page's address, so that a reload in one tab stays with its person."""
     clips = inbox.stored_clips()
     known = list(dict.fromkeys([clip.speaker for clip in clips[NEWEST_FIRST] if clip.speaker] + list(inbox.consents())))
     asked = st.query_params

@@ -18,16 +18,64 @@ QUIETEST_DBFS = -100.0
 FRAME_S = 0.02
 TRIM_BELOW_PEAK_DB = 40
 TRIM_MARGIN_S = 0.1
+# All channels counted: an hour of stereo at 48 kHz, 1.4 GB as float32. A clip is far shorter, and a small file may
+# unpack to days of silence.
+MAX_SAMPLES = 3600 * 48_000 * 2
+# FFmpeg's demuxers that a file may choose by its content: those of sound and of common video files, and none that
+# opens other files or addresses (playlists, concat, image sequences).
+DEMUXERS = ("aac", "aiff", "amr", "asf", "au", "caf", "flac", "matroska", "mov", "mp3", "ogg", "w64", "wav")
+
+
+class UnreadableSound(Exception):
+    """A file that cannot be decoded; its words say in one line what is wrong and what to do."""
 
 
 def decode(content: bytes) -> tuple[np.ndarray, int]:
-    """Decode a sound file held in memory.
+    """Decode a sound file held in memory: by libsndfile, or by FFmpeg (M4A, WebM, a video's sound ...).
 
     Returns: samples [frames, channels] and the sample rate in Hz.
-    Raises: soundfile.SoundFileError where the content is no sound that libsndfile reads.
+    Raises: UnreadableSound where the content is no sound that either of them reads, is damaged or is too long.
     """
-    samples, sample_rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    return samples, sample_rate_hz
+    try:
+        file = soundfile.SoundFile(io.BytesIO(content))
+    except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
+        return _decode_by_ffmpeg(content)
+    with file:
+        if file.frames * file.channels > MAX_SAMPLES:
+            # A header may claim any length (a streamed FLAC has none), and NumPy would take the memory for it.
+            return _decode_by_ffmpeg(content)
+        try:
+            return file.read(dtype="float32", always_2d=True), file.samplerate
+        except soundfile.SoundFileError as error:
+            raise UnreadableSound("the file is damaged: record or export it again, as WAV or FLAC") from error
+
+
+def _decode_by_ffmpeg(content: bytes) -> tuple[np.ndarray, int]:
+    """The first audio stream, at its own rate; a damaged packet anywhere refuses the file."""
+    import av  # imported here: most recordings do not need it
+
+    options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
+    # Grows in place: a list of pieces would take the memory twice.
+    samples = bytearray()
+    channels = sample_rate_hz = 0
+    to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
+    try:
+        with av.open(io.BytesIO(content), container_options=options, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise UnreadableSound("there is no sound in this file: record it again")
+            for decoded in container.decode(container.streams.audio[0]):
+                for frame in to_float.resample(decoded):
+                    channels, sample_rate_hz = frame.layout.nb_channels, frame.sample_rate
+                    samples += frame.to_ndarray().tobytes()
+                if len(samples) > MAX_SAMPLES * np.dtype(np.float32).itemsize:
+                    longest_min = MAX_SAMPLES / channels / sample_rate_hz / 60
+                    raise UnreadableSound(f"longer than {longest_min:.0f} minutes: cut it")
+    except (av.FFmpegError, ValueError) as error:  # ValueError: rate or channels change on the way
+        reason = getattr(error, "strerror", None) or "its rate or channels change"
+        raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error
+    if not samples:
+        raise UnreadableSound("there is no sound in this file: record it again")
+    return np.frombuffer(samples, np.float32).reshape(-1, channels), sample_rate_hz
 
 
 def encode_flac(samples: np.ndarray) -> bytes:

@@ -18,8 +18,8 @@ from pathlib import Path
 from stages.speech.text import clean
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
-# Sound as well, but not for libsndfile: named, so that it is not overlooked.
-FOREIGN_SUFFIXES = {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
+# What telephones, browsers and cameras record: read by FFmpeg.
+AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
 MANIFESTS = ("clips.jsonl", "metadata.csv", "transcripts.csv")
 OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 
@@ -65,7 +65,7 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
         if entry.is_dir():
             for item in _read_source(entry):
                 (clips if isinstance(item, RawClip) else rejections).append(item)
-        elif _is_audio(entry) or entry.suffix.lower() in FOREIGN_SUFFIXES or entry.name in MANIFESTS:
+        elif _is_audio(entry) or entry.name in MANIFESTS:
             remedy = f"move it into a folder, such as {raw}/recordings/, with its transcript"
             rejections.append(Rejection(_printable(entry.name), "in no source folder", remedy))
     return clips, rejections
@@ -99,8 +99,6 @@ def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
                 yield Rejection(
                     _printable(f"{folder.name}/{name}"), "no transcript", "rename it: its name is not UTF-8"
                 )
-        elif path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file():
-            yield Rejection(f"{folder.name}/{name}", "unreadable audio", "save it as WAV or FLAC")
         elif _is_audio(path):
             if manifest:
                 remedy = f"add a row with its text to {folder.name}/{manifest.name}"

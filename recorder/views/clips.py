@@ -1,0 +1,5 @@
+"""clips."""
+
+import streamlit as st
+
+st.title("clips")

@@ -1,0 +1,234 @@
+"""Record: one phrase after the other, judged at once, saved for good."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import streamlit as st
+
+from recorder import inbox, phrases, reading, runs, takes
+from recorder.views.microphone import microphone
+from recorder.views.shared import judge, sound_type, voice
+from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
+
+PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
+CONSENT = (
+    "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "
+    "Recordings, texts and my name stay on this computer. They are sent nowhere unless somebody here publishes or "
+    "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time."
+)
+
+state = st.session_state
+params = load_params()
+
+
+def ask_name() -> None:
+    st.write("Record your voice, phrase by phrase. It does not need to be done in one day.")
+    with st.form("name", border=False):
+        name = st.text_input("Your name, or any name for this voice", max_chars=60)
+        if st.form_submit_button("Start", type="primary") and name.strip():
+            st.query_params["speaker"] = name.strip()
+            del state["speaker"]  # the sidebar takes it from the address
+            st.rerun()
+
+
+def ask_consent(speaker: str) -> None:
+    st.subheader("Before the first recording")
+    st.text(f"For: {speaker}")
+    st.write(CONSENT)
+    agreed = st.checkbox("I have read this, and I agree.")
+    if st.button("Continue", type="primary", disabled=not agreed):
+        inbox.record_consent(speaker, CONSENT)
+        inbox.start_moving()
+        st.rerun()
+
+
+def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
+    """A person's own phrases, then the ones that come with ownvoice or from the Hub."""
+    own = reading.own_phrases(speaker, language)
+    if kind == OWN:
+        return own
+    given = phrases.from_file(language)
+    if params.recorder.phrases == "granary":
+        phrases.start_granary(language)
+        if problem := phrases.granary_problem(language):
+            st.warning(f"{problem} The phrases that come with ownvoice are shown instead.")
+        streamed = phrases.granary_phrases(language)
+        if streamed is None and not problem:
+            st.info("Sentences are being fetched from the Hub. Until they are here, ownvoice's own are shown.")
+        given = streamed or given
+    return list(dict.fromkeys([*own, *given]))
+
+
+def edit_own_phrases(speaker: str, language: str) -> None:
+    with st.expander("My own phrases, words and names"):
+        with st.form(f"own-{speaker}-{language}", border=False):
+            st.write("What matters to you: names, places, commands, words of your work. They are asked first.")
+            text = st.text_area(
+                "One on each line", "\n".join(reading.own_phrases(speaker, language)), height=160, max_chars=50_000
+            )
+            file = st.file_uploader("Or a text file with one on each line", type=["txt"], max_upload_size=1)
+            if st.form_submit_button("Keep these phrases"):
+                try:
+                    added = file.getvalue().decode("utf-8-sig") if file else ""
+                except UnicodeDecodeError:
+                    st.error("This text file cannot be read. Save it as UTF-8 and try again.")
+                    return
+                reading.save_own_phrases(speaker, language, phrases.own_phrases(f"{text}\n{added}"))
+                st.rerun()
+
+
+def begin(speaker: str, language: str, kind: str) -> None:
+    """Start afresh where another person, language or kind of text was chosen."""
+    if state.get("reading_for") != (speaker, language, kind):
+        state["reading_for"] = (speaker, language, kind)
+        state.update(turn=0, take=None, skipped=set(), visited=[], in_set=0, back_to=None, message="")
+
+
+def go_on(phrase: str) -> None:
+    state["visited"].append(phrase)
+    state.update(turn=state["turn"] + 1, take=None, back_to=None)
+
+
+def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
+    """Called once per press; a second press finds no take."""
+    take = state["take"]
+    if take is None:
+        return
+    speaker, language, kind = state["reading_for"]
+    text = state.get(f"said-{state['turn']}", "") if kind == FREE else phrase
+    prompt_id = None if kind == FREE else phrases.prompt_id(language, phrase)
+    try:
+        clip_id, _ = inbox.save_clip(take, text=text, language=language, speaker=speaker, prompt_id=prompt_id)
+        if replace and earlier and earlier.id != clip_id:
+            inbox.delete(earlier)
+    except (UserError, OSError) as error:
+        state["message"] = f"Not saved: {error}"
+        return
+    state["message"] = f"Saved: {take.figures['duration_s']:.1f} seconds."
+    state["in_set"] += 1
+    go_on(phrase)
+    inbox.start_moving()
+    try:
+        if runs.is_due():
+            runs.start("new recordings")
+    except UserError as error:
+        state["message"] += f" Training did not start: {error}"
+
+
+def skip(phrase: str) -> None:
+    state["skipped"].add(phrase)
+    state["message"] = "Skipped. It comes again later."
+    go_on(phrase)
+
+
+def back() -> None:
+    state.update(turn=state["turn"] + 1, take=None, back_to=state["visited"].pop(), message="")
+
+
+def another_set() -> None:
+    state.update(in_set=0, message="", turn=state["turn"] + 1)
+
+
+def rest() -> None:
+    st.success(f"{state['in_set']} recorded. Well done. Everything is saved: rest, or come back any day.")
+    st.button(f"{params.recorder.set_size} more", type="primary", on_click=another_set, shortcut="M", width="stretch")
+
+
+def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, language: str) -> None:
+    place = f"{min(state['in_set'] + 1, params.recorder.set_size)} of {params.recorder.set_size}"
+    st.caption(f"Speak as you always do. Phrase {place}" if kind != FREE else f"Recording {place}")
+    prompt = f"{state['turn']} {kind} {phrase}"
+    recording = microphone(
+        "microphone",
+        prompt,
+        phrase if kind != FREE else "Say whatever you like. Afterwards, write down what you said.",
+        language if kind != FREE else "en",
+        params.recorder,
+        has_take=state["take"] is not None,
+    )
+    if recording and recording.prompt == prompt:  # not one that was still on its way for another phrase
+        state["message"] = ""
+        state["take"] = takes.from_recording(
+            recording.samples, recording.sample_rate_hz, phrase, language, params.prepare
+        )
+    take = state["take"]
+    if take is None and earlier:
+        st.text("Saved before:")
+        st.audio(inbox.content_of(earlier), format=sound_type(f".{earlier.audio_path.rpartition('.')[2]}"))
+    if take:
+        if kind == FREE:
+            said = st.text_area("What was said, word for word", key=f"said-{state['turn']}")
+            take = takes.with_text(take, said, language, params.prepare)
+        judge(take)
+    buttons = st.container(horizontal=True)
+    ready = take is not None and not take.blocked
+    with buttons:
+        words = "Save and next" if not take or not take.findings else "Save anyway and next"
+        if earlier:
+            st.button("Save instead of the earlier one", type="primary", shortcut="S", disabled=not ready,
+                      on_click=save, args=(phrase, earlier, True))  # fmt: skip
+            st.button("Save and keep both", disabled=not ready, on_click=save, args=(phrase, earlier, False))
+        else:
+            st.button(words, type="primary", shortcut="S", disabled=not ready, on_click=save,
+                      args=(phrase, None, False))  # fmt: skip
+        if state["back_to"]:
+            st.button("Leave it as it is", shortcut="K", on_click=go_on, args=(phrase,))
+        elif kind != FREE:
+            st.button("Skip", shortcut="K", on_click=skip, args=(phrase,))
+            st.button("Back", shortcut="B", on_click=back, disabled=not state["visited"])
+
+
+def show_message() -> None:
+    if words := state["message"]:
+        (st.error if words.startswith("Not saved") else st.success)(words)
+
+
+def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
+    own = [clip for clip in clips if clip.speaker == speaker]
+    minutes = sum(clip.duration_s or 0 for clip in own) / 60
+    st.divider()
+    st.markdown(f"**{len(own)} recordings, {minutes:.1f} minutes**")
+    milestone = reading.next_milestone(len(own))
+    if milestone is None:
+        st.write("All three goals are reached. More recordings still help, above all free speech.")
+    else:
+        goal = f"{milestone.clips - len(own)} more to {milestone.clips} recordings"
+        st.progress(len(own) / milestone.clips, text=goal)
+    with st.expander("What 50, 250 and 500 recordings bring"):
+        for goal in reading.MILESTONES:
+            st.markdown(f"**{goal.clips}.** {goal.brings} ([{goal.source}]({goal.link}))")
+        st.caption("Other models and other voices than yours: what can be hoped for, not what is sure.")
+
+
+st.title("Record")
+person = voice()
+if not person.speaker:
+    ask_name()
+    st.stop()
+if person.speaker not in inbox.consents():
+    ask_consent(person.speaker)
+    st.stop()
+kind = st.segmented_control("What to say", [PHRASES, OWN, FREE], default=PHRASES, required=True, width="stretch")
+begin(person.speaker, person.language, kind)
+clips = inbox.stored_clips()
+texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE else []
+counts = reading.recorded_counts(clips, person.speaker) if kind != FREE else Counter()
+phrase = state["back_to"] or reading.next_phrase(texts, person.language, counts, state["skipped"]) or ""
+if state["in_set"] >= params.recorder.set_size:
+    rest()
+elif not phrase and kind == OWN:
+    st.info("There are no phrases of your own yet. Write some below.")
+else:
+    recorded = [clip for clip in clips if clip.speaker == person.speaker and clip.prompt_id]
+    this_prompt = phrases.prompt_id(person.language, phrase) if phrase else None
+    earlier = next((clip for clip in reversed(recorded) if clip.prompt_id == this_prompt), None)
+    if earlier and not state["back_to"]:
+        st.info("Every phrase is recorded. From here on, each is recorded once more, which helps too.")
+        earlier = None
+    record_phrase(phrase, earlier, kind, person.language)
+show_message()
+show_progress(person.speaker, clips)
+if kind != FREE:
+    edit_own_phrases(person.speaker, person.language)

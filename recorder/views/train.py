@@ -1,0 +1,5 @@
+"""train."""
+
+import streamlit as st
+
+st.title("train")

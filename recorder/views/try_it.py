@@ -1,0 +1,5 @@
+"""try_it."""
+
+import streamlit as st
+
+st.title("try_it")

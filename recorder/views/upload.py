@@ -1,0 +1,5 @@
+"""upload."""
+
+import streamlit as st
+
+st.title("upload")

@@ -1,0 +1,251 @@
+"""The process behind "Try it", with the tiny model after a short training: what it answers, and when it ends."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import soundfile
+
+from recorder.listener import FOLDER_PREFIX, Listener, ListenerError, log_path
+from stages.speech import audio
+from tests.workspaces import (
+    ROOT,
+    add_demo_clips,
+    make_workspace,
+    read_rows,
+    run_stages,
+    set_params,
+)
+
+# A page's server by itself, which says which process it started.
+SERVER = """
+import time
+from recorder.listener import Listener
+listener = Listener()
+listener.start()
+while listener.state == "loading":
+    time.sleep(0.05)
+print(listener.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace, made the working folder, in which a training of a few seconds has run."""
+    workspace = make_workspace(tmp_path_factory.mktemp("listener"), train__epochs=1, train__max_clips=16)
+    add_demo_clips(workspace, 60)
+    run_stages(workspace, "prepare", "split", "train")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workspace)
+        for name in ("OWNVOICE_CACHE", "DVC_ROOT"):
+            patch.delenv(name, raising=False)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield workspace
+
+
+@pytest.fixture(scope="module")
+def sounds(trained, tmp_path_factory):
+    """The folder for temporary files; an own one, so that what is left there can be seen."""
+    folder = tmp_path_factory.mktemp("sounds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def listener(sounds):
+    listener = Listener()
+    yield listener
+    listener.stop()
+    assert list(sounds.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def heard(trained, listener):
+    """Of each test clip, in order: the recorded file's bytes, and what the evaluation's models heard in it."""
+    listener.start()  # loads while the evaluation does
+    run_stages(trained, "evaluate")
+    rows = {
+        (row["id"], row["model"]): row["hypothesis"] for row in read_rows(Path("data/evaluation/predictions.jsonl"))
+    }
+    return [
+        (Path("data/raw", clip["recorded_file"]).read_bytes(), rows[clip["id"], "base"], rows[clip["id"], "tuned"])
+        for clip in read_rows(Path("data/split/test.jsonl"))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def no_sound_is_left(sounds):
+    yield
+    assert [path for path in sounds.rglob("*") if path.is_file()] == []
+
+
+def wait_until(holds, timeout_s=30):
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.02)
+
+
+def in_thread(work):
+    """Run `work` in a thread; returns the thread and the list that takes its result or its ListenerError."""
+    results = []
+
+    def run():
+        try:
+            results.append(work())
+        except ListenerError as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+def test_the_page_half_imports_neither_torch_nor_anything_as_heavy():
+    check = "import sys, recorder.listener; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    heavy = {"torch", "transformers", "peft", "librosa", "datasets", "mistral_common", "streamlit"}
+    assert "recorder.listener" in modules.split()
+    assert heavy & set(modules.split()) == set()
+
+
+def test_base_and_tuned_answers_are_those_of_the_evaluation(listener, heard):
+    differing = [entry for entry in heard if entry[1] != entry[2]]
+    assert differing, "the training changed nothing, so this test shows nothing"
+    for content, base, tuned in [*differing[:2], heard[0]]:
+        answer = listener.transcribe(content, "en")
+        assert (answer.base, answer.tuned) == (base, tuned)
+        assert answer.model == "data/demo/voxtral-tiny" and answer.seconds > 0
+
+
+def test_models_are_loaded_once_for_many_requests(listener, heard):
+    listener.transcribe(heard[0][0], "en")
+    first = listener.pid
+    listener.start()
+    assert listener.state == "ready" and listener.loaded.tuned == "LoRA adapter"
+    listener.transcribe(heard[1][0], None)
+    assert listener.pid == first
+
+
+def test_two_tabs_at_once_each_get_their_own_answer(listener, heard):
+    asked = [in_thread(lambda content=content: listener.transcribe(content, "en")) for content, _, _ in heard[:4]]
+    for (thread, results), (_, base, tuned) in zip(asked, heard, strict=False):
+        thread.join()
+        assert (results[0].base, results[0].tuned) == (base, tuned)
+
+
+def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_on(listener, heard):
+    too_long = io.BytesIO()
+    soundfile.write(too_long, [0.0] * 60 * 16_000, 16_000, format="WAV")
+    nothing = io.BytesIO()
+    soundfile.write(nothing, [], 16_000, format="WAV")
+    listener.transcribe(heard[0][0], "en")
+    process = listener.pid
+    for content, language, words in (
+        (b"no sound at all", "en", "This recording cannot be heard"),
+        (b"", "en", "This recording cannot be heard"),
+        (nothing.getvalue(), "en", "There is no sound in this recording"),
+        (too_long.getvalue(), "en", "60 seconds are too long for the model"),
+        (heard[0][0], "klingon", "'klingon' is no language code"),
+    ):
+        with pytest.raises(ListenerError, match=f"^{words}") as caught:
+            listener.transcribe(content, language)
+        assert "\n" not in str(caught.value)
+    assert listener.transcribe(heard[0][0], "en").base == heard[0][1]
+    assert listener.pid == process
+
+
+def test_sound_of_several_windows_at_another_rate_is_heard(listener, heard):
+    samples, sample_rate_hz = audio.decode(heard[0][0])
+    longer = io.BytesIO()
+    soundfile.write(longer, list(samples[:, 0]) * 4, sample_rate_hz, format="FLAC")
+    answer = listener.transcribe(longer.getvalue(), "en")
+    print(answer, heard[0][1:], len(samples) / sample_rate_hz * 4)
+    assert answer.base and answer.tuned
+
+
+def test_killed_at_work_it_is_reported_and_the_next_request_starts_it_anew_with_the_models_then_there(
+    trained, listener, heard, sounds
+):
+    content, base, _ = heard[0]
+    listener.transcribe(content, "en")
+    killed = listener.pid
+    os.kill(killed, signal.SIGSTOP)
+    thread, results = in_thread(lambda: listener.transcribe(content, "en"))
+    wait_until(lambda: list(sounds.rglob("recording")))
+    os.kill(killed, signal.SIGKILL)
+    thread.join(timeout=10)
+    assert isinstance(results[0], ListenerError)
+    assert str(results[0]).startswith("The model was ended from outside, most likely because the memory ran out.")
+    assert listener.state == "off" and listener.failure == str(results[0])
+    assert list(sounds.iterdir()) == []
+
+    (trained / "data/checkpoints").rename(trained / "data/away")
+    answer = listener.transcribe(content, "en")
+    assert (answer.base, answer.tuned) == (base, None)
+    assert listener.loaded.tuned is None and listener.pid != killed and listener.failure is None
+
+
+def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(trained, listener, heard, sounds):
+    content, base, _ = heard[0]
+    before = psutil.Process(listener.pid) if listener.pid else None
+    best = trained / "data/checkpoints/best"
+    shutil.rmtree(trained / "data/checkpoints", ignore_errors=True)
+    shutil.copytree(trained / "data/demo/voxtral-tiny", best)
+    shutil.copy(trained / "data/away/training.json", trained / "data/checkpoints")
+    listener.idle_s = 1.0
+    answer = listener.transcribe(content, "en")
+    assert (answer.base, answer.tuned) == (base, base)
+    assert listener.loaded.tuned == "full fine-tuning"
+    assert before is None or not before.is_running()
+    process = psutil.Process(listener.pid)
+    wait_until(lambda: listener.state == "off")
+    assert not process.is_running() and listener.failure is None
+    assert list(sounds.iterdir()) == []
+    assert "no request for 1 s" in log_path().read_text()
+
+
+def test_missing_model_is_a_plain_sentence(trained, listener):
+    shutil.rmtree(trained / "data/checkpoints", ignore_errors=True)
+    set_params(trained, model__name="data/nowhere/at-all")
+    with pytest.raises(ListenerError, match=r"^model\.name data/nowhere/at-all: no such folder"):
+        listener.transcribe(b"", "en")
+    assert listener.state == "off" and listener.failure.startswith("model.name data/nowhere/at-all")
+    listener.start()
+    assert listener.state == "off", "a page that is drawn again does not load again what cannot be loaded"
+
+
+def test_process_ends_with_the_page_server_however_that_ends(trained, sounds):
+    set_params(trained, model__name="data/demo/voxtral-tiny")
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], env={**os.environ, "TMPDIR": str(sounds)}, stdout=subprocess.PIPE, text=True
+    )
+    process = psutil.Process(int(server.stdout.readline()))
+    [folder] = sounds.iterdir()
+    (folder / "recording").write_bytes(b"a voice")
+    server.kill()
+    server.wait()
+    wait_until(lambda: not process.is_running())
+    assert not folder.exists()
+
+
+def test_sound_that_two_killed_halves_left_is_removed_by_the_next(sounds):
+    left = sounds / f"{FOLDER_PREFIX}left"
+    left.mkdir()
+    (left / "recording").write_bytes(b"a voice")
+    listener = Listener()
+    listener.start()
+    listener.stop()
+    assert list(sounds.iterdir()) == [] and listener.failure is None
