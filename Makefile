@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test lint clean
+.PHONY: help setup demo repro recorder test lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,10 @@ demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your o
 	@python -m stages.pipeline.demo
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
-	@python -m stages.pipeline.raw
-	@dvc repro
+	@python -m recorder.runs
+
+recorder: $(INSTALLED) ## open the recording page, on this machine only
+	@python -m streamlit run recorder/app.py
 
 test: $(INSTALLED) ## run the tests
 	@python -m pytest

@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from recorder import inbox
-from recorder.views.shared import sidebar
+from recorder.views.shared import as_plain, sidebar
 
 st.set_page_config(
     page_title="ownvoice", page_icon=str(Path(__file__).parent / "microphone/icon.svg"), layout="centered"
@@ -27,7 +27,7 @@ page = st.navigation(
 )
 sidebar()
 if problem := inbox.problem():
-    st.warning(f"Recordings are safe, but wait to be taken in: {problem}")
+    st.warning(f"Recordings are safe, but wait to be taken in: {as_plain(problem)}")
 elif inbox.waiting():
     inbox.start_moving()
 page.run()

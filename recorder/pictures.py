@@ -1,12 +1,11 @@
-"""Pictures as SVG text, by hand: drawn in milliseconds, sharp at every size, readable on white and on near-black.
+"""Pictures as SVG text, by hand: drawn in milliseconds, sharp at every size, for light and dark pages.
 
-A picture in an <img> does not inherit the page's colours, so these are middle tones. `st.image(svg)` shows one, but
-gives it no text alternative; `st.html(as_html(svg))` shows the same with its title and description as alternative.
+Show one with `st.image(svg, alt=pictures.alternative(svg))`: an image's own title is not read aloud. A picture does not
+inherit the page's colours, but browsers tell it whether the page around it is light or dark.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 import unicodedata
@@ -15,8 +14,11 @@ from html import escape, unescape
 
 import numpy as np
 
-MARK = "#3b82c4"
-QUIET = "#7a828c"
+MARK = "#3b82c4"  # on white and on near-black alike
+STYLE = (
+    "<style>text{fill:#3f4750}.quiet{fill:#8a929c;stroke:#8a929c}"
+    "@media (prefers-color-scheme:dark){text{fill:#ccd3da}}</style>"
+)
 WIDTH = 480  # narrow, so that text is still read on a phone
 LETTER = 17
 LINE = 24
@@ -27,7 +29,7 @@ def waveform(samples: np.ndarray, width: int = 800, height: int = 120) -> str:
     """The envelope (lowest and highest sample of each column) of mono samples [frames] in -1 to 1, at full scale."""
     columns = min(width, samples.size)
     middle = height / 2
-    body = f'<line x1="0" x2="{width}" y1="{middle:g}" y2="{middle:g}" stroke="{QUIET}" stroke-width="1"/>'
+    body = f'<line x1="0" x2="{width}" y1="{middle:g}" y2="{middle:g}" class="quiet"/>'
     words = "empty"
     if columns:
         starts = np.arange(columns) * samples.size // columns
@@ -57,7 +59,7 @@ def bars(rows: Sequence[tuple[str, float]], unit: str, title: str = "Bars") -> s
         top = number * row_height
         body += _text(0, top + LETTER + 2, _shortened(label))
         body += _text(WIDTH, top + LETTER + 2, _with_unit(value, unit), "end")
-        body += f'<rect x="0" y="{top + LINE}" width="{WIDTH}" height="14" rx="3" fill="{QUIET}" fill-opacity="0.2"/>'
+        body += f'<rect x="0" y="{top + LINE}" width="{WIDTH}" height="14" rx="3" class="quiet" opacity="0.25"/>'
         length = max(WIDTH * value / longest, 2 if value else 0)
         body += f'<rect x="0" y="{top + LINE}" width="{length:.1f}" height="14" rx="3" fill="{MARK}"/>'
     words = "; ".join(f"{label}: {_with_unit(value, unit)}" for (label, _), value in zip(rows, values, strict=True))
@@ -104,13 +106,9 @@ def curve(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> 
     return _svg(body, WIDTH, frame.height, title, words)
 
 
-def as_html(svg: str) -> str:
-    """An <img> for `st.html`, as wide as its column but not blown up, read aloud by its title and description."""
-    title, words = (unescape(re.search(f"<{tag}>(.*?)</{tag}>", svg, re.DOTALL)[1]) for tag in ("title", "desc"))
-    width = int(re.search(r'viewBox="0 0 (\d+) ', svg)[1])
-    content = base64.b64encode(svg.encode()).decode()
-    style = f"display: block; width: 100%; max-width: {1.25 * width:.0f}px; height: auto"
-    return f'<img alt="{escape(f"{title}. {words}")}" src="data:image/svg+xml;base64,{content}" style="{style}">'
+def alternative(svg: str) -> str:
+    """What a picture says, in words: its title and description."""
+    return ". ".join(unescape(re.search(f"<{tag}>(.*?)</{tag}>", svg, re.DOTALL)[1]) for tag in ("title", "desc"))
 
 
 class _Frame:
@@ -142,7 +140,7 @@ class _Frame:
             opacity = 1 if tick == self.y_ticks[0] else 0.35
             parts.append(
                 f'<line x1="{self.left}" x2="{self.right}" y1="{y:.1f}" y2="{y:.1f}" '
-                f'stroke="{QUIET}" stroke-opacity="{opacity}"/>'
+                f'class="quiet" opacity="{opacity}"/>'
             )
             parts.append(_text(self.left - 8, y + 6, _number(tick), "end"))
         parts += [_text(self.x(tick), self.bottom + LINE, _number(tick), "middle") for tick in self.x_ticks]
@@ -155,7 +153,7 @@ def _svg(body: str, width: float, height: float, title: str, words: str, stretch
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img"{shape} font-family="system-ui, sans-serif" font-size="{LETTER}">'
-        f"<title>{escape(title)}</title><desc>{escape(words)}</desc>{body}</svg>"
+        f"<title>{escape(title)}</title><desc>{escape(words)}</desc>{STYLE}{body}</svg>"
     )
 
 
@@ -164,7 +162,7 @@ def _nothing(title: str) -> str:
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{QUIET}" text-anchor="{anchor}">{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _shortened(label: str) -> str:

@@ -24,7 +24,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, RoundTripRepresenter
 
 from recorder import inbox
 from recorder.locks import is_locked, lock
@@ -40,6 +40,7 @@ CANCELLED = "cancelled"  # marks a run that a person stopped
 POLL_S = 0.25
 SHOWN_SETTINGS = (
     "model.name",
+    "model.revision",
     "train.mode",
     "train.epochs",
     "train.batch_size",
@@ -218,6 +219,7 @@ def change_settings(changes: Mapping[str, Any], path: Path = PARAMS_FILE) -> Non
     Raises: UserError where the schema refuses a value; the file is then as before.
     """
     yaml = YAML()
+    yaml.Representer = _AsWritten
     yaml.preserve_quotes = True
     yaml.width = 10_000
     values = yaml.load(path)
@@ -261,6 +263,15 @@ def supervise(started_by: str, to_screen: bool = False) -> str:
                 break
             summary = _Supervisor("new recordings", to_screen, held.fileno()).run()
     return summary
+
+
+class _AsWritten(RoundTripRepresenter):
+    """Writes params.yaml as people do: `null`, where the library leaves nothing."""
+
+
+_AsWritten.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
 
 
 class _Supervisor:
@@ -327,7 +338,9 @@ class _Supervisor:
 
     def repro(self) -> str:
         stages = stage_names()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        # dvc calls `python`: it must be this one, also where no environment was activated.
+        search_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = {**os.environ, "PATH": search_path, "PYTHONUNBUFFERED": "1"}
         began_at_s: dict[str, float] = {}
         shown = 0
         with self.log_path.open("ab") as log:

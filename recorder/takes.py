@@ -15,11 +15,14 @@ from stages.speech import audio
 from stages.speech.clips import ID_LENGTH
 from stages.speech.text import normalise
 
-TOO_QUIET_DBFS = -40.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
+TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
 NOISY_SNR_DB = 12.0  # below this, single sounds of speech drown
+HAS_PAUSES_S = 1.0  # a shorter recording may be all speech, with no pause to measure the noise in
 CLIPPED_FRACTION = 0.001
-EDGE_S = 0.06
-EDGE_BELOW_SPEECH_DB = 12.0  # a recording that begins louder than this begins inside a word
+# A recording that begins louder than this begins inside a word. A longer look takes words that follow the start
+# closely for cut ones; cuts in a pause or a soft sound stay unheard either way.
+EDGE_S = 0.005
+EDGE_BELOW_SPEECH_DB = 10.0
 EDGE_ABOVE_NOISE_DB = 15.0
 # No one speaks faster: letters (without spaces) a second; a sign of Japanese or Chinese is a syllable or two.
 LETTERS_PER_S, SIGNS_PER_S = 25.0, 12.0
@@ -111,7 +114,7 @@ def find(
     elif level_dbfs < TOO_QUIET_DBFS:
         words = "This is too quiet. Come closer to the microphone, or turn it up."
         findings.append(Finding("too_quiet", words))
-    if figures["snr_db"] < NOISY_SNR_DB:
+    if figures["snr_db"] < NOISY_SNR_DB and duration_s >= HAS_PAUSES_S:
         words = "There is much noise. Close the window, switch off fan, radio or television, and come closer."
         findings.append(Finding("noisy", words))
     else:

@@ -113,7 +113,7 @@ class _Claim:
     text: str
     language: str | None = None
     speaker: str | None = None
-    by_stem: bool = False  # names the sound without its ending, as a text file of the same name does
+    by_stem: bool = False  # a text file: it names the sound without its ending
 
 
 @dataclass
@@ -187,7 +187,7 @@ def _all_files(files: Sequence[tuple[str, bytes]]) -> Iterator[_File | Problem]:
             yield Problem(path, words)
         elif path.lower().endswith(".zip"):
             try:
-                yield from list(_unpack(content, origin, allowance))
+                yield from list(_unpack(content, origin, allowance)) or [Problem(path, "There is nothing in this ZIP.")]
             except _ZipRefused as refusal:
                 yield Problem(path, str(refusal))
         else:
@@ -317,7 +317,7 @@ def _read_text_file(file: _File) -> Iterator[_Claim | Problem]:
     if isinstance(text, Problem):
         yield text
     else:
-        yield _Claim(file.path, PurePosixPath(file.path).name[: -len(".txt")], clean(text), by_stem=True)
+        yield _Claim(file.path, file.path[: -len(".txt")], clean(text), by_stem=True)
 
 
 def _read_table(file: _File) -> Iterator[_Claim | Problem]:
@@ -408,13 +408,14 @@ class _Index:
     def __init__(self, sounds: Sequence[_File]) -> None:
         self.sounds = sounds
         self.origins = {sound.origin for sound in sounds}
-        self.by_path: dict[str, list[int]] = defaultdict(list)
-        self.by_name: dict[str, list[int]] = defaultdict(list)
+        # Under the name with its ending (True) and without: Windows hides endings, so people leave them out.
+        self.by_path: dict[tuple[bool, str], list[int]] = defaultdict(list)
+        self.by_name: dict[tuple[bool, str], list[int]] = defaultdict(list)
         for number, sound in enumerate(sounds):
-            # Under its name with and without the ending: Windows hides endings, so people leave them out.
-            for key in {_key(sound.path), _key(str(PurePosixPath(sound.path).with_suffix("")))}:
-                self.by_path[key].append(number)
-                self.by_name[posixpath.basename(key)].append(number)
+            for ending, path in ((True, sound.path), (False, str(PurePosixPath(sound.path).with_suffix("")))):
+                key = _key(path)
+                self.by_path[ending, key].append(number)
+                self.by_name[ending, posixpath.basename(key)].append(number)
 
     def find(self, claim: _Claim, file: _File) -> list[int]:
         """Numbers of the sounds that a claim in `file` may mean: one, if it is clear.
@@ -423,27 +424,28 @@ class _Index:
         a path of which the other is the end: a.wav is found as one/a.wav, and /home/me/one/a.wav as one/a.wav.
         """
         key = _key(claim.names)
-        beside = _key(posixpath.join(posixpath.dirname(file.path), claim.names))
-        whole = {beside} if claim.by_stem else {beside, key}
-        exact = [number for path in sorted(whole) for number in self.by_path.get(path, [])]
-        parts = [part for part in key.split("/") if part not in ("", ".", "..")]
-        alike = [
-            number
-            for number in self.by_name.get(parts[-1] if parts else "", [])
-            if _ends_alike(parts, _key(self.sounds[number].path).split("/"))
-        ]
-        for origins in ({file.origin}, self.origins):
-            for found in (exact, alike):
-                if chosen := [number for number in found if self.sounds[number].origin in origins]:
-                    return chosen
+        whole = {key}
+        if not claim.by_stem:
+            whole.add(_key(posixpath.join(posixpath.dirname(file.path), claim.names)))
+        for ending in (not claim.by_stem, claim.by_stem):
+            for origins in ({file.origin}, self.origins):
+                exact = [number for path in sorted(whole) for number in self.by_path.get((ending, path), [])]
+                if found := [number for number in exact if self.sounds[number].origin in origins]:
+                    return found
+                alike = self.by_name.get((ending, posixpath.basename(key)), [])
+                if found := [number for number in alike if self._fits(number, key, origins)]:
+                    return found
         return []
+
+    def _fits(self, number: int, key: str, origins: set[int]) -> bool:
+        """Whether one of two paths is the end of the other, their last parts being alike."""
+        sound = self.sounds[number]
+        folders = [part for part in key.split("/")[:-1] if part not in ("", ".", "..")]
+        others = _key(sound.path).split("/")[:-1]
+        pairs = zip(reversed(folders), reversed(others), strict=False)
+        return sound.origin in origins and all(one == other for one, other in pairs)
 
 
 def _key(path: str) -> str:
     """For comparing names: capitals do not count, as on Windows and macOS."""
     return posixpath.normpath(path).casefold()
-
-
-def _ends_alike(parts: list[str], others: list[str]) -> bool:
-    """Whether one path is the end of the other; the last parts are known to agree."""
-    return all(one == other for one, other in zip(reversed(parts[:-1]), reversed(others[:-1]), strict=False))

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 import jinja2
-import jiwer
 
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
@@ -24,8 +23,7 @@ from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech.clips import Clip, read_clips
-from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
-from stages.speech.text import normalise
+from stages.speech.scoring import ClipScore, differences, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import loading, prompts, transcription
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.loading import (
@@ -122,20 +120,6 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
             "source": clip.source,
             "duration_s": clip.duration_s,
         }
-
-
-def differences(reference: str, hypothesis: str) -> list[tuple[str, str]]:
-    """The hypothesis as (text, kind) spans, with kind equal, substitute, insert or delete, for the report."""
-    reference, hypothesis = normalise(reference), normalise(hypothesis)
-    aligned = jiwer.process_words(reference, hypothesis)
-    reference_words, heard_words = reference.split(), hypothesis.split()
-    spans = []
-    for chunk in aligned.alignments[0]:
-        words = heard_words[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        if chunk.type == "delete":
-            words = reference_words[chunk.ref_start_idx : chunk.ref_end_idx]
-        spans.append((" ".join(words), chunk.type))
-    return spans
 
 
 def render_report(metrics: dict, rows: Sequence[dict], training: dict, listed: int) -> bytes:

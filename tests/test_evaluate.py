@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluate import differences, metrics_of, prediction_rows
+from stages.evaluate import metrics_of, prediction_rows
 from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
 from tests.workspaces import add_demo_clips, make_workspace, read_json, read_rows, run_stage, run_stages, set_params
@@ -28,17 +28,6 @@ def test_metrics_count_normalised_and_written_errors_apart():
     assert metrics["wer_low"] <= metrics["wer"] <= metrics["wer_high"]
     rows = list(prediction_rows("base", clips, predictions, scores))
     assert [row["wer"] for row in rows] == [0.25, 0.5]
-
-
-def test_differences_show_what_was_replaced_added_and_missed():
-    assert differences("Turn on, the light", "turn of the light now") == [
-        ("turn", "equal"),
-        ("of", "substitute"),
-        ("the light", "equal"),
-        ("now", "insert"),
-    ]
-    assert differences("one two three", "one three") == [("one", "equal"), ("two", "delete"), ("three", "equal")]
-    assert differences("one", "") == [("one", "delete")]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.speech.scoring import relative_improvement, score_clip, summarise, wer_interval
+from stages.speech.scoring import differences, relative_improvement, score_clip, summarise, wer_interval
 
 
 def scores_of(*pairs: tuple[str, str]) -> list:
@@ -168,3 +168,14 @@ def test_draws_in_which_the_base_makes_no_error_are_left_out():
     # One clip of ten holds the base's only error: about a third of the draws, (9/10) ** 10, hold none.
     base = scores_of(("a b", "x b"), *[("a b", "a b")] * 9)
     assert relative_improvement(base, scores_of(*[("a b", "a b")] * 10), samples=200)["low"] == 1.0
+
+
+def test_differences_show_what_was_replaced_added_and_missed():
+    assert differences("Turn on, the light", "turn of the light now") == [
+        ("turn", "equal"),
+        ("of", "substitute"),
+        ("the light", "equal"),
+        ("now", "insert"),
+    ]
+    assert differences("one two three", "one three") == [("one", "equal"), ("two", "delete"), ("three", "equal")]
+    assert differences("one", "") == [("one", "delete")]

@@ -8,7 +8,7 @@ import streamlit as st
 
 from recorder import inbox, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
-from recorder.views.shared import judge, sound_type, voice
+from recorder.views.shared import as_plain, judge, sound_type, voice
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 
@@ -53,7 +53,7 @@ def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
     if params.recorder.phrases == "granary":
         phrases.start_granary(language)
         if problem := phrases.granary_problem(language):
-            st.warning(f"{problem} The phrases that come with ownvoice are shown instead.")
+            st.warning(f"{as_plain(problem)} The phrases that come with ownvoice are shown instead.")
         streamed = phrases.granary_phrases(language)
         if streamed is None and not problem:
             st.info("Sentences are being fetched from the Hub. Until they are here, ownvoice's own are shown.")
@@ -62,21 +62,20 @@ def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
 
 
 def edit_own_phrases(speaker: str, language: str) -> None:
-    with st.expander("My own phrases, words and names"):
-        with st.form(f"own-{speaker}-{language}", border=False):
-            st.write("What matters to you: names, places, commands, words of your work. They are asked first.")
-            text = st.text_area(
-                "One on each line", "\n".join(reading.own_phrases(speaker, language)), height=160, max_chars=50_000
-            )
-            file = st.file_uploader("Or a text file with one on each line", type=["txt"], max_upload_size=1)
-            if st.form_submit_button("Keep these phrases"):
-                try:
-                    added = file.getvalue().decode("utf-8-sig") if file else ""
-                except UnicodeDecodeError:
-                    st.error("This text file cannot be read. Save it as UTF-8 and try again.")
-                    return
-                reading.save_own_phrases(speaker, language, phrases.own_phrases(f"{text}\n{added}"))
-                st.rerun()
+    with st.expander("My own phrases, words and names"), st.form(f"own-{speaker}-{language}", border=False):
+        st.write("What matters to you: names, places, commands, words of your work. They are asked first.")
+        text = st.text_area(
+            "One on each line", "\n".join(reading.own_phrases(speaker, language)), height=160, max_chars=50_000
+        )
+        file = st.file_uploader("Or a text file with one on each line", type=["txt"], max_upload_size=1)
+        if st.form_submit_button("Keep these phrases"):
+            try:
+                added = file.getvalue().decode("utf-8-sig") if file else ""
+            except UnicodeDecodeError:
+                st.error("This text file cannot be read. Save it as UTF-8 and try again.")
+                return
+            reading.save_own_phrases(speaker, language, phrases.own_phrases(f"{text}\n{added}"))
+            st.rerun()
 
 
 def begin(speaker: str, language: str, kind: str) -> None:
@@ -182,7 +181,7 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
 
 def show_message() -> None:
     if words := state["message"]:
-        (st.error if words.startswith("Not saved") else st.success)(words)
+        (st.error if words.startswith("Not saved") else st.success)(as_plain(words))
 
 
 def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:

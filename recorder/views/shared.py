@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -67,6 +68,11 @@ def spoken_text(text: str, language: str, large: bool = False) -> None:
     direction = LANGUAGES[language].direction if language in LANGUAGES else "auto"
     style = "font-size: clamp(1.7rem, 5vw, 2.9rem); line-height: 1.35; font-weight: 600" if large else ""
     st.html(f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0.3em 0; {style}">{escape(text)}</p>')
+
+
+def as_plain(text: str) -> str:
+    """Text that Streamlit's markdown shows letter by letter."""
+    return re.sub(r"([^\w\s])", r"\\\1", text)
 
 
 def judge(take: Take) -> None:

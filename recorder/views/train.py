@@ -1,5 +1,258 @@
-"""train."""
+"""Train: settings, the run that is at work, and all runs before."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import datetime
+from pathlib import Path
 
 import streamlit as st
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-st.title("train")
+from recorder import inbox, pictures, runs
+from recorder.dashboard import Dashboard
+from recorder.views.shared import as_plain
+from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
+
+STAGE_WORDS = {
+    "prepare": "Check the recordings",
+    "split": "Put some aside for the test",
+    "train": "Learn the voice",
+    "evaluate": "Test before and after",
+    "card": "Write the description",
+    "push": "Publish, if asked to",
+    "deploy": "Put up the demo, if asked to",
+}
+STATE_WORDS = {
+    "waiting": ("·", "waits"),
+    "running": ("▶", "at work"),
+    "done": ("✓", "done"),
+    "skipped": ("✓", "nothing new"),
+    "failed": ("✕", "failed"),
+}
+OUTCOME_WORDS = {
+    "running": "▶ at work",
+    "done": "✓ done",
+    "failed": "✕ failed",
+    "cancelled": "■ stopped",
+    "interrupted": "✕ interrupted",
+}
+LOG_LINES = 200
+MODES = {"lora": "LoRA: small additions to the model (recommended)", "full": "Full: the whole model, much memory"}
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
+EMBEDDED_MODELS = Path("data/demo")
+
+
+@st.cache_resource
+def dashboard(project: str) -> Dashboard:
+    return Dashboard(project)
+
+
+def known_models(current: str) -> dict[str, str | None]:
+    """Models to choose from, with their pinned revisions: of params.yaml now and as committed, past runs, embedded."""
+    known = {current: load_params().model.revision}
+    committed = subprocess.run(["git", "show", "HEAD:params.yaml"], capture_output=True, text=True, check=False)
+    if committed.returncode == 0:
+        try:
+            model = YAML(typ="safe").load(committed.stdout)["model"]
+            known.setdefault(model["name"], model["revision"])
+        except (YAMLError, KeyError, TypeError):
+            st.caption("The committed params.yaml names no model.")
+    for run in runs.history():
+        known.setdefault(run.settings["model.name"], run.settings.get("model.revision"))
+    for config in sorted(EMBEDDED_MODELS.glob("*/config.json")):
+        known.setdefault(str(config.parent), None)
+    return known
+
+
+def ask_settings() -> None:
+    """The settings that matter, written into params.yaml when the person says so."""
+    params = load_params()
+    models = known_models(params.model.name)
+    with st.form("settings"):
+        model = st.selectbox(
+            "Model to start from",
+            list(models),
+            accept_new_options=True,
+            help="A model of the Hugging Face Hub (USER/NAME), or a folder on this computer. The small one in "
+            "data/demo runs on any computer within minutes and shows how everything works; it understands little.",
+        )
+        mode = st.radio(
+            "What is trained",
+            list(MODES),
+            format_func=MODES.get,
+            index=list(MODES).index(params.train.mode),
+            help="LoRA leaves the model as it is and learns small additions: fast, little memory, and good with few "
+            "recordings. Full training can learn more from very many recordings.",
+        )
+        left, right = st.columns(2)
+        epochs = left.number_input(
+            "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is gone through at most. "
+            "Training ends earlier when it no longer helps."
+        )  # fmt: skip
+        batch_size = right.number_input(
+            "Recordings at a time (batch size)", 1, 1024, params.train.batch_size,
+            help="More is faster and needs more memory. Halve it when the memory does not suffice.",
+        )  # fmt: skip
+        rate = left.text_input(
+            "Learning rate", str(params.train.learning_rate), help="auto fits it to the model. A number, such as "
+            "1.0e-4: higher learns faster, too high learns nothing."
+        )  # fmt: skip
+        rank = right.number_input(
+            "Size of the additions (LoRA rank)", 1, 1024, params.train.lora.r,
+            help="How much LoRA can learn. Higher needs more memory and more recordings.",
+        )  # fmt: skip
+        after = st.number_input(
+            "Train by itself after so many new recordings (0: only when asked)", 0, 10_000,
+            params.recorder.train_after_clips or 0,
+        )  # fmt: skip
+        if st.form_submit_button("Keep these settings"):
+            try:
+                learning_rate = "auto" if rate.strip() == "auto" else float(rate)
+            except ValueError:
+                st.error("The learning rate is no number. Write auto, or a number such as 1.0e-4.")
+                return
+            changes = {
+                "model.name": model,
+                "model.revision": models.get(model),
+                "train.mode": mode,
+                "train.epochs": epochs,
+                "train.batch_size": batch_size,
+                "train.learning_rate": learning_rate,
+                "train.lora.r": rank,
+                "recorder.train_after_clips": after or None,
+            }
+            if Path(model).is_dir():
+                del changes["model.revision"]  # not used for a folder, and wanted again with the model it belongs to
+            try:
+                runs.change_settings(changes)
+            except UserError as error:
+                st.error(as_plain(str(error)))
+            else:
+                st.success("Kept, in params.yaml. They count from the next training on.")
+    if not NVIDIA_DRIVER.exists() and not Path(params.model.name).is_dir():
+        st.info(
+            "This computer has no NVIDIA graphics card. A large model needs one; the small one in data/demo does not."
+        )
+
+
+def start() -> None:
+    try:
+        runs.start("page")
+    except UserError as error:
+        st.session_state["train_problem"] = str(error)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def when(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M}"
+
+
+def show_progress(run: runs.Run, progress: runs.Progress) -> None:
+    """Stage by stage, with the curve of the training so far."""
+    rows = []
+    for stage, state in progress.stages.items():
+        sign, words = STATE_WORDS[state]
+        rows.append(f"{sign} {as_plain(STAGE_WORDS.get(stage, stage))}: {words}")
+    st.markdown("  \n".join(rows))
+    if progress.current and run.outcome == "running":
+        words = STAGE_WORDS.get(progress.current, progress.current)
+        left = runs.seconds_left(progress, runs.history())
+        until = f", about {duration(left)} left" if left else ""
+        if progress.fraction is None:
+            st.progress(0.0, text=f"{words}: getting ready{until}")
+        else:
+            st.progress(progress.fraction, text=f"{words}: {progress.fraction:.0%}{until}")
+    if progress.curve:
+        st.image(
+            pictures.curve([(row["epoch"], 100 * row["wer"]) for row in progress.curve], "rounds", "wrong words, %"),
+            width="stretch",
+        )
+        st.caption("Wrong words on recordings kept aside, after each round. Lower is better.")
+    with st.expander("Log"):
+        lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]
+        st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True)
+
+
+@st.fragment(run_every=1)
+def watch() -> None:
+    """The newest run, looked at every second, whoever started it."""
+    newest = next(iter(runs.history()), None)
+    if newest is None:
+        return
+    if st.session_state["shown"] != (newest.id, newest.outcome):
+        st.rerun()  # the buttons above change with it
+    progress = runs.read_progress(newest.log, runs.stage_names())
+    st.subheader(f"{OUTCOME_WORDS[newest.outcome]}, since {when(newest.started_at)}"
+                 if newest.outcome == "running" else f"Last run: {OUTCOME_WORDS[newest.outcome]}")  # fmt: skip
+    if newest.outcome == "running" and newest.waits_for:
+        st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
+    if newest.outcome == "done":
+        progress = runs.finished(progress)
+        st.success(f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. See Results.")
+    elif newest.why:
+        (st.info if newest.outcome == "cancelled" else st.error)(as_plain(newest.why))
+    show_progress(newest, progress)
+
+
+def show_history() -> None:
+    st.subheader("All runs")
+    rows = [
+        {
+            "Started": when(run.started_at),
+            "By": run.started_by,
+            "Recordings": run.clips,
+            "Ended": OUTCOME_WORDS[run.outcome],
+            "Before": None if run.wer_base is None else f"{run.wer_base:.1%}",
+            "After": None if run.wer_tuned is None else f"{run.wer_tuned:.1%}",
+            "Why": run.why,
+            "Settings": ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in run.settings.items()),
+        }
+        for run in runs.history()
+    ]
+    st.dataframe(rows, hide_index=True, width="stretch")
+
+
+st.title("Train")
+clips = inbox.stored_clips()
+minutes = sum(clip.duration_s or 0 for clip in clips) / 60
+st.write(f"{len(clips)} recordings made here, {minutes:.1f} minutes. Training goes on when this page is closed.")
+newest = next(iter(runs.history()), None)
+running = newest is not None and newest.outcome == "running"
+try:
+    load_params()
+except UserError as error:
+    st.error(as_plain(str(error)))
+    st.stop()
+with st.container(horizontal=True):
+    words = {"failed": "Try again", "cancelled": "Go on", "interrupted": "Go on"}
+    st.button(
+        words.get(newest.outcome, "Train now") if newest else "Train now",
+        type="primary",
+        disabled=running,
+        on_click=start,
+    )
+    if running:
+        st.button("Stop", on_click=runs.cancel, args=(newest.id,))
+if problem := st.session_state.pop("train_problem", None):
+    st.error(as_plain(problem))
+st.session_state["shown"] = (newest.id, newest.outcome) if newest else None
+watch()
+with st.expander("Settings", expanded=newest is None):
+    ask_settings()
+if newest:
+    show_history()
+    tracking = load_params().train.tracking
+    if tracking.enabled and st.button("Open the dashboard of all trainings (trackio)"):
+        try:
+            with st.spinner("The dashboard is starting"):
+                st.link_button("Go to the dashboard", dashboard(tracking.project).address)
+        except UserError as error:
+            st.error(as_plain(str(error)))

@@ -51,6 +51,20 @@ def score_clip(reference: str, hypothesis: str, prepare: Callable[[str], str] = 
     )
 
 
+def differences(reference: str, hypothesis: str) -> list[tuple[str, str]]:
+    """The hypothesis as (text, kind) spans, with kind equal, substitute, insert or delete."""
+    reference, hypothesis = normalise(reference), normalise(hypothesis)
+    aligned = jiwer.process_words(reference, hypothesis)
+    reference_words, heard_words = reference.split(), hypothesis.split()
+    spans = []
+    for chunk in aligned.alignments[0]:
+        words = heard_words[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "delete":
+            words = reference_words[chunk.ref_start_idx : chunk.ref_end_idx]
+        spans.append((" ".join(words), chunk.type))
+    return spans
+
+
 def summarise(scores: Sequence[ClipScore]) -> dict[str, float | int]:
     """Error rates (fractions) and counts of a whole set."""
     reference_words = sum(score.reference_words for score in scores)
