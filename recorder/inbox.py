@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ import psutil
 from recorder.locks import is_locked, lock
 from recorder.takes import Take
 from stages.pipeline import paths, raw
-from stages.pipeline.files import write_jsonl
+from stages.pipeline.files import write_jsonl, write_whole
 from stages.pipeline.stage import UserError, run
 from stages.speech.sources import RawClip, locate
 from stages.speech.text import clean
@@ -41,8 +42,11 @@ SOURCES = ("recorded", "uploaded")
 CLIPS, CONSENTS = "clips.jsonl", "consents.jsonl"
 CHANGE = "change.json"
 DVC_STAGES_AT_WORK = Path(".dvc/tmp/rwlock")
-MOVER_LOCK, MOVER_LOG = INBOX / ".mover.lock", INBOX / ".mover.log"
+CHANGE_NAME = re.compile(r"(\d{20})-[0-9a-f]{8}")  # nanoseconds since 1970, and something to tell processes apart
+UNFINISHED, GONE = ".partial-", ".gone-"
+MOVER_LOCK, MOVER_LOG, MOVER_PROBLEM = INBOX / ".mover.lock", INBOX / ".mover.log", INBOX / ".mover.problem"
 PAUSE_S = 0.5
+RETRY_S = 60.0
 LEFT_BY_A_KILL_S = 24 * 3600
 
 
@@ -147,28 +151,33 @@ def stored_clips() -> list[StoredClip]:
     """All clips that the page has saved, oldest first."""
     changes = pending()
     fields = StoredClip.__dataclass_fields__
-    return [
+    clips = [
         StoredClip(source=source, **{name: value for name, value in row.items() if name in fields})
         for source in SOURCES
         for row in _state(source, changes).clips.values()
     ]
+    return sorted(clips, key=lambda clip: clip.recorded_at or "")
 
 
 def content_of(clip: StoredClip) -> bytes:
     """The sound file as it was saved. Raises: UserError where it is gone."""
-    waiting_places = (change.folder / clip.audio_path for change in pending() if change.kind == "clip")
-    kept = locate(paths.RAW, RawClip(clip.source, clip.audio_path, clip.text))
-    for place in (kept, *waiting_places):
-        if place is not None and place.is_file():
-            return place.read_bytes()
+    waiting_places = [
+        change.folder / clip.audio_path
+        for change in pending()
+        if change.kind == "clip" and (change.source, change.row["audio_path"]) == (clip.source, clip.audio_path)
+    ]
+    kept = _kept(clip.source, clip.audio_path)
+    for place in (kept, *waiting_places, kept):  # twice: it may be moved while we look
+        if place is not None:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                return place.read_bytes()
     raise UserError(f"{clip.file} is not on this machine. If it was stored elsewhere, run 'dvc pull'.")
 
 
 def pending() -> list[Change]:
     """What waits in the inbox, in the order in which it was put there."""
-    names = sorted(name for name in os.listdir(INBOX) if name[0] != ".") if INBOX.is_dir() else []
     changes = []
-    for name in names:
+    for name in _names():
         # Moved away since the listing: then data/raw has it.
         with contextlib.suppress(FileNotFoundError):
             content = json.loads((INBOX / name / CHANGE).read_text(encoding="utf-8"))
@@ -182,11 +191,12 @@ def waiting() -> int:
 
 
 def problem() -> str | None:
-    """Why the inbox could not be moved, None where it was or is being moved."""
-    if not MOVER_LOG.exists() or not waiting() or is_locked(MOVER_LOCK):
+    """Why the inbox could not be moved, None where it was, or is being, or is to be tried again."""
+    try:
+        found, age_s = MOVER_PROBLEM.read_text(encoding="utf-8"), time.time() - MOVER_PROBLEM.stat().st_mtime
+    except FileNotFoundError:
         return None
-    lines = MOVER_LOG.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), None)
+    return found if waiting() and age_s < RETRY_S and not is_locked(MOVER_LOCK) else None
 
 
 def start_moving() -> None:
@@ -212,39 +222,41 @@ def bring_in() -> int:
     if not pending():
         return 0
     with _dvc_at_rest() as repository:
+        _sweep()
         changes = pending()
-        removed = sum(
-            change.kind == "delete" and not (paths.RAW / change.source / change.row["audio_path"]).exists()
-            for change in changes
-        )
-        raw.check_complete(removed)
+        deleted = {_kept(change.source, change.row["audio_path"]) for change in changes if change.kind == "delete"}
+        raw.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
         for source in SOURCES:
             if any(change.source == source for change in changes):
                 _apply(source, changes)
         repository.add(str(paths.RAW))
+        os.sync()  # a power cut must not find the inbox empty and data/raw unwritten
         for change in changes:
-            shutil.rmtree(change.folder)
+            # Renamed first: a kill leaves a change whole or not at all.
+            gone = INBOX / f"{GONE}{change.folder.name}"
+            change.folder.rename(gone)
+            shutil.rmtree(gone)
     return len(changes)
 
 
-def bring_in_when_possible(stop=lambda: False) -> int:
-    """As `bring_in`, waiting for DVC; gives up when `stop` says so."""
-    while not stop():
-        try:
-            return bring_in()
-        except Busy:
-            time.sleep(PAUSE_S)
-    return 0
-
-
 def stages_at_work() -> list[str]:
-    """DVC commands that read or write something right now, as `process 123 (dvc repro)`."""
-    try:
-        locks = json.loads(DVC_STAGES_AT_WORK.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except ValueError:  # DVC is writing it
-        return ["another DVC process"]
+    """DVC commands that read or write something right now, as `process 123 (dvc repro)`.
+
+    Raises: UserError where DVC's list of them is damaged.
+    """
+    gives_up_at_s = time.monotonic() + 2
+    while True:
+        try:
+            locks = json.loads(DVC_STAGES_AT_WORK.read_text(encoding="utf-8"))
+            break
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            if time.monotonic() < gives_up_at_s:  # DVC is writing it
+                time.sleep(0.02)
+                continue
+            remedy = "DVC was killed while it wrote it. Make sure that no dvc command runs, then delete the file"
+            raise UserError(f"{DVC_STAGES_AT_WORK} is damaged: {remedy}.") from None
     holders = [*locks.get("write", {}).values(), *(one for many in locks.get("read", {}).values() for one in many)]
     alive = {holder["pid"]: holder["cmd"] for holder in holders if psutil.pid_exists(holder["pid"])}
     return [f"process {pid} ({os.path.basename(command)})" for pid, command in alive.items()]
@@ -290,25 +302,49 @@ def _apply(source: str, changes: list[Change]) -> None:
     for name, rows in ((CLIPS, state.clips.values()), (CONSENTS, state.consents)):
         if rows or (folder / name).exists():
             # Written in the inbox: killed here, nothing unfinished is left in data/raw.
-            partial = INBOX / f".{source}-{name}"
+            partial = changes[-1].folder / f".{name}"
             write_jsonl(partial, rows)
             os.replace(partial, folder / name)
     for change in changes:
         if change.source == source and change.kind == "delete" and change.row["audio_path"] not in state.clips:
-            (folder / change.row["audio_path"]).unlink(missing_ok=True)
+            kept = _kept(source, change.row["audio_path"])
+            if kept is not None:
+                kept.unlink(missing_ok=True)
+
+
+def _kept(source: str, audio_path: str) -> Path | None:
+    """The recording's place in data/raw, None where its path leads out of its source's folder."""
+    return locate(paths.RAW, RawClip(source, audio_path, text=""))
 
 
 def _put(kind: str, source: str, row: dict, content: bytes | None = None) -> None:
     """Write a change where nobody looks, force it to the disk, and rename it into the inbox."""
     INBOX.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=INBOX))
+    partial = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=INBOX))
     if content is not None:
         _write_through(partial / row["audio_path"], content)
     _write_through(partial / CHANGE, json.dumps({"kind": kind, "source": source, "row": row}).encode())
     _force_to_disk(partial)
     digest = hashlib.sha256(f"{os.getpid()} {partial.name}".encode()).hexdigest()[:8]
-    partial.rename(INBOX / f"{time.time_ns():020d}-{digest}")
+    # Never before one that waits already, even where the clock was set back.
+    newest_ns = max((int(CHANGE_NAME.fullmatch(name)[1]) for name in _names()), default=0)
+    partial.rename(INBOX / f"{max(time.time_ns(), newest_ns + 1):020d}-{digest}")
     _force_to_disk(INBOX)
+
+
+def _names() -> list[str]:
+    """Of the folders of waiting changes, in their order; what else lies in the inbox is left alone."""
+    return sorted(name for name in os.listdir(INBOX) if CHANGE_NAME.fullmatch(name)) if INBOX.is_dir() else []
+
+
+def _sweep() -> None:
+    """Remove what processes that were killed have left in the inbox."""
+    for gone in INBOX.glob(f"{GONE}*"):
+        shutil.rmtree(gone)
+    for unfinished in INBOX.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just been finished
+            if time.time() - unfinished.stat().st_mtime > LEFT_BY_A_KILL_S:
+                shutil.rmtree(unfinished)
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -331,16 +367,26 @@ def _rows(path: Path) -> tuple[dict, ...]:
         status = path.stat()
     except FileNotFoundError:
         return ()
-    return _read_rows(path.resolve(), status.st_mtime_ns, status.st_size, status.st_ino)
+    return _read_rows(path, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=8)
 def _read_rows(path: Path, *signature: int) -> tuple[dict, ...]:
     """Rows of a file that is only ever replaced as a whole; read again when any part of the signature changes."""
-    try:
-        return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. Mend the line, or restore it with 'dvc checkout'.") from None
+    needed = ("audio_path", "text") if path.name == CLIPS else ("speaker",)
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+            if not (isinstance(row, dict) and all(isinstance(row.get(name), str) for name in needed)):
+                raise ValueError(f"it needs {' and '.join(needed)}")
+        except ValueError as error:
+            remedy = "Mend the line, or restore the file with 'dvc checkout'"
+            raise UserError(f"{path}:{number} is damaged ({error}). {remedy}.") from None
+        rows.append(row)
+    return tuple(rows)
 
 
 @contextlib.contextmanager
@@ -354,6 +400,8 @@ def _dvc_at_rest() -> Iterator:
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
+    if busy := stages_at_work():  # without the lock: who waits for long disturbs nobody
+        raise Busy(", ".join(busy))
     try:
         with Repo() as repository, lock_repo(repository):
             if busy := stages_at_work():
@@ -369,17 +417,20 @@ def _dvc_at_rest() -> Iterator:
 
 def main() -> str:
     """Move until nothing waits; a second mover leaves it to the first."""
-    INBOX.mkdir(parents=True, exist_ok=True)
-    for partial in INBOX.glob(".partial-*"):
-        if time.time() - partial.stat().st_mtime > LEFT_BY_A_KILL_S:
-            shutil.rmtree(partial)
     moved = 0
     # Looked at again after the lock is free: what was put there meanwhile has found it taken.
     while waiting():
         with lock(MOVER_LOCK) as held:
             if held is None:
                 return "another process is moving"
-            moved += bring_in_when_possible()
+            MOVER_PROBLEM.unlink(missing_ok=True)
+            try:
+                moved += bring_in()
+            except Busy:
+                time.sleep(PAUSE_S)
+            except Exception as error:
+                write_whole(MOVER_PROBLEM, (str(error) or type(error).__name__).encode())
+                raise
     return f"{moved} changes moved into {paths.RAW}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-# Looking whether a lock is held takes it for an instant: who really wants it tries for longer than that.
+# Looking whether a lock is held shares it for an instant: who really wants it tries for longer than that.
 PATIENCE_S = 1.0
 
 
@@ -32,8 +32,14 @@ def lock(path: Path, patience_s: float = PATIENCE_S) -> Iterator[IO[str] | None]
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock."""
-    if not path.exists():
+    """Whether a process holds the lock. Many may look at a time and do not see each other."""
+    try:
+        file = path.open()
+    except FileNotFoundError:
         return False
-    with lock(path, patience_s=0) as held:
-        return held is None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""Pictures as SVG text, by hand: drawn in milliseconds, sharp at every size, for light and dark pages.
+"""Pictures as SVG text, by hand: drawn in milliseconds, sharp at every size, for light and dark pages. And tables.
 
 Show one with `st.image(svg, alt=pictures.alternative(svg))`: an image's own title is not read aloud. A picture does not
 inherit the page's colours, but browsers tell it whether the page around it is light or dark.
@@ -109,6 +109,20 @@ def curve(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> 
 def alternative(svg: str) -> str:
     """What a picture says, in words: its title and description."""
     return ". ".join(unescape(re.search(f"<{tag}>(.*?)</{tag}>", svg, re.DOTALL)[1]) for tag in ("title", "desc"))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as HTML for `st.html`, scrolled sideways where it is too wide; all texts are shown as they are."""
+    cell = "text-align: start; vertical-align: top; padding: 0.35em 1em 0.35em 0; border-bottom: 1px solid #8886"
+    parts = [f'<th scope="col" style="{cell}">{escape(words)}</th>' for words in header]
+    parts += ["</tr></thead><tbody>"]
+    for row in rows:
+        cells = "".join(f'<td dir="auto" style="{cell}">{escape(words)}</td>' for words in row)
+        parts.append(f"<tr>{cells}</tr>")
+    return (
+        '<div style="overflow-x: auto" tabindex="0"><table style="border-collapse: collapse"><thead><tr>'
+        f"{''.join(parts)}</tbody></table></div>"
+    )
 
 
 class _Frame:

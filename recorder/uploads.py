@@ -210,7 +210,7 @@ def _unpack(content: bytes, origin: int, allowance: _Allowance) -> Iterator[_Fil
     unpacked_bytes = packed_bytes = 0
     for entry in archive.infolist():
         path = _clean_path(_member_name(entry))
-        if entry.is_dir() or _is_junk(path):
+        if entry.filename.endswith(("/", "\\")) or _is_junk(path):  # a folder; is_dir fails where there is no name
             continue
         if words := _words_for_path(path) or _words_for_entry(entry, path):
             yield Problem(path, words)
@@ -256,7 +256,7 @@ def _member_name(entry: zipfile.ZipInfo) -> str:
 
 def _clean_path(name: str) -> str:
     """Plain text without control characters, with / between folders."""
-    return clean(name.replace("\\", "/"))
+    return clean(name.replace("\\", "/")) or "unnamed"
 
 
 def _is_junk(path: str) -> bool:

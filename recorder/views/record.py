@@ -8,40 +8,13 @@ import streamlit as st
 
 from recorder import inbox, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
-from recorder.views.shared import as_plain, judge, sound_type, voice
+from recorder.views.shared import as_plain, consenting_voice, judge, sound_type
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
-CONSENT = (
-    "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "
-    "Recordings, texts and my name stay on this computer. They are sent nowhere unless somebody here publishes or "
-    "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time."
-)
-
 state = st.session_state
 params = load_params()
-
-
-def ask_name() -> None:
-    st.write("Record your voice, phrase by phrase. It does not need to be done in one day.")
-    with st.form("name", border=False):
-        name = st.text_input("Your name, or any name for this voice", max_chars=60)
-        if st.form_submit_button("Start", type="primary") and name.strip():
-            st.query_params["speaker"] = name.strip()
-            del state["speaker"]  # the sidebar takes it from the address
-            st.rerun()
-
-
-def ask_consent(speaker: str) -> None:
-    st.subheader("Before the first recording")
-    st.text(f"For: {speaker}")
-    st.write(CONSENT)
-    agreed = st.checkbox("I have read this, and I agree.")
-    if st.button("Continue", type="primary", disabled=not agreed):
-        inbox.record_consent(speaker, CONSENT)
-        inbox.start_moving()
-        st.rerun()
 
 
 def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
@@ -202,13 +175,7 @@ def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
 
 
 st.title("Record")
-person = voice()
-if not person.speaker:
-    ask_name()
-    st.stop()
-if person.speaker not in inbox.consents():
-    ask_consent(person.speaker)
-    st.stop()
+person = consenting_voice()
 kind = st.segmented_control("What to say", [PHRASES, OWN, FREE], default=PHRASES, required=True, width="stretch")
 begin(person.speaker, person.language, kind)
 clips = inbox.stored_clips()

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import escape
+from pathlib import PurePosixPath
 
 import streamlit as st
 
 from recorder import inbox, pictures
 from recorder.phrases import LANGUAGES
 from recorder.takes import Take
+from stages.speech.sources import AUDIO_SUFFIXES
 
+CONSENT = (
+    "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "
+    "Recordings, texts and my name stay on this computer. They are sent nowhere unless somebody here publishes or "
+    "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time."
+)
 NEWEST_FIRST = slice(None, None, -1)
 
 
@@ -26,6 +33,18 @@ class Voice:
 def voice() -> Voice:
     """As chosen in the sidebar (see app.py)."""
     return Voice(st.session_state.get("speaker") or "", st.session_state["language"])
+
+
+def consenting_voice() -> Voice:
+    """The voice, after its person has given a name and, once, agreed to being recorded; the page ends before that."""
+    person = voice()
+    if not person.speaker:
+        _ask_name()
+        st.stop()
+    if person.speaker not in inbox.consents():
+        _ask_consent(person.speaker)
+        st.stop()
+    return person
 
 
 def sidebar() -> None:
@@ -85,7 +104,34 @@ def judge(take: Take) -> None:
         st.success(f"This is good: {take.figures['duration_s']:.1f} seconds.")
 
 
+def suffix_of(name: str) -> str:
+    """The ending under which an uploaded file is stored; what it holds is found out by its content."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix in AUDIO_SUFFIXES else ".sound"
+
+
 def sound_type(suffix: str) -> str:
     """The media type that a browser plays a stored file by."""
     known = {".mp3": "mpeg", ".m4a": "mp4", ".oga": "ogg", ".opus": "ogg"}
     return f"audio/{known.get(suffix, suffix.removeprefix('.'))}"
+
+
+def _ask_name() -> None:
+    st.write("Your recordings teach a speech recogniser to understand you. It does not need to be done in one day.")
+    with st.form("name", border=False):
+        name = st.text_input("Your name, or any name for this voice", max_chars=60)
+        if st.form_submit_button("Start", type="primary") and name.strip():
+            st.query_params["speaker"] = name.strip()
+            del st.session_state["speaker"]  # the sidebar takes it from the address
+            st.rerun()
+
+
+def _ask_consent(speaker: str) -> None:
+    st.subheader("Before the first recording")
+    st.text(f"For: {speaker}")
+    st.write(CONSENT)
+    agreed = st.checkbox("I have read this, and I agree.")
+    if st.button("Continue", type="primary", disabled=not agreed):
+        inbox.record_consent(speaker, CONSENT)
+        inbox.start_moving()
+        st.rerun()

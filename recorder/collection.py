@@ -1,0 +1,136 @@
+"""All recordings together, as the Clips page shows them: order, search, what is left out, and figures of the set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from recorder.inbox import SOURCES, StoredClip
+from recorder.phrases import LANGUAGES, from_file, prompt_id
+from recorder.takes import WITHOUT_SPACES
+from stages.pipeline import paths
+from stages.pipeline.files import read_jsonl
+from stages.pipeline.stage import UserError
+from stages.speech.clips import Clip
+from stages.speech.sources import AUDIO_SUFFIXES
+from stages.speech.text import normalise
+
+MOST_FREQUENT = 12
+Found = TypeVar("Found", StoredClip, Clip)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What one language's recordings hold; `kind` is words, or characters where no spaces part the words."""
+
+    language: str
+    kind: str
+    said: int
+    different: int
+    most_frequent: list[tuple[str, int]]
+    phrases_recorded: int
+    phrases: int  # of the list that comes with ownvoice
+
+
+def newest_first(clips: Sequence[StoredClip]) -> list[StoredClip]:
+    return sorted(reversed(clips), key=lambda clip: clip.recorded_at or "", reverse=True)
+
+
+def search(clips: Sequence[Found], words: str) -> list[Found]:
+    """Clips in whose text, speaker or language each of the words occurs, in any case."""
+    wanted = words.casefold().split()
+    return [clip for clip in clips if all(word in _searched(clip) for word in wanted)]
+
+
+def from_other_folders() -> list[Clip]:
+    """Clips of the last preparation that lie in folders of data/raw which the page does not write."""
+    return [Clip(**row) for row in _prepared("clips.jsonl") if row["source"] not in SOURCES]
+
+
+def rejected(stored: Sequence[StoredClip]) -> list[dict]:
+    """What the last preparation could not use (file, reason, remedy), without what has been deleted since."""
+    there = {clip.file for clip in stored}
+    return [row for row in _prepared("rejected.jsonl") if row["file"] in there or not _is_deleted(row["file"])]
+
+
+def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, float]]:
+    """Minutes of each language and speaker, the most first."""
+    minutes: Counter[str] = Counter()
+    for clip in clips:
+        minutes[f"{language_name(clip.language)} · {clip.speaker or 'no name'}"] += (clip.duration_s or 0.0) / 60
+    return minutes.most_common()
+
+
+def coverage(clips: Sequence[StoredClip | Clip]) -> list[Coverage]:
+    """Words and phrases covered, by language; the language with most recordings first."""
+    by_language = Counter(clip.language for clip in clips if clip.language)
+    return [
+        _coverage_of(language, [clip for clip in clips if clip.language == language])
+        for language, _ in by_language.most_common()
+    ]
+
+
+def language_name(code: str | None) -> str:
+    return LANGUAGES[code].name if code in LANGUAGES else (code or "no language")
+
+
+def erasing() -> list[tuple[str, str]]:
+    """What to run, in this order, so that no copy of a deleted recording is left here: (why, command)."""
+    made_again = [str(paths.cache_root() / kind) for kind in ("prepared", "base-predictions", "training")]
+    return [
+        ("Train again without it, so that the present version no longer has it.", "dvc repro"),
+        (
+            "Remove from this machine what only older versions have. This takes older models and experiments too.",
+            "dvc gc --workspace",
+        ),
+        (
+            "Only if the data is also kept elsewhere with 'dvc push': remove it there too.",
+            "dvc gc --workspace --cloud",
+        ),
+        (
+            "Remove converted copies, transcripts and half-finished trainings. They are made again when needed.",
+            f"rm -r {' '.join(made_again)}",
+        ),
+    ]
+
+
+def _coverage_of(language: str, clips: Sequence[StoredClip | Clip]) -> Coverage:
+    texts = [normalise(clip.text) for clip in clips]
+    apart = language in WITHOUT_SPACES
+    words = Counter(word for text in texts for word in (text.replace(" ", "") if apart else text.split()))
+    listed = {prompt_id(language, phrase) for phrase in from_file(language)} if language in LANGUAGES else set()
+    said = {prompt_id(language, text) for text in set(texts)}
+    return Coverage(
+        language=language,
+        kind="characters" if apart else "words",
+        said=words.total(),
+        different=len(words),
+        most_frequent=words.most_common(MOST_FREQUENT),
+        phrases_recorded=len(listed & said),
+        phrases=len(listed),
+    )
+
+
+def _is_deleted(file: str) -> bool:
+    is_ours = file.split("/")[0] in SOURCES and Path(file).suffix in AUDIO_SUFFIXES
+    return is_ours and not (paths.RAW / file).exists()
+
+
+def _searched(clip: StoredClip | Clip) -> str:
+    code = clip.language or ""
+    own_name = LANGUAGES[code].own_name if code in LANGUAGES else ""
+    return f"{clip.text} {clip.speaker or ''} {code} {language_name(code)} {own_name}".casefold()
+
+
+def _prepared(name: str) -> list[dict]:
+    """Rows of a file in data/prepared; none before the first preparation, and while one is under way."""
+    path: Path = paths.PREPARED / name
+    if not path.exists():
+        return []
+    try:
+        return read_jsonl(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}. Run 'dvc repro' to make it again.") from None

@@ -1,0 +1,301 @@
+"""What the Results page shows: how much better the model has become, which recordings are hardest, experiments."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from recorder import inbox
+from recorder.phrases import LANGUAGES
+from stages.pipeline import paths
+from stages.pipeline.files import read_json, read_jsonl
+from stages.pipeline.stage import UserError
+from stages.speech.clips import ID_LENGTH
+from stages.speech.scoring import differences
+
+METRICS = paths.EVALUATION / "metrics.json"
+REPORT = paths.EVALUATION / "report.html"
+FEW_CLIPS = 30  # a bootstrap over fewer tells little
+WIDE_IMPROVEMENT = 0.3
+COMMITS_LOOKED_AT = 20
+EXPERIMENTS_LIMIT_S = 120
+# Tinted, not coloured, so that the letters keep the page's contrast; the sign is the line.
+MARKED = "background: #e0404033; border-radius: 0.2em; padding: 0 0.15em"
+UNSEEN = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)"
+
+
+@dataclass(frozen=True)
+class HeardClip:
+    """A test recording, what was said in it, and what each model made of it; error rates are fractions."""
+
+    id: str
+    language: str
+    reference: str
+    base: str
+    tuned: str
+    base_wer: float
+    tuned_wer: float
+
+    @property
+    def sound_path(self) -> Path:
+        return paths.PREPARED / "audio" / f"{self.id}.flac"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The last evaluation, and the training that it judges; `curve` is (epoch, WER in validation)."""
+
+    metrics: dict
+    training: dict
+    curve: list[tuple[float, float]]
+    clips: list[HeardClip]  # the hardest first
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the figures mean: `outcome` is better, unsure, worse or perfect."""
+
+    outcome: str
+    words: str
+    doubts: list[str]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of `dvc exp show` that has been evaluated."""
+
+    name: str
+    made_at: str
+    base_wer: float
+    tuned_wer: float
+    settings: dict[str, Any]  # by dotted keys
+
+
+def read() -> Results | None:
+    """The results in data/evaluation, None where nothing has been evaluated.
+
+    Raises: UserError where files are missing or damaged.
+    """
+    if not METRICS.exists():
+        return None
+    try:
+        by_model: dict[str, dict[str, dict]] = {"base": {}, "tuned": {}}
+        for row in read_jsonl(paths.EVALUATION / "predictions.jsonl"):
+            by_model[row["model"]][row["id"]] = row
+        curve_path = paths.CHECKPOINTS / "curve.csv"
+        with curve_path.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["validation_wer"]]
+        return Results(
+            metrics=read_json(METRICS),
+            training=read_json(paths.CHECKPOINTS / "training.json"),
+            curve=[(float(row["epoch"]), float(row["validation_wer"])) for row in rows],
+            clips=_hardest_first(by_model["base"], by_model["tuned"]),
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing: run 'dvc repro'") from None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"the results are damaged ({error}): delete {paths.EVALUATION} and run 'dvc repro'") from None
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}\u00a0%"
+
+
+def headline(metrics: Mapping) -> str:
+    return f"Wrong words: before {percent(metrics['base']['wer'])} → after {percent(metrics['tuned']['wer'])}"
+
+
+def verdict(metrics: Mapping) -> Verdict:
+    """What the figures show, and what they do not, in plain sentences."""
+    base, tuned, improvement = metrics["base"], metrics["tuned"], metrics["improvement"]
+    relative, low, high = (improvement[name] for name in ("wer_relative", "low", "high"))
+    doubts = []
+    if relative is None:
+        is_worse = tuned["wer"] > 0
+        outcome = "worse" if is_worse else "perfect"
+        words = "Before training every word was understood. "
+        words += "Training made it worse." if is_worse else "There is nothing to improve in these recordings."
+    elif low > 0:
+        outcome = "better"
+        words = (
+            f"That is {percent(relative)} fewer wrong words. With other recordings of the same kind it would most "
+            f"likely be between {percent(low)} and {percent(high)} fewer."
+        )
+    elif high < 0:
+        outcome = "worse"
+        words = (
+            f"Training made it worse: {percent(-relative)} more wrong words. Try a lower learning rate, or record more."
+        )
+    else:
+        outcome = "unsure"
+        words = (
+            f"This does not show an improvement yet. With other recordings of the same kind, anything from "
+            f"{_change(low)} to {_change(high)} would be likely. Record more, and train again."
+        )
+    if base["clips"] < FEW_CLIPS or (relative is not None and high - low > WIDE_IMPROVEMENT):
+        doubts.append(
+            f"Only {tuned['clips']} recordings were tested, so the figures are rough. Four times as many make them "
+            f"twice as exact."
+        )
+    if tuned["wer"] == 0:
+        # The rule of three (Hanley and Lippman-Hand 1983): the upper 95 % limit where nothing was counted.
+        doubts.append(
+            f"No word was wrong after training, among {tuned['reference_words']}. With that many, up to "
+            f"{percent(min(3 / tuned['reference_words'], 1))} wrong words can still hide."
+        )
+    return Verdict(outcome, words, doubts)
+
+
+def trained_with(training: Mapping) -> str:
+    """One sentence about the training."""
+    sentence = (
+        f"Trained on {training['train_clips']} recordings ({training['train_minutes']:.0f} minutes) from "
+        f"{training['base_model']}, {training['epochs_run']:g} times over, in {_time(training['seconds'])}. The model "
+        f"kept is the one after epoch {training['best_epoch']:g}, chosen with "
+        f"{training['validation_clips']} other recordings."
+    )
+    if training["resumed_from_step"]:
+        sentence += " It was interrupted, and went on from where it was."
+    return sentence
+
+
+def newer_clips() -> int:
+    """How many recordings of the page are not in the results: made later, or not yet prepared.
+
+    Both are looked at: a run that failed in training has prepared recordings which no evaluation has seen, and a
+    recording made during a run is older than its results.
+    """
+    evaluated_at = METRICS.stat().st_mtime
+    known = {row["id"] for part in ("train", "validation", "test") for row in read_jsonl(paths.SPLIT / f"{part}.jsonl")}
+    unusable = {row["file"] for row in read_jsonl(paths.PREPARED / "rejected.jsonl")}
+    return sum(
+        clip.id not in known or _seconds(clip.recorded_at) > evaluated_at
+        for clip in inbox.stored_clips()
+        if clip.file not in unusable
+    )
+
+
+def heard_as_html(reference: str, hypothesis: str, language: str) -> str:
+    """What a model heard, word by word: crossed out what it missed, underlined what it got wrong or added."""
+    direction = LANGUAGES[language].direction if language in LANGUAGES else "auto"
+    parts = []
+    for words, kind in differences(reference, hypothesis):
+        said = escape(words)
+        if kind == "delete":
+            said = f'<del style="{MARKED}"><span style="{UNSEEN}">missed: </span>{said}</del>'
+        elif kind != "equal":
+            name = "added" if kind == "insert" else "wrong"
+            line = "underline" if kind == "insert" else "underline wavy"
+            said = f'<ins style="{MARKED}; text-decoration: {line}"><span style="{UNSEEN}">{name}: </span>{said}</ins>'
+        parts.append(said)
+    words = " ".join(parts) or '<em lang="en">nothing</em>'
+    return f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0; overflow-wrap: anywhere">{words}</p>'
+
+
+def experiments_state() -> float:
+    """Changes when there may be new experiments or commits: when their files in git or dvc.lock were last written."""
+    files = [Path("dvc.lock"), Path(".git/HEAD"), Path(".git/packed-refs")]
+    for folder in (Path(".git/refs/exps"), Path(".git/refs/heads")):
+        files += folder.rglob("*")
+    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
+
+
+def read_experiments() -> list[Experiment]:
+    """What `dvc exp show` says of the last commits and their experiments, the oldest first. Takes seconds.
+
+    Raises: UserError where there is no git repository, or DVC fails.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(COMMITS_LOOKED_AT)]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=EXPERIMENTS_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"'dvc exp show' took more than {EXPERIMENTS_LIMIT_S} seconds.") from None
+    if shown.returncode != 0:
+        if "Git repositor" in shown.stderr:
+            raise UserError("Experiments are kept with git, and this folder is no git repository, so there are none.")
+        why = next((line for line in shown.stderr.splitlines() if line.startswith("ERROR")), "it ended with an error")
+        raise UserError(f"'dvc exp show' failed: {why.removeprefix('ERROR: ')}")
+    return parse_experiments(json.loads(shown.stdout))
+
+
+def parse_experiments(commits: Sequence[Mapping]) -> list[Experiment]:
+    """Rows of `dvc exp show --json`, the oldest first; several commits with the same results count once."""
+    found: dict[str, Experiment] = {}
+    rows = [row for commit in reversed(commits) if commit["rev"] != "workspace" for row in [commit, *_of(commit)]]
+    for row in rows:
+        data = row["data"] or {}
+        metrics = data.get("metrics", {}).get(str(METRICS), {}).get("data")
+        if metrics:
+            settings = data.get("params", {}).get("params.yaml", {}).get("data", {})
+            experiment = Experiment(
+                name=row.get("name") or row["rev"][:7],
+                made_at=data.get("timestamp") or "",
+                base_wer=metrics["base"]["wer"],
+                tuned_wer=metrics["tuned"]["wer"],
+                settings=dict(_flat(settings)),
+            )
+            found.setdefault(json.dumps([metrics, settings], sort_keys=True), experiment)
+    return sorted(found.values(), key=lambda experiment: experiment.made_at)
+
+
+def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
+    """The dotted keys whose values are not the same in all experiments."""
+    keys = dict.fromkeys(key for experiment in experiments for key in experiment.settings)
+    values = {key: {json.dumps(experiment.settings.get(key)) for experiment in experiments} for key in keys}
+    return [key for key in keys if len(values[key]) > 1]
+
+
+def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[HeardClip]:
+    clips = [
+        HeardClip(
+            id=identity[:ID_LENGTH],
+            language=row["language"],
+            reference=row["reference"],
+            base=base[identity]["hypothesis"],
+            tuned=row["hypothesis"],
+            base_wer=base[identity]["wer"],
+            tuned_wer=row["wer"],
+        )
+        for identity, row in tuned.items()
+    ]
+    return sorted(clips, key=lambda clip: (-clip.tuned_wer, -clip.base_wer, clip.id))
+
+
+def _of(commit: Mapping) -> list[Mapping]:
+    """The experiments of a commit: the last state of each, under its name."""
+    return [
+        {"name": experiment["name"], **experiment["revs"][0]} | {"name": experiment["name"]}
+        for experiment in commit["experiments"] or []
+        if experiment["revs"]
+    ]
+
+
+def _flat(settings: Mapping, above: str = ""):
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _change(improvement: float) -> str:
+    return f"{percent(abs(improvement))} {'fewer' if improvement > 0 else 'more'} wrong words"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _seconds(moment: str | None) -> float:
+    """An ISO time as seconds since 1970, 0 for none."""
+    return datetime.fromisoformat(moment).timestamp() if moment else 0.0
