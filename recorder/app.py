@@ -11,6 +11,7 @@ import streamlit as st
 
 from recorder import inbox
 from recorder.views.shared import as_plain, sidebar
+from stages.pipeline.stage import UserError
 
 st.set_page_config(
     page_title="ownvoice", page_icon=str(Path(__file__).parent / "microphone/icon.svg"), layout="centered"
@@ -25,9 +26,12 @@ page = st.navigation(
         st.Page("views/try_it.py", title="Try it", icon=":material/hearing:", url_path="try-it"),
     ]
 )
-sidebar()
-if problem := inbox.problem():
-    st.warning(f"Recordings are safe, but wait to be taken in: {as_plain(problem)}")
-elif inbox.waiting():
-    inbox.start_moving()
-page.run()
+try:
+    sidebar()
+    if problem := inbox.problem():
+        st.warning(f"Recordings are safe, but wait to be taken in: {as_plain(problem)}")
+    elif inbox.waiting():
+        inbox.start_moving()
+    page.run()
+except UserError as error:
+    st.error(as_plain(str(error)))

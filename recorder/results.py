@@ -18,7 +18,6 @@ from recorder.phrases import LANGUAGES
 from stages.pipeline import paths
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.stage import UserError
-from stages.speech.clips import ID_LENGTH
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
@@ -256,7 +255,7 @@ def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
 def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[HeardClip]:
     clips = [
         HeardClip(
-            id=identity[:ID_LENGTH],
+            id=identity,
             language=row["language"],
             reference=row["reference"],
             base=base[identity]["hypothesis"],
@@ -272,9 +271,9 @@ def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[
 def _of(commit: Mapping) -> list[Mapping]:
     """The experiments of a commit: the last state of each, under its name."""
     return [
-        {"name": experiment["name"], **experiment["revs"][0]} | {"name": experiment["name"]}
-        for experiment in commit["experiments"] or []
-        if experiment["revs"]
+        {**experiment["revs"][0], "name": experiment["name"]}
+        for experiment in commit.get("experiments") or []
+        if experiment.get("revs")
     ]
 
 

@@ -19,12 +19,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML, RoundTripRepresenter
+from ruamel.yaml.error import YAMLError
 
 from recorder import inbox
 from recorder.locks import is_locked, lock
@@ -38,6 +39,7 @@ RUNS, RUN_LOCK = FOLDER / "runs", FOLDER / "run.lock"
 DVC_FILE = Path("dvc.yaml")
 CANCELLED = "cancelled"  # marks a run that a person stopped
 POLL_S = 0.25
+PATIENCE_S = 5.0  # of a cancelled run to end before it is told again
 SHOWN_SETTINGS = (
     "model.name",
     "model.revision",
@@ -123,7 +125,7 @@ def start(started_by: str) -> None:
         raise UserError("The training is already running. It is shown below.")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
+        supervisor = subprocess.Popen(
             [sys.executable, "-m", "recorder.runs", started_by],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -132,14 +134,15 @@ def start(started_by: str) -> None:
         )
     # The page shows the run at once: give the supervisor the moment that it needs to say that it is there.
     gives_up_at_s = time.monotonic() + 5
-    while not is_locked(RUN_LOCK) and time.monotonic() < gives_up_at_s:
+    while current() is None and supervisor.poll() is None and time.monotonic() < gives_up_at_s:
         time.sleep(0.05)
 
 
 def cancel(run_id: str) -> None:
     """Stop a run as Ctrl-C would: training goes on from its last checkpoint the next time."""
     folder = RUNS / run_id
-    if not is_locked(RUN_LOCK):
+    newest = current()
+    if newest is None or newest.id != run_id:  # it has ended, and its process id may be another's by now
         return
     write_whole(folder / CANCELLED, b"")
     if pid := json.loads((folder / "run.json").read_text(encoding="utf-8")).get("dvc_pid"):
@@ -157,8 +160,11 @@ def is_due() -> bool:
 
 
 def stage_names() -> list[str]:
-    """The stages of dvc.yaml in their order."""
-    return list(YAML(typ="safe").load(DVC_FILE)["stages"])
+    """The stages of dvc.yaml in their order. Raises: UserError where it cannot be read."""
+    try:
+        return list(YAML(typ="safe").load(DVC_FILE)["stages"])
+    except (FileNotFoundError, YAMLError, KeyError, TypeError):
+        raise UserError(f"{DVC_FILE} is missing or damaged: restore it with 'git checkout {DVC_FILE}'") from None
 
 
 def read_progress(log: str, stages: Sequence[str]) -> Progress:
@@ -167,10 +173,13 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
     running = None
     curve: list[dict[str, float]] = []
     fraction = seconds_left = None
-    error_lines = []
-    for line in re.split(r"[\r\n]+", log):
+    error = ""
+    # A stage that is killed leaves its bar without an end of line.
+    lines = re.split(r"[\r\n]+|(?<=\])(?=ERROR: )", log)
+    stage_began = 0
+    for number, line in enumerate(lines):
         if started := re.match(r"Running stage '(.+)':", line):
-            running = _moved_on(states, running, started[1])
+            running, stage_began = _moved_on(states, running, started[1]), number
             fraction = seconds_left = None
         elif skipped := re.match(r"Stage '(.+)' didn't change, skipping|Stage '(.+)' is cached", line):
             name = skipped[1] or skipped[2]
@@ -181,11 +190,11 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
             curve.append({"epoch": float(validated[1]), "wer": float(validated[2]) / 100, "loss": float(validated[3])})
         elif bar := re.match(r"[\w ]+: +(\d+)%\|.*?\[\S+<([\d:]+|\?)", line):
             fraction, seconds_left = int(bar[1]) / 100, _seconds(bar[2])
-        elif line.startswith("ERROR"):
-            error_lines.append(line)
+        elif line.startswith("ERROR: ") and not error:
+            error = _reason(line.removeprefix("ERROR: ").strip(), lines[stage_began:number], running)
             if running in states:
                 states[running] = "failed"
-    return Progress(states, curve, fraction, seconds_left, _reason(log, states) if error_lines else "")
+    return Progress(states, curve, fraction, seconds_left, error)
 
 
 def finished(progress: Progress) -> Progress:
@@ -228,7 +237,8 @@ def change_settings(changes: Mapping[str, Any], path: Path = PARAMS_FILE) -> Non
         section = _at(values, ".".join(sections))
         if name not in section:
             raise UserError(f"{path}: {key} is no key of ours")
-        if section[name] != value or type(section[name]) is not type(value):
+        # True equals 1 to Python, not to the schema; other equal values stay as they are written.
+        if section[name] != value or isinstance(section[name], bool) != isinstance(value, bool):
             if isinstance(value, list):
                 section[name][:] = value  # keeps the list on its line
             else:
@@ -279,7 +289,7 @@ class _Supervisor:
 
     def __init__(self, started_by: str, to_screen: bool, lock_descriptor: int) -> None:
         now = datetime.now().astimezone()
-        self.folder = RUNS / now.strftime("%Y-%m-%dT%H-%M-%S.%f")
+        self.folder = RUNS / now.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")  # sorts by time, also in October
         self.log_path = self.folder / "log.txt"
         self.to_screen = to_screen
         self.lock_descriptor = lock_descriptor
@@ -305,20 +315,31 @@ class _Supervisor:
     def is_cancelled(self) -> bool:
         return (self.folder / CANCELLED).exists()
 
+    @property
+    def is_over(self) -> bool:
+        return self.row["outcome"] != "running"
+
     def run(self) -> str:
         # `make repro` is stopped with Ctrl-C, which reaches this process alone: dvc has a process group of its own.
         signal.signal(signal.SIGINT, lambda *_: cancel(self.row["id"]))
         try:
-            self.bring_in()
-            if self.is_cancelled:
-                return self.end("cancelled", "Stopped before it began.")
-            raw.check_complete()
-            return self.repro()
+            while not self.is_over:
+                self.bring_in()
+                if self.is_cancelled:
+                    self.end("cancelled", "Stopped before it began.")
+                else:
+                    raw.check_complete()
+                    self.repro()
         except UserError as error:
-            return self.end("failed", str(error))
+            self.end("failed", str(error))
         except BaseException as error:
             self.end("failed", f"{type(error).__name__}: {error}")
             raise
+        if self.row["outcome"] == "done":
+            return f"wrong words {self.row['wer_base']:.1%} before, {self.row['wer_tuned']:.1%} after"
+        if self.to_screen:
+            raise UserError(self.row["why"])
+        return f"{self.row['outcome']}: {self.row['why']}"
 
     def bring_in(self) -> None:
         """Move the inbox into data/raw, and wait for any other DVC command: ours would fail beside it."""
@@ -336,14 +357,15 @@ class _Supervisor:
             time.sleep(POLL_S)
         self.note(waits_for=None)
 
-    def repro(self) -> str:
+    def repro(self) -> None:
+        """Run dvc and note how it ends; where another command came in its way, nothing: to be tried again."""
         stages = stage_names()
         # dvc calls `python`: it must be this one, also where no environment was activated.
         search_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": search_path, "PYTHONUNBUFFERED": "1"}
         began_at_s: dict[str, float] = {}
         shown = 0
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("wb") as log:
             dvc = subprocess.Popen(
                 [sys.executable, "-m", "dvc", "--wait-for-lock", "repro"],
                 stdin=subprocess.DEVNULL,
@@ -357,8 +379,11 @@ class _Supervisor:
         while True:
             ended = dvc.poll() is not None
             if self.is_cancelled and not ended:
-                cancel(self.row["id"])  # again: the first may have come before dvc could hear it
-                time.sleep(1)
+                try:
+                    dvc.wait(PATIENCE_S)
+                except subprocess.TimeoutExpired:
+                    cancel(self.row["id"])  # again: the first may have come before dvc could hear it
+                ended = dvc.poll() is not None
             text = self.log_path.read_bytes()
             if self.to_screen:
                 sys.stdout.buffer.write(text[shown:])
@@ -369,15 +394,13 @@ class _Supervisor:
             if ended:
                 break
             time.sleep(POLL_S)
-        if self.is_cancelled:
-            return self.end(
-                "cancelled", "Stopped by hand. Training goes on from its last checkpoint when started again."
-            )
-        if dvc.returncode != 0:
-            return self.end("failed", progress.error or f"dvc ended with exit code {dvc.returncode}: see the log.")
-        metrics = json.loads((paths.EVALUATION / "metrics.json").read_text(encoding="utf-8"))
-        wer = {"wer_base": metrics["base"]["wer"], "wer_tuned": metrics["tuned"]["wer"]}
-        return self.end("done", "", **wer)
+        if dvc.returncode == 0:
+            metrics = json.loads((paths.EVALUATION / "metrics.json").read_text(encoding="utf-8"))
+            self.end("done", "", wer_base=metrics["base"]["wer"], wer_tuned=metrics["tuned"]["wer"])
+        elif self.is_cancelled:
+            self.end("cancelled", "Stopped by hand. Training goes on from its last checkpoint when started again.")
+        elif "it is being blocked by" not in progress.error:
+            self.end("failed", progress.error or f"dvc ended with exit code {dvc.returncode}: see the log.")
 
     def time_stages(self, progress: Progress, began_at_s: dict[str, float], ended: bool) -> None:
         """Write down how long each stage took, for the next time's estimate."""
@@ -389,14 +412,9 @@ class _Supervisor:
             if over and stage not in self.row["stage_seconds"]:
                 self.note(stage_seconds={**self.row["stage_seconds"], stage: round(now_s - began_s, 1)})
 
-    def end(self, outcome: str, why: str, **figures: float) -> str:
+    def end(self, outcome: str, why: str, **figures: float) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self.note(outcome=outcome, why=why, ended_at=now, **figures)
-        if outcome == "done":
-            return f"wrong words {figures['wer_base']:.1%} before, {figures['wer_tuned']:.1%} after"
-        if self.to_screen:
-            raise UserError(why)
-        return f"{outcome}: {why}"
 
 
 def _moved_on(states: dict[str, str], running: str | None, to: str | None) -> str | None:
@@ -408,15 +426,16 @@ def _moved_on(states: dict[str, str], running: str | None, to: str | None) -> st
     return to
 
 
-def _reason(log: str, states: Mapping[str, str]) -> str:
-    """The line in which a stage says what went wrong, else DVC's own."""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", log) if line.strip()]
-    failed = next((stage for stage, state in states.items() if state == "failed"), None)
-    own = [line for line in lines if failed and line.startswith(f"{failed}: ") and "%|" not in line]
-    dvc = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR")]
-    if own and any("failed to reproduce" in line for line in dvc):
-        return own[-1]
-    return dvc[0] if dvc else ""
+def _reason(error: str, said: Sequence[str], stage: str | None) -> str:
+    """What went wrong: the last line that a failed stage says itself, else DVC's own words."""
+    if error.endswith("exited with -9"):
+        return f"{stage} was killed, most often because the memory did not suffice: see the log."
+    if not error.endswith("exited with 1"):
+        return error
+    lines = [line for line in said if line.strip()]
+    if not any(line.startswith("Traceback") for line in lines):
+        lines = [line for line in lines if line.startswith(f"{stage}: ") and "%|" not in line]
+    return lines[-1].strip() if lines else error
 
 
 def _seconds(clock: str) -> float | None:

@@ -19,11 +19,12 @@ TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a micropho
 NOISY_SNR_DB = 12.0  # below this, single sounds of speech drown
 HAS_PAUSES_S = 1.0  # a shorter recording may be all speech, with no pause to measure the noise in
 CLIPPED_FRACTION = 0.001
-# A recording that begins louder than this begins inside a word. A longer look takes words that follow the start
-# closely for cut ones; cuts in a pause or a soft sound stay unheard either way.
-EDGE_S = 0.005
-EDGE_BELOW_SPEECH_DB = 10.0
+# A recording that begins louder than this begins inside a word. Looked at is one period of a low voice: a longer look
+# takes words that follow the start closely for cut ones. A cut in a pause or a soft sound goes unnoticed.
+EDGE_S = 0.01
+EDGE_BELOW_SPEECH_DB = 7.0
 EDGE_ABOVE_NOISE_DB = 15.0
+OVERSHOOT_S = 0.1  # a recording that ends by itself does so within this after its longest time
 # No one speaks faster: letters (without spaces) a second; a sign of Japanese or Chinese is a syllable or two.
 LETTERS_PER_S, SIGNS_PER_S = 25.0, 12.0
 WITHOUT_SPACES = {"ja", "zh", "th"}
@@ -60,8 +61,11 @@ class Take:
 
 def from_recording(samples: np.ndarray, sample_rate_hz: int, text: str, language: str, limits: PrepareParams) -> Take:
     """A take from the microphone's samples [frames], kept without loss as 16-bit FLAC at the rate they came in."""
+    longest = int(limits.max_duration_s * sample_rate_hz)
+    if len(samples) - longest <= OVERSHOOT_S * sample_rate_hz:
+        samples = samples[:longest]
     file = io.BytesIO()
-    soundfile.write(file, np.clip(samples, -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, np.clip(np.nan_to_num(samples), -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
     return _examined(file.getvalue(), ".flac", samples[:, None], sample_rate_hz, text, language, limits)
 
 
@@ -70,7 +74,7 @@ def from_file(content: bytes, suffix: str, text: str, language: str, limits: Pre
     try:
         samples, sample_rate_hz = audio.decode(content)
     except audio.UnreadableSound as error:
-        words = f"This is no sound that can be read ({error}). Save it as WAV or FLAC and try again."
+        words = f"This sound cannot be used: {error}."
         nothing = np.zeros(0, dtype=np.float32)
         return Take(content, suffix, nothing, audio.SAMPLE_RATE_HZ, {}, (Finding("unreadable", words, True),))
     return _examined(content, suffix, samples, sample_rate_hz, text, language, limits)
@@ -78,7 +82,7 @@ def from_file(content: bytes, suffix: str, text: str, language: str, limits: Pre
 
 def with_text(take: Take, text: str, language: str, limits: PrepareParams) -> Take:
     """The same take, judged against another text."""
-    if not take.figures:
+    if not take.figures:  # no text makes it usable
         return take
     findings = find(take.samples, take.sample_rate_hz, take.figures, text, language, limits)
     return Take(take.content, take.suffix, take.samples, take.sample_rate_hz, take.figures, findings)
@@ -98,12 +102,6 @@ def find(
         words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
         return (Finding("silent", words, blocking=True),)
     findings = []
-    if duration_s > limits.max_duration_s:
-        words = (
-            f"This is too long: {duration_s:.0f} seconds. "
-            f"Up to {limits.max_duration_s:g} seconds can be used: say less at a time."
-        )
-        findings.append(Finding("too_long", words, blocking=True))
     if duration_s < limits.min_duration_s or duration_s < _shortest_s(text, language):
         words = "This is very short for these words. Press record first, then speak, then press stop."
         findings.append(Finding("too_short", words, blocking=duration_s < limits.min_duration_s))
@@ -143,6 +141,14 @@ def _examined(
     if not np.isfinite(mono).all():
         words = "Some of its samples are no numbers. Record or export it again."
         return Take(content, suffix, mono[:0], sample_rate_hz, {}, (Finding("unreadable", words, True),))
+    duration_s = len(mono) / sample_rate_hz
+    if duration_s > limits.max_duration_s:
+        # Not measured: an uploaded file may claim to last for years.
+        words = (
+            f"This is too long: {duration_s:.0f} seconds. "
+            f"Up to {limits.max_duration_s:g} seconds can be used: say less at a time."
+        )
+        return Take(content, suffix, mono, sample_rate_hz, {}, (Finding("too_long", words, blocking=True),))
     figures = {
         **audio.measure(audio.to_mono_16k(samples, sample_rate_hz)),
         "clipped_fraction": audio.clipped_fraction(samples),

@@ -86,7 +86,7 @@ def cache_key(digest: str, params: PrepareParams) -> dict:
         "sha256": digest,
         "trim_silence": params.trim_silence,
         "code": code_of(audio),
-        "libraries": [version(package) for package in ("soundfile", "soxr", "librosa")],
+        "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
     }
 
 

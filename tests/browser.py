@@ -30,8 +30,11 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def chromium(profile: Path, microphone: Path | None = None, denied: bool = False, **settings: object) -> Iterator:
-    """A page of a fresh browser that hears `microphone` (a WAV file) as often as it records; None: it has none."""
+def chromium(profile: Path, microphone: Path | None = None, denied: bool = False, map_host: str = "") -> Iterator:
+    """A page of a fresh browser that hears `microphone` (a WAV file) as often as it records; None: it has none.
+
+    `map_host` is a name for this machine that browsers do not trust as they do localhost.
+    """
     from playwright.sync_api import sync_playwright
 
     flags = list(FLAGS)
@@ -41,9 +44,11 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
         flags.append("--use-fake-ui-for-media-stream")
     if microphone:
         flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop"]
+    if map_host:
+        flags.append(f"--host-resolver-rules=MAP {map_host} 127.0.0.1")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            str(profile), executable_path=CHROMIUM, headless=True, args=flags, **settings
+            str(profile), executable_path=CHROMIUM, headless=True, args=flags
         )
         page = context.pages[0]
         page.set_default_timeout(20_000)
@@ -52,10 +57,10 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
 
 
 @contextlib.contextmanager
-def recorder_server(workspace: Path) -> Iterator[str]:
+def recorder_server(workspace: Path, *options: str) -> Iterator[str]:
     """The recording page of a workspace, as `make recorder` starts it, on a free port; gives its address."""
     port = free_port()
-    process = start_recorder(workspace, port)
+    process = start_recorder(workspace, port, *options)
     try:
         yield f"http://localhost:{port}"
     finally:
@@ -63,11 +68,12 @@ def recorder_server(workspace: Path) -> Iterator[str]:
         process.wait(timeout=20)
 
 
-def start_recorder(workspace: Path, port: int) -> subprocess.Popen:
+def start_recorder(workspace: Path, port: int, *options: str) -> subprocess.Popen:
     """Returns when the page answers."""
     log = (workspace / "streamlit.log").open("ab")
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "recorder/app.py"), "--server.port", str(port)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(ROOT / "recorder/app.py"), "--server.port", str(port)],
+        [*command, *options],
         cwd=workspace,
         env=environment(workspace, PYTHONPATH=str(ROOT)),
         stdout=log,
@@ -97,5 +103,3 @@ def wait_for(condition, timeout_s: float = 20, what: str = "") -> None:
     while not condition():
         assert time.monotonic() < gives_up_at_s, what or "waited in vain"
         time.sleep(0.1)
-
-

@@ -1,9 +1,10 @@
 """The process behind "Try it", with the tiny model after a short training: what it answers, and when it ends."""
 
+import contextlib
 import io
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,11 +12,15 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import soundfile
 
+from recorder import listening
 from recorder.listener import FOLDER_PREFIX, Listener, ListenerError, log_path
+from stages.pipeline.params import ModelParams
+from stages.pipeline.stage import UserError
 from stages.speech import audio
 from tests.workspaces import (
     ROOT,
@@ -26,6 +31,7 @@ from tests.workspaces import (
     set_params,
 )
 
+TINY_MODEL = "data/demo/voxtral-tiny"
 # A page's server by itself, which says which process it started.
 SERVER = """
 import time
@@ -68,7 +74,7 @@ def listener(sounds):
     listener = Listener()
     yield listener
     listener.stop()
-    assert list(sounds.iterdir()) == []
+    assert folders_in(sounds) == []
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +97,29 @@ def no_sound_is_left(sounds):
     assert [path for path in sounds.rglob("*") if path.is_file()] == []
 
 
+def folders_in(sounds):
+    """The processes' own; torch makes one for itself."""
+    return list(sounds.glob(f"{FOLDER_PREFIX}*"))
+
+
 def wait_until(holds, timeout_s=30):
     deadline_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline_s, "waited in vain"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def untrained(workspace, model_name):
+    """For a while no checkpoint is there, and params.yaml names this model."""
+    Path("data/checkpoints").rename("data/away")
+    set_params(workspace, model__name=model_name)
+    try:
+        yield
+    finally:
+        set_params(workspace, model__name=TINY_MODEL)
+        shutil.rmtree("data/checkpoints", ignore_errors=True)
+        Path("data/away").rename("data/checkpoints")
 
 
 def in_thread(work):
@@ -127,7 +151,7 @@ def test_base_and_tuned_answers_are_those_of_the_evaluation(listener, heard):
     for content, base, tuned in [*differing[:2], heard[0]]:
         answer = listener.transcribe(content, "en")
         assert (answer.base, answer.tuned) == (base, tuned)
-        assert answer.model == "data/demo/voxtral-tiny" and answer.seconds > 0
+        assert answer.model == TINY_MODEL and answer.seconds > 0
 
 
 def test_models_are_loaded_once_for_many_requests(listener, heard):
@@ -169,74 +193,119 @@ def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_
 
 def test_sound_of_several_windows_at_another_rate_is_heard(listener, heard):
     samples, sample_rate_hz = audio.decode(heard[0][0])
-    longer = io.BytesIO()
-    soundfile.write(longer, list(samples[:, 0]) * 4, sample_rate_hz, format="FLAC")
-    answer = listener.transcribe(longer.getvalue(), "en")
-    print(answer, heard[0][1:], len(samples) / sample_rate_hz * 4)
+    longer = np.tile(samples[::2], (4, 2))
+    assert len(longer) / (sample_rate_hz / 2) > 2 * 4.0  # seconds in one of the tiny model's windows
+    file = io.BytesIO()
+    soundfile.write(file, longer, sample_rate_hz // 2, format="FLAC")
+    answer = listener.transcribe(file.getvalue(), "en")
     assert answer.base and answer.tuned
 
 
-def test_killed_at_work_it_is_reported_and_the_next_request_starts_it_anew_with_the_models_then_there(
-    trained, listener, heard, sounds
-):
-    content, base, _ = heard[0]
-    listener.transcribe(content, "en")
-    killed = listener.pid
-    os.kill(killed, signal.SIGSTOP)
+def test_request_that_takes_too_long_ends_the_process(listener, heard, sounds):
+    listener.transcribe(heard[0][0], "en")
+    process = psutil.Process(listener.pid)
+    process.suspend()
+    with pytest.raises(ListenerError, match=r"^This took too long and was stopped"):
+        listener.transcribe(heard[0][0], "en", timeout_s=0.2)
+    assert not process.is_running()
+    assert (listener.state, listener.failure, folders_in(sounds)) == ("off", None, [])
+
+
+def test_killed_at_work_it_is_reported_and_the_next_request_starts_it_anew(trained, listener, heard, sounds):
+    content, base, tuned = heard[0]
+    assert listener.transcribe(content, "en").tuned == tuned
+    killed = psutil.Process(listener.pid)
+    killed.suspend()
     thread, results = in_thread(lambda: listener.transcribe(content, "en"))
     wait_until(lambda: list(sounds.rglob("recording")))
-    os.kill(killed, signal.SIGKILL)
+    killed.kill()
     thread.join(timeout=10)
     assert isinstance(results[0], ListenerError)
     assert str(results[0]).startswith("The model was ended from outside, most likely because the memory ran out.")
-    assert listener.state == "off" and listener.failure == str(results[0])
-    assert list(sounds.iterdir()) == []
-
-    (trained / "data/checkpoints").rename(trained / "data/away")
-    answer = listener.transcribe(content, "en")
+    assert (listener.state, listener.failure, folders_in(sounds)) == ("off", str(results[0]), [])
+    with untrained(trained, TINY_MODEL):
+        answer = listener.transcribe(content, "en")
     assert (answer.base, answer.tuned) == (base, None)
-    assert listener.loaded.tuned is None and listener.pid != killed and listener.failure is None
+    assert listener.loaded.tuned is None and listener.failure is None and listener.pid != killed.pid
 
 
 def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(trained, listener, heard, sounds):
     content, base, _ = heard[0]
-    before = psutil.Process(listener.pid) if listener.pid else None
-    best = trained / "data/checkpoints/best"
-    shutil.rmtree(trained / "data/checkpoints", ignore_errors=True)
-    shutil.copytree(trained / "data/demo/voxtral-tiny", best)
-    shutil.copy(trained / "data/away/training.json", trained / "data/checkpoints")
-    listener.idle_s = 1.0
-    answer = listener.transcribe(content, "en")
-    assert (answer.base, answer.tuned) == (base, base)
-    assert listener.loaded.tuned == "full fine-tuning"
-    assert before is None or not before.is_running()
-    process = psutil.Process(listener.pid)
+    before = psutil.Process(listener.pid)
+    # Whatever params.yaml names for the next training: this one names its base itself.
+    with untrained(trained, "data/not-there"):
+        # A full model without any change, so that both must hear the same.
+        shutil.copytree(TINY_MODEL, "data/checkpoints/best")
+        shutil.copy("data/away/training.json", "data/checkpoints")
+        listener.idle_s = 0.3
+        answer = listener.transcribe(content, "en")
+    assert (answer.base, answer.tuned, answer.model) == (base, base, TINY_MODEL)
+    assert not before.is_running()
     wait_until(lambda: listener.state == "off")
-    assert not process.is_running() and listener.failure is None
-    assert list(sounds.iterdir()) == []
-    assert "no request for 1 s" in log_path().read_text()
+    assert listener.failure is None and folders_in(sounds) == []
+    log = log_path().read_text()
+    assert "tuned='full fine-tuning'" in log and "no request for 0.3 s" in log
 
 
-def test_missing_model_is_a_plain_sentence(trained, listener):
-    shutil.rmtree(trained / "data/checkpoints", ignore_errors=True)
-    set_params(trained, model__name="data/nowhere/at-all")
-    with pytest.raises(ListenerError, match=r"^model\.name data/nowhere/at-all: no such folder"):
-        listener.transcribe(b"", "en")
-    assert listener.state == "off" and listener.failure.startswith("model.name data/nowhere/at-all")
+def test_missing_model_is_a_plain_sentence_and_not_loaded_again_until_asked_for(trained, sounds):
+    words = "model.name data/not-there: not on this machine, and the Hub cannot be reached"
+    listener = Listener()
+    with untrained(trained, "data/not-there"):
+        with pytest.raises(ListenerError, match=f"^{re.escape(words)}"):
+            listener.transcribe(b"", "en")
+        assert listener.state == "off" and listener.failure.startswith(words)
+        listener.start()  # as the page does each time it is drawn
+        assert listener.state == "off"
     listener.start()
-    assert listener.state == "off", "a page that is drawn again does not load again what cannot be loaded"
+    assert listener.state == "loading"
+    listener.stop()
+    assert folders_in(sounds) == []
+
+
+def test_tuned_model_is_refused_on_another_base_than_its_own(trained):
+    generation = Path("data/demo/voxtral-tiny/generation_config.json")
+    before = generation.read_text()
+    generation.write_text(before + " ")
+    try:
+        with pytest.raises(UserError, match=r"data/checkpoints/best was trained from another version of data/demo/vox"):
+            listening.load_models(trained)
+    finally:
+        generation.write_text(before)
+
+
+def test_base_in_a_folder_elsewhere_is_found_where_params_say(tmp_path):
+    training = {"base_model": "mine", "settings": {"model": {"revision": None}}}
+    (tmp_path / "mine").mkdir()
+    elsewhere = ModelParams(name=str(tmp_path / "mine"), revision=None, dtype="auto")
+    assert listening.base_of(training, elsewhere) == elsewhere
+    hub = ModelParams(name="someone/other", revision="abc", dtype="auto")
+    assert listening.base_of(training, hub) == ModelParams(name="mine", revision=None, dtype="auto")
+
+
+def test_request_that_waits_for_loading_ends_with_its_time_or_when_stopped(sounds):
+    listener = Listener()
+    with pytest.raises(ListenerError, match=r"^The model is still being loaded"):
+        listener.transcribe(b"", "en", timeout_s=0.1)
+    assert listener.state == "loading", "what has been begun goes on"
+    thread, results = in_thread(lambda: listener.transcribe(b"", "en"))
+    with pytest.raises(ListenerError, match=r"^The model is still busy"):
+        listener.transcribe(b"", "en", timeout_s=0.1)
+    listener.stop()
+    thread.join(timeout=10)
+    assert str(results[0]) == "The model was stopped before it answered. Try again."
+    assert (listener.state, listener.failure, folders_in(sounds)) == ("off", None, [])
 
 
 def test_process_ends_with_the_page_server_however_that_ends(trained, sounds):
-    set_params(trained, model__name="data/demo/voxtral-tiny")
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SERVER], env={**os.environ, "TMPDIR": str(sounds)}, stdout=subprocess.PIPE, text=True
-    )
-    process = psutil.Process(int(server.stdout.readline()))
-    [folder] = sounds.iterdir()
-    (folder / "recording").write_bytes(b"a voice")
-    server.kill()
-    server.wait()
+    ) as server:
+        try:
+            process = psutil.Process(int(server.stdout.readline()))
+            [folder] = folders_in(sounds)
+            (folder / "recording").write_bytes(b"a voice")
+        finally:
+            server.kill()
     wait_until(lambda: not process.is_running())
     assert not folder.exists()
 
@@ -245,7 +314,12 @@ def test_sound_that_two_killed_halves_left_is_removed_by_the_next(sounds):
     left = sounds / f"{FOLDER_PREFIX}left"
     left.mkdir()
     (left / "recording").write_bytes(b"a voice")
-    listener = Listener()
+    other, listener = Listener(), Listener()
+    other.start()
+    [used] = folders_in(sounds)
+    assert used != left
     listener.start()
+    assert used in folders_in(sounds), "that of a process at work stays"
+    other.stop()
     listener.stop()
-    assert list(sounds.iterdir()) == [] and listener.failure is None
+    assert folders_in(sounds) == [] and listener.failure is None

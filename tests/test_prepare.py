@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -289,6 +290,24 @@ def test_clips_keep_the_order_of_their_manifest(workspace, record, transcribe):
     transcribe("phone", dict.fromkeys(names, "text"))
     prepare.main()
     assert [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")] == [f"phone/{name}" for name in names]
+
+
+def test_recording_of_a_telephone_becomes_a_clip(workspace, record, transcribe):
+    spoken, _ = soundfile.read(record("desk/a.wav", duration_s=2), dtype="float32")
+    (workspace / "data/raw/phone").mkdir()
+    with av.open(str(workspace / "data/raw/phone/memo.m4a"), "w", format="ipod") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(spoken[None], format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    transcribe("phone", {"memo.m4a": "hello"})
+    transcribe("desk", {"a.wav": "hello"})
+    prepare.main()
+    clip, original = sorted(read_clips(PREPARED / "clips.jsonl"), key=lambda clip: clip.source, reverse=True)
+    assert (clip.recorded_file, original.recorded_file) == ("phone/memo.m4a", "desk/a.wav")
+    assert clip.duration_s == pytest.approx(original.duration_s, abs=0.15)
+    assert clip.level_dbfs == pytest.approx(original.level_dbfs, abs=0.5)
+    assert soundfile.info(PREPARED / clip.audio_path).samplerate == 16_000
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])

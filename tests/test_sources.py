@@ -269,13 +269,18 @@ def test_recording_outside_of_a_source_folder_is_rejected(raw):
     assert [(item.file, item.reason) for item in rejections] == [("loose.wav", "in no source folder")]
 
 
-# What telephones and browsers record by default; libsndfile reads none of them (libsndfile.github.io, formats).
-@pytest.mark.parametrize("suffix", [".m4a", ".aac", ".webm", ".wma", ".amr"])
-def test_recording_of_a_kind_that_is_not_read_is_rejected_not_overlooked(raw, suffix):
-    put(raw, "phone/a.wav")
-    put(raw, "phone/a.txt", "one")
+# What telephones, browsers and cameras record by default.
+@pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"])
+@pytest.mark.parametrize("layout", ["jsonl", "txt"])
+def test_recording_of_a_telephone_or_browser_is_a_clip(raw, suffix, layout):
     put(raw, f"phone/memo{suffix}")
-    assert list(rejected(raw)) == [f"phone/memo{suffix}"]
+    put(raw, f"phone/unlisted{suffix.upper()}")
+    if layout == "jsonl":
+        put(raw, "phone/clips.jsonl", json.dumps({"audio_path": f"memo{suffix}", "text": "one"}))
+    else:
+        put(raw, "phone/memo.txt", "one")
+    assert read_sources(raw)[0] == [RawClip("phone", f"memo{suffix}", "one")]
+    assert rejected(raw) == {f"phone/unlisted{suffix.upper()}": "no transcript"}
 
 
 def test_missing_or_empty_folder_holds_nothing(tmp_path, raw):

@@ -4,7 +4,6 @@ import bz2
 import functools
 import io
 import json
-import os
 import random
 import stat
 import struct
@@ -306,7 +305,7 @@ def test_zip_gives_the_same_as_its_files_by_themselves():
     [
         "../a.wav",
         "deep/../../a.wav",
-        "/tmp/a.wav",
+        "/a.wav",
         "..\\..\\a.wav",
         "C:\\a.wav",
         "c:a.wav",
@@ -321,7 +320,6 @@ def test_name_that_climbs_out_of_its_folder_is_refused_and_nothing_is_written(wo
         assert [pair.name for pair in result.pairs] == ["good.wav"]
         assert [problem.words[:40] for problem in result.problems] == ["Its name leads out of its folder, so it "]
     assert sorted(workspace.parent.rglob("*")) == before
-    assert not os.path.exists("/tmp/a.wav")
 
 
 @pytest.mark.parametrize(("mode", "words"), [(stat.S_IFLNK, "a link"), (stat.S_IFIFO, "not an ordinary file")])

@@ -65,11 +65,11 @@ class Microphone {
     this.meter(-SHOWN_DB);
   }
 
-  // Space records and stops unless the focus is on something that Space belongs to.
+  // Space records and stops unless the focus is on something that Space belongs to (which a link is not).
   key(event) {
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const focused = document.activeElement;
-    const free = !focused || focused === document.body || focused === this.root.host || focused.tagName === "MAIN"
+    const free = !focused || focused === document.body || focused === this.root.host || ["MAIN", "A"].includes(focused.tagName)
       || focused.dataset.testid === "stMain" || focused.disabled;
     if (!free) return;
     const inside = this.root.activeElement;

@@ -1,5 +1,272 @@
-"""clips."""
+"""Clips: listen to the recordings, correct their texts, delete them; pictures of all of them together."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
 
 import streamlit as st
 
-st.title("clips")
+from recorder import collection, inbox, pictures
+from recorder.inbox import StoredClip
+from recorder.views.shared import as_plain, sound_type, spoken_text
+from stages.pipeline.stage import UserError
+
+RECORDINGS, PICTURES, REJECTED, OTHERS = "Recordings", "Pictures", "Not used", "Other folders"
+ON_A_PAGE = 20
+ROWS_SHOWN = 100
+
+state = st.session_state
+
+
+def say(words: str, is_problem: bool = False) -> None:
+    """Show this above the list the next time the page is drawn."""
+    state["clips_message"] = (words, is_problem)
+
+
+def open_clip(clip: StoredClip | None, what: str = "") -> None:
+    """One recording at a time is played, corrected or about to be deleted."""
+    state["opened"] = (clip.file, what) if clip else None
+
+
+def correct(clip: StoredClip) -> None:
+    try:
+        inbox.correct_text(clip, state[f"text {clip.file}"])
+    except (UserError, OSError) as error:
+        say(f"Not saved: {error}", is_problem=True)
+        return
+    inbox.start_moving()
+    open_clip(None)
+    say("The text is corrected. The next training uses it.")
+
+
+def delete(clip: StoredClip) -> None:
+    try:
+        inbox.delete(clip)
+    except OSError as error:
+        say(f"Not deleted: {error}", is_problem=True)
+        return
+    inbox.start_moving()
+    open_clip(None)
+    say("The recording is deleted. Older versions of the data still hold it: see the end of this page.")
+
+
+def delete_all_of_speaker() -> None:
+    speaker = state["speaker_to_delete"]
+    if state["name_again"].strip() != speaker:
+        say("Nothing was deleted: the typed name is another one.", is_problem=True)
+        return
+    clips = [clip for clip in inbox.stored_clips() if clip.speaker == speaker]
+    try:
+        with st.spinner(f"Deleting {len(clips)} recordings"):
+            for clip in clips:
+                inbox.delete(clip)
+    except OSError as error:
+        say(f"Not all were deleted: {error}", is_problem=True)
+        return
+    inbox.start_moving()
+    say(
+        f"{len(clips)} recordings of {speaker} are deleted. Older versions of the data still hold them: see the end of "
+        "this page."
+    )
+
+
+def play(clip: StoredClip, autoplay: bool) -> None:
+    try:
+        sound = inbox.content_of(clip)
+    except UserError as error:
+        st.error(as_plain(str(error)))
+        return
+    st.audio(sound, format=sound_type(Path(clip.audio_path).suffix), autoplay=autoplay, alt=clip.text)
+
+
+def details(clip: StoredClip) -> str:
+    parts = [
+        clip.speaker or "no name",
+        collection.language_name(clip.language),
+        f"{clip.duration_s:.1f} s" if clip.duration_s is not None else "",
+        "uploaded" if clip.source == "uploaded" else "",
+        (clip.recorded_at or "")[:16].replace("T", " "),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def show_clip(clip: StoredClip) -> None:
+    what = state["opened"][1] if state.get("opened") and state["opened"][0] == clip.file else ""
+    with st.container(border=True):
+        if what == "correct":
+            st.text_area("What was said, word for word", clip.text, key=f"text {clip.file}", height="content")
+        else:
+            spoken_text(clip.text, clip.language or "")
+        st.html(f'<div dir="auto" style="opacity: 0.75; font-size: 0.9em">{escape(details(clip))}</div>')
+        if what in ("play", "correct"):
+            play(clip, autoplay=what == "play")
+        if what == "delete":
+            st.warning(
+                "Delete this recording? It is not used in any later training. Older versions of the data still hold "
+                "it: how to erase it there too stands at the end of this page."
+            )
+        with st.container(horizontal=True):
+            if what == "correct":
+                st.button("Save", key=f"save {clip.file}", type="primary", on_click=correct, args=(clip,))
+                st.button("Leave as it was", key=f"leave {clip.file}", on_click=open_clip, args=(None,))
+            elif what == "delete":
+                st.button("Delete it", key=f"really {clip.file}", type="primary", on_click=delete, args=(clip,))
+                st.button("Keep it", key=f"keep {clip.file}", on_click=open_clip, args=(None,))
+            else:
+                st.button("Play", key=f"play {clip.file}", on_click=open_clip, args=(clip, "play"))
+                st.button("Correct the text", key=f"correct {clip.file}", on_click=open_clip, args=(clip, "correct"))
+                st.button("Delete", key=f"delete {clip.file}", on_click=open_clip, args=(clip, "delete"))
+
+
+def first_page() -> None:
+    state["clips_page"] = 1
+
+
+def show_recordings(clips: list[StoredClip]) -> None:
+    if not clips:
+        st.info("Nothing is recorded yet. Begin on the Record page, or bring recordings in on the Upload page.")
+        return
+    words = st.text_input("Search in texts, speakers and languages", key="clips_search", on_change=first_page)
+    found = collection.search(collection.newest_first(clips), words)
+    minutes = sum(clip.duration_s or 0.0 for clip in found) / 60
+    st.text(f"{len(found)} of {len(clips)} recordings, {minutes:.1f} minutes, the newest first")
+    pages = max(1, -(-len(found) // ON_A_PAGE))
+    page = min(state.get("clips_page", 1), pages)
+    if pages > 1:
+        page = st.pagination(pages, default=page, key=f"page of {pages} {words}")
+    state["clips_page"] = page
+    for clip in found[(page - 1) * ON_A_PAGE : page * ON_A_PAGE]:
+        show_clip(clip)
+    explain_erasing()
+    speakers = sorted({clip.speaker for clip in clips if clip.speaker})
+    if speakers:
+        ask_for_speaker(speakers)
+
+
+def explain_erasing() -> None:
+    with st.expander("How to erase deleted recordings for good"):
+        st.write(
+            "Deleting takes a recording out of the data and out of every later training. Copies are left where DVC "
+            "keeps older versions, and the present model has learnt from it. To erase those too, run this in a "
+            "terminal in this folder, when no training is running:"
+        )
+        for why, command in collection.erasing():
+            st.write(why)
+            st.code(command, language=None, wrap_lines=True)
+        st.write(
+            "Copies of this folder on other machines need the same. A model that was published has to be taken down "
+            "where it is. The note that a speaker agreed stays in data/raw/recorded/consents.jsonl."
+        )
+
+
+def ask_for_speaker(speakers: list[str]) -> None:
+    with (
+        st.expander("Delete all recordings of one speaker"),
+        st.form("all of one speaker", border=False, clear_on_submit=True),
+    ):
+        st.selectbox("Speaker", speakers, key="speaker_to_delete")
+        st.text_input("Type the name again, if you are sure", key="name_again")
+        st.form_submit_button("Delete all recordings of this speaker", on_click=delete_all_of_speaker)
+
+
+def picture(svg: str) -> None:
+    st.image(svg, alt=pictures.alternative(svg), width=600)
+
+
+def show_pictures(clips: list) -> None:
+    if not clips:
+        st.info("Nothing is recorded yet.")
+        return
+    st.subheader("Minutes by language and speaker")
+    voices = collection.minutes_by_voice(clips)
+    picture(pictures.bars(voices[:ON_A_PAGE], "min", "Minutes by language and speaker"))
+    if len(voices) > ON_A_PAGE:
+        st.text(f"and {len(voices) - ON_A_PAGE} more with fewer minutes")
+    st.subheader("Length")
+    picture(pictures.histogram([clip.duration_s for clip in clips], 12, "seconds", "Length"))
+    st.subheader("Loudness")
+    st.write("The loudest parts of each recording. Speech close to the microphone is mostly at -30 to -15 dB.")
+    picture(pictures.histogram([clip.level_dbfs for clip in clips], 12, "dB of full scale", "Loudness"))
+    st.subheader("Distance to the noise")
+    st.write("How far the speech is above the background. Above 20 dB is good, below 12 dB is noisy.")
+    picture(pictures.histogram([clip.snr_db for clip in clips], 12, "dB", "Speech above noise"))
+    for covered in collection.coverage(clips):
+        language = collection.language_name(covered.language)
+        st.subheader(as_plain(f"{covered.kind.capitalize()} in {language}"))
+        st.text(f"{covered.different} different {covered.kind}, {covered.said} said in all.")
+        if covered.phrases:
+            done = f"{covered.phrases_recorded} of the {covered.phrases} phrases that come with ownvoice are recorded"
+            st.progress(covered.phrases_recorded / covered.phrases, text=done)
+        rows = [(word, float(count)) for word, count in covered.most_frequent]
+        with st.expander(as_plain(f"Most frequent {covered.kind} in {language}")):
+            picture(pictures.bars(rows, "times", f"Most frequent {covered.kind} in {language}"))
+
+
+def show_rejected(clips: list[StoredClip]) -> None:
+    rows = collection.rejected(clips)
+    if not rows:
+        st.info("The last training could use every recording.")
+        return
+    st.write(f"The last training could not use {len(rows)} of the recordings. For each: why, and what to do.")
+    shown = [(row["file"], row["reason"], row["remedy"]) for row in rows[:ROWS_SHOWN]]
+    st.html(pictures.table(["Recording", "Why", "What to do"], shown))
+    if len(rows) > ROWS_SHOWN:
+        st.text(f"The other {len(rows) - ROWS_SHOWN} are in data/prepared/rejected.jsonl.")
+
+
+def show_others(others: list) -> None:
+    if not others:
+        st.info("The last training had no other folders than the ones that this page writes.")
+        return
+    st.write(
+        "These lie in folders of data/raw that this page does not write, as they were at the last training. Correct "
+        "their texts there, in the table or text file beside the sound, and train again."
+    )
+    words = st.text_input("Search in texts, speakers and languages", key="others_search")
+    found = collection.search(others, words)
+    st.text(f"{len(found)} of {len(others)} recordings")
+    shown = [
+        (
+            clip.text,
+            clip.speaker or "no name",
+            collection.language_name(clip.language),
+            f"{clip.duration_s:.1f} s",
+            f"data/raw/{clip.recorded_file}",
+        )
+        for clip in found[:ROWS_SHOWN]
+    ]
+    st.html(pictures.table(["Text", "Speaker", "Language", "Length", "File"], shown))
+    if len(found) > ROWS_SHOWN:
+        st.text(f"and {len(found) - ROWS_SHOWN} more: search to see them")
+
+
+st.title("Clips")
+# Texts are typed in any script: each takes the direction of its own letters.
+st.html("<style>textarea { unicode-bidi: plaintext; text-align: start }</style>")
+try:
+    clips = inbox.stored_clips()
+    if message := state.pop("clips_message", None):
+        words, is_problem = message
+        (st.error if is_problem else st.success)(as_plain(words))
+    if waiting := inbox.waiting():
+        changes = "change waits" if waiting == 1 else "changes wait"
+        st.caption(f"{waiting} {changes} to be taken into data/raw. That happens by itself, between two trainings.")
+    section = st.segmented_control(
+        "Show",
+        [RECORDINGS, PICTURES, REJECTED, OTHERS],
+        default=RECORDINGS,
+        required=True,
+        key="clips_section",
+        label_visibility="collapsed",
+    )
+    if section == RECORDINGS:
+        show_recordings(clips)
+    elif section == PICTURES:
+        show_pictures([*clips, *collection.from_other_folders()])
+    elif section == REJECTED:
+        show_rejected(clips)
+    else:
+        show_others(collection.from_other_folders())
+except UserError as error:
+    st.error(as_plain(str(error)))

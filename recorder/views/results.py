@@ -1,5 +1,168 @@
-"""results."""
+"""Results: how many words were wrong before and after, on recordings that training never heard."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import streamlit as st
 
-st.title("results")
+from recorder import pictures, results, runs
+from recorder.results import HeardClip, percent
+from recorder.views.shared import as_plain, spoken_text
+from stages.pipeline.stage import UserError
+
+SHOWN_AT_FIRST = 5
+
+state = st.session_state
+
+
+def picture(svg: str) -> None:
+    st.image(svg, alt=pictures.alternative(svg), width=600)
+
+
+def explain(found: results.Results, is_running: bool) -> None:
+    """The figures, and what they do and do not show."""
+    base, tuned = found.metrics["base"], found.metrics["tuned"]
+    st.header(results.headline(found.metrics))
+    verdict = results.verdict(found.metrics)
+    show = {"better": st.success, "perfect": st.info, "unsure": st.warning, "worse": st.error}[verdict.outcome]
+    show(as_plain(verdict.words))
+    for doubt in verdict.doubts:
+        st.write(as_plain(doubt))
+    picture(pictures.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words"))
+    st.write(
+        f"Measured on {tuned['clips']} recordings ({tuned['reference_words']} words) that training never heard. "
+        "The 95 % interval says where the figure would most likely be with other recordings of the same kind."
+    )
+    rows = [
+        (
+            label,
+            percent(row["wer"]),
+            f"{percent(row['wer_low'])} to {percent(row['wer_high'])}",
+            f"{row['substitutions']} wrong, {row['deletions']} missed, {row['insertions']} added",
+            percent(row["cer"]),
+        )
+        for label, row in (("Before", base), ("After", tuned))
+    ]
+    st.html(pictures.table(["Model", "Wrong words", "95 % interval", "Words", "Wrong letters"], rows))
+    if is_running:
+        st.info("A training is running. When it has ended, its result takes the place of this one.")
+    elif newer := results.newer_clips():
+        are = "recording is" if newer == 1 else "recordings are"
+        st.info(f"{newer} newer {are} not in this result. Train again to include them.")
+
+
+def open_sound(clip: HeardClip) -> None:
+    state["heard"] = clip.id
+
+
+def show_more() -> None:
+    state["hardest_shown"] += SHOWN_AT_FIRST
+
+
+def show_hardest(clips: list[HeardClip]) -> None:
+    st.header("The hardest recordings")
+    wrong = [clip for clip in clips if clip.tuned_wer > 0]
+    st.text(f"After training, every word was right in {len(clips) - len(wrong)} of {len(clips)} recordings.")
+    if not wrong:
+        return
+    st.write("Crossed out: a word that was missed. Underlined: a word that is wrong (wavy) or was added.")
+    shown = state.setdefault("hardest_shown", SHOWN_AT_FIRST)
+    for clip in wrong[:shown]:
+        with st.container(border=True):
+            st.caption("What was said")
+            spoken_text(clip.reference, clip.language)
+            for label, heard, wer in (("Before", clip.base, clip.base_wer), ("After", clip.tuned, clip.tuned_wer)):
+                st.caption(f"{label}: {percent(wer)} wrong")
+                st.html(results.heard_as_html(clip.reference, heard, clip.language))
+            if state.get("heard") != clip.id:
+                st.button("Play", key=f"play {clip.id}", on_click=open_sound, args=(clip,))
+            elif clip.sound_path.exists():
+                st.audio(clip.sound_path, format="audio/flac", autoplay=True, alt=clip.reference)
+            else:
+                st.warning("This recording has been deleted, or its sound is not on this machine ('dvc checkout').")
+    if len(wrong) > shown:
+        st.button(f"Show more (of {len(wrong)})", on_click=show_more)
+
+
+def show_training(found: results.Results) -> None:
+    st.header("How training went")
+    st.text(results.trained_with(found.training))
+    points = [(epoch, 100 * wer) for epoch, wer in found.curve]
+    picture(pictures.curve(points, "epoch", "Wrong words while training, %"))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def reading_experiments(changed_at_s: float) -> Future:
+    """Asked for in a thread, so that the page can be used meanwhile; again when something has changed."""
+    return ThreadPoolExecutor(1).submit(results.read_experiments)
+
+
+def show_experiments() -> None:
+    """Looked at every second until they are read; then once more the whole page, which stops the looking."""
+    reading = reading_experiments(results.experiments_state())
+    waits = not reading.done()
+    st.fragment(show_reading, run_every=1 if waits else None)(reading, waits)
+
+
+def show_reading(reading: Future, waits: bool) -> None:
+    if not reading.done():
+        st.status("Reading the experiments", state="running")
+        return
+    if waits:
+        st.rerun()
+    try:
+        experiments = reading.result()
+    except UserError as error:
+        st.text(str(error))
+        return
+    if not experiments:
+        st.text("There are no experiments yet. One is made in a terminal, for example: dvc exp run -S train.lora.r=32")
+        return
+    points = [(float(number), 100 * experiment.tuned_wer) for number, experiment in enumerate(experiments, 1)]
+    picture(pictures.curve(points, "experiment", "Wrong words after, %"))
+    keys = results.differing_settings(experiments)
+    rows = [
+        (
+            str(number),
+            experiment.name,
+            percent(experiment.base_wer),
+            percent(experiment.tuned_wer),
+            *(str(experiment.settings.get(key)) for key in keys),
+        )
+        for number, experiment in enumerate(experiments, 1)
+    ]
+    st.html(pictures.table(["", "Name", "Before", "After", *keys], rows))
+
+
+def compare() -> None:
+    """Trainings from this page, one after the other, and DVC's experiments."""
+    st.header("From training to training")
+    done = [run for run in reversed(runs.history()) if run.wer_tuned is not None]
+    if len(done) > 1:
+        points = [(float(number), 100 * run.wer_tuned) for number, run in enumerate(done, 1)]
+        picture(pictures.curve(points, "training", "Wrong words after, %"))
+    st.subheader("Experiments")
+    show_experiments()
+
+
+st.title("Results")
+try:
+    is_running = runs.current() is not None
+    found = results.read()
+    if found is None and is_running:
+        st.info("The training is running. Its result will be shown here. Progress is on the Train page.")
+    elif found is None:
+        st.info(
+            "Nothing has been trained yet. Record some phrases on the Record page, 50 are a good beginning. Then start "
+            "the training on the Train page."
+        )
+    else:
+        explain(found, is_running)
+        show_hardest(found.clips)
+        show_training(found)
+        compare()
+        if results.REPORT.exists():
+            st.download_button("Download the report", results.REPORT.read_bytes(), "report.html", "text/html")
+except UserError as error:
+    st.error(as_plain(str(error)))

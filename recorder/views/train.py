@@ -131,7 +131,10 @@ def ask_settings() -> None:
             except UserError as error:
                 st.error(as_plain(str(error)))
             else:
-                st.success("Kept, in params.yaml. They count from the next training on.")
+                st.session_state["settings_kept"] = True
+                st.rerun()  # the fields start from the new values
+    if st.session_state.pop("settings_kept", False):
+        st.success("Kept, in params.yaml. They count from the next training on.")
     if not NVIDIA_DRIVER.exists() and not Path(params.model.name).is_dir():
         st.info(
             "This computer has no NVIDIA graphics card. A large model needs one; the small one in data/demo does not."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+
 import streamlit as st
 
 from recorder import inbox, takes, uploads
@@ -9,6 +11,7 @@ from recorder.phrases import LANGUAGES
 from recorder.views.shared import as_plain, consenting_voice, suffix_of
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
+from stages.speech import audio
 
 HELP = """
 - One recording or many: WAV, FLAC, MP3, OGG, Opus, M4A, WebM. Or one ZIP with all of them.
@@ -16,36 +19,48 @@ HELP = """
   (CSV, TSV, JSONL) with the columns file and text.
 - Recordings of a few seconds to half a minute each are best.
 """
+SHOWN_PROBLEMS = 5
 state = st.session_state
 
 
-def examine(upload: uploads.Upload, language: str) -> list[takes.Take]:
+@dataclass(frozen=True)
+class Examined:
+    """What is kept of a recording until it is saved: not its samples, which take ten times the memory of the file."""
+
+    seconds: float | None
+    remarks: str
+    blocked: bool
+
+
+def examine(upload: uploads.Upload, language: str) -> list[Examined]:
     """Each recording measured and judged."""
     limits = load_params().prepare
     examined = []
     bar = st.progress(0.0, text="The recordings are being checked")
     for number, pair in enumerate(upload.pairs, 1):
-        examined.append(
-            takes.from_file(pair.content, suffix_of(pair.name), pair.text, pair.language or language, limits)
-        )
+        take = takes.from_file(pair.content, suffix_of(pair.name), pair.text, pair.language or language, limits)
+        remarks = [finding.words for finding in take.findings]
+        if pair.language and pair.language not in LANGUAGES:
+            remarks.append(f"Its language, {pair.language}, is not known here: choose one.")
+        examined.append(Examined(take.figures.get("duration_s"), " ".join(remarks), take.blocked))
         bar.progress(number / len(upload.pairs), text=f"{number} of {len(upload.pairs)} recordings checked")
     bar.empty()
     return examined
 
 
-def table(upload: uploads.Upload, examined: list[takes.Take], speaker: str, language: str) -> list[dict]:
+def table(upload: uploads.Upload, examined: list[Examined], speaker: str, language: str) -> list[dict]:
     """What was uploaded, to be corrected by the person."""
     rows = [
         {
-            "Save": not take.blocked,
+            "Save": not one.blocked,
             "File": pair.name,
             "What was said": pair.text,
-            "Remarks": " ".join(finding.words for finding in take.findings),
+            "Remarks": one.remarks,
             "Language": pair.language if pair.language in LANGUAGES else language,
             "Speaker": pair.speaker or speaker,
-            "Seconds": take.figures.get("duration_s"),
+            "Seconds": one.seconds,
         }
-        for pair, take in zip(upload.pairs, examined, strict=True)
+        for pair, one in zip(upload.pairs, examined, strict=True)
     ]
     return st.data_editor(
         rows,
@@ -61,25 +76,26 @@ def table(upload: uploads.Upload, examined: list[takes.Take], speaker: str, lang
     )
 
 
-def listen(upload: uploads.Upload, examined: list[takes.Take]) -> None:
-    readable = [number for number, take in enumerate(examined) if take.samples.size]
+def listen(upload: uploads.Upload, examined: list[Examined]) -> None:
+    readable = [number for number, one in enumerate(examined) if one.seconds]
     if readable:
         number = st.selectbox("Listen to", readable, format_func=lambda number: upload.pairs[number].name)
-        st.audio(examined[number].samples, sample_rate=examined[number].sample_rate_hz)
+        samples, sample_rate_hz = audio.decode(upload.pairs[number].content)
+        st.audio(samples.T, sample_rate=sample_rate_hz)
 
 
-def save(rows: list[dict], examined: list[takes.Take]) -> None:
+def save(rows: list[dict], upload: uploads.Upload) -> None:
     """Save what is ticked; what cannot be saved stays in the table, with the reason."""
     limits = load_params().prepare
     saved, known, refused = 0, 0, []
     bar = st.progress(0.0, text="Saving")
-    chosen = [(row, take) for row, take in zip(rows, examined, strict=True) if row["Save"]]
-    for number, (row, take) in enumerate(chosen, 1):
+    chosen = [(row, pair) for row, pair in zip(rows, upload.pairs, strict=True) if row["Save"]]
+    for number, (row, pair) in enumerate(chosen, 1):
         text, language = row["What was said"] or "", row["Language"]
         try:
-            judged = takes.with_text(take, text, language, limits)
+            take = takes.from_file(pair.content, suffix_of(pair.name), text, language, limits)
             _, is_new = inbox.save_clip(
-                judged, text=text, language=language, speaker=row["Speaker"] or None, source="uploaded"
+                take, text=text, language=language, speaker=row["Speaker"] or None, source="uploaded"
             )
             saved, known = saved + is_new, known + (not is_new)
         except UserError as error:
@@ -114,15 +130,18 @@ if files:
             upload = uploads.read_uploads([(file.name, file.getvalue()) for file in files])
         state["examined"] = (identity, upload, examine(upload, person.language))
     _, upload, examined = state["examined"]
-    for problem in upload.problems:
+    for problem in upload.problems[:SHOWN_PROBLEMS]:
         st.warning(as_plain(f"{problem.file}: {problem.words}"))
+    if (more := len(upload.problems) - SHOWN_PROBLEMS) > 0:
+        with st.expander(f"{more} more of these"):
+            st.dataframe([asdict(problem) for problem in upload.problems[SHOWN_PROBLEMS:]], hide_index=True)
     if upload.pairs:
         st.write("Look through the texts. A wrong text teaches wrong words.")
         rows = table(upload, examined, person.speaker, person.language)
         listen(upload, examined)
         if st.button(f"Save {sum(row['Save'] for row in rows)} recordings", type="primary"):
-            save(rows, examined)
+            save(rows, upload)
     else:
         st.info("There is no recording among these files.")
 elif "examined" in state:
-    del state["examined"]  # the recordings need not stay in memory
+    del state["examined"]  # what was uploaded need not stay in memory

@@ -69,7 +69,7 @@ def _decode_by_ffmpeg(content: bytes) -> tuple[np.ndarray, int]:
                     samples += frame.to_ndarray().tobytes()
                 if len(samples) > MAX_SAMPLES * np.dtype(np.float32).itemsize:
                     longest_min = MAX_SAMPLES / channels / sample_rate_hz / 60
-                    raise UnreadableSound(f"longer than {longest_min:.0f} minutes: cut it")
+                    raise UnreadableSound(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: cut it")
     except (av.FFmpegError, ValueError) as error:  # ValueError: rate or channels change on the way
         reason = getattr(error, "strerror", None) or "its rate or channels change"
         raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error

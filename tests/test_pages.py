@@ -1,0 +1,219 @@
+"""The pages without a browser: what they show and what their buttons do."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from recorder import inbox, phrases, reading, runs, takes
+from recorder.views.microphone import read_recording
+from recorder.views.shared import as_plain
+from stages.pipeline.params import load_params
+from stages.speech import audio
+from tests.workspaces import DEMO_CLIPS, ROOT, dvc, make_workspace
+
+TEXTS = phrases.from_file("en")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    folder = make_workspace(tmp_path)
+    (folder / "data/raw").mkdir(parents=True)
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "add", "--quiet", "data/raw")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return folder
+
+
+@pytest.fixture
+def open_page(workspace):
+    """`open_page("upload")`: a page after its first run, with a speaker who has agreed."""
+
+    def open_as(name="record", speaker="Ann"):
+        if speaker:
+            inbox.record_consent(speaker, "I agree")
+        page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30)
+        if speaker:
+            page.query_params["speaker"] = speaker
+        page.query_params["language"] = "en"
+        page.run()
+        if name != "record":
+            page.switch_page(f"views/{name}.py").run()
+        assert not page.exception
+        return page
+
+    return open_as
+
+
+def shown_phrase(page) -> dict:
+    """What the microphone component was told to show."""
+    [component] = [element for element in page.main.children.values() if element.type == "bidi_component"]
+    return json.loads(component.proto.json)
+
+
+def button(page, label):
+    return next(one for one in page.button if one.label == label)
+
+
+def a_take(number="003"):
+    samples, rate_hz = audio.decode((DEMO_CLIPS / f"{number}.opus").read_bytes())
+    return takes.from_recording(samples[:, 0], rate_hz, TEXTS[0], "en", load_params().prepare)
+
+
+def waits(page):
+    return [change.row for change in inbox.pending() if change.kind == "clip"]
+
+
+def test_first_visit_asks_name_then_consent_and_stores_its_wording(workspace, open_page):
+    page = open_page(speaker=None)
+    assert not [element for element in page.main.children.values() if element.type == "bidi_component"]
+    page.text_input[0].set_value("Ann")
+    button(page, "Start").click()
+    page.run()
+    assert button(page, "Continue").disabled
+    wording = next(text.value for text in page.markdown if text.value.startswith("I agree"))
+    page.checkbox[0].check().run()
+    button(page, "Continue").click().run()
+    consent = inbox.consents()["Ann"]
+    assert consent["wording"] == wording and consent["given_at"][:4].isdigit()
+    assert shown_phrase(page)["phrase"] == TEXTS[0]
+
+
+def test_take_is_saved_once_and_the_next_phrase_comes(workspace, open_page):
+    page = open_page()
+    assert button(page, "Save and next").disabled
+    take = a_take()
+    page.session_state["take"] = take
+    page.run()
+    button(page, "Save and next").click().run()
+    [clip] = inbox.stored_clips()
+    assert (clip.id, clip.text, clip.language, clip.speaker) == (take.id, TEXTS[0], "en", "Ann")
+    assert inbox.content_of(clip) == take.content
+    assert clip.prompt_id == phrases.prompt_id("en", TEXTS[0])
+    assert shown_phrase(page)["phrase"] == TEXTS[1]
+    assert button(page, "Save and next").disabled
+    page.run()
+    assert len(inbox.stored_clips()) == 1
+
+
+def test_silent_take_cannot_be_saved_and_says_why(workspace, open_page):
+    page = open_page()
+    page.session_state["take"] = takes.from_recording(
+        np.zeros(48_000, np.float32), 48_000, TEXTS[0], "en", load_params().prepare
+    )
+    page.run()
+    assert any("Nothing can be heard" in error.value for error in page.error)
+    assert next(one for one in page.button if one.label.startswith("Save")).disabled
+
+
+def test_set_of_ten_ends_with_a_rest_and_goes_on_when_asked(workspace, open_page):
+    page = open_page()
+    page.session_state["in_set"] = 10
+    page.run()
+    assert any("Well done" in note.value for note in page.success)
+    button(page, "10 more").click().run()
+    assert shown_phrase(page)["phrase"] == TEXTS[0]
+
+
+def test_own_phrases_come_first(workspace, open_page):
+    page = open_page()
+    page.text_area[0].set_value("Call Jörg\nCall Jörg\n\nOpen the garage")
+    button(page, "Keep these phrases").click().run()
+    assert reading.own_phrases("Ann", "en") == ["Call Jörg", "Open the garage"]
+    assert shown_phrase(page)["phrase"] == "Call Jörg"
+
+
+def test_arabic_is_shown_from_right_to_left(workspace, open_page):
+    page = open_page()
+    next(box for box in page.selectbox if box.label == "Language").set_value("ar").run()
+    shown = shown_phrase(page)
+    assert (shown["direction"], shown["language"]) == ("rtl", "ar")
+    assert shown["phrase"] == phrases.from_file("ar")[0]
+
+
+def test_damaged_list_of_clips_is_one_sentence_on_the_page(workspace, open_page):
+    folder = workspace / "data/raw/recorded"
+    folder.mkdir()
+    (folder / "clips.jsonl").write_text("{broken\n")
+    page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30).run()
+    assert not page.exception
+    assert any("is damaged" in error.value.replace("\\", "") for error in page.error)
+
+
+def test_upload_pairs_by_name_shows_a_table_and_saves(workspace, open_page):
+    page = open_page("upload")
+    content = (DEMO_CLIPS / "003.opus").read_bytes()
+    page.file_uploader[0].set_value(
+        [
+            ("b.opus", content, "audio/ogg"),
+            ("b.txt", b"hello there", "text/plain"),
+            ("c.wav", b"no sound", "audio/wav"),
+        ]
+    ).run()
+    assert not page.exception
+    [saving] = [one for one in page.button if one.label.startswith("Save ")]
+    assert saving.label == "Save 1 recordings"
+    saving.click().run()
+    [clip] = inbox.stored_clips()
+    assert (clip.source, clip.text, clip.speaker, clip.audio_path[-5:]) == ("uploaded", "hello there", "Ann", ".opus")
+    assert inbox.content_of(clip) == content
+    assert any("1 saved" in note.value for note in page.success)
+
+
+def test_settings_are_checked_and_written_with_comments_kept(workspace, open_page):
+    shutil.copy(ROOT / "params.yaml", workspace / "params.yaml")
+    page = open_page("train")
+    next(box for box in page.number_input if box.label == "Rounds (epochs)").set_value(3)
+    next(box for box in page.text_input if box.label == "Learning rate").set_value("1.0e-4")
+    button(page, "Keep these settings").click().run()
+    params = load_params()
+    assert (params.train.epochs, params.train.learning_rate) == (3, 1e-4)
+    written = (workspace / "params.yaml").read_text()
+    assert written.count("#") == (ROOT / "params.yaml").read_text().count("#")
+    next(box for box in page.text_input if box.label == "Learning rate").set_value("quick")
+    button(page, "Keep these settings").click().run()
+    assert any("no number" in error.value for error in page.error)
+    assert (workspace / "params.yaml").read_text() == written
+
+
+def test_broken_settings_are_one_sentence_on_the_train_page(workspace, open_page):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("epochs:", "epoch:"))
+    page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30)
+    page.query_params["speaker"] = "Ann"
+    page.run()
+    page.switch_page("views/train.py").run()
+    assert not page.exception
+    assert any("did you mean epochs" in error.value.replace("\\", "") for error in page.error)
+
+
+def test_failed_run_shows_its_reason_and_offers_another_try(workspace, open_page):
+    page = open_page("train")
+    with pytest.raises(Exception, match="no recordings"):
+        runs.supervise("make", to_screen=True)
+    page.run()
+    assert any("holds no recordings" in error.value.replace("\\", "") for error in page.error)
+    assert button(page, "Try again")
+
+
+def test_browser_may_send_anything_as_a_recording():
+    good = {"samples": "AAABAA==", "sample_rate_hz": 48_000, "prompt": "p"}
+    assert read_recording(good, 30).samples.tolist() == [0.0, 1 / 32768]
+    for change in (
+        {"samples": "not base64!"},
+        {"samples": "AAAB"},
+        {"sample_rate_hz": 10**9},
+        {"sample_rate_hz": "fast"},
+        {"samples": None},
+    ):
+        assert read_recording(good | change, 30) is None
+    assert read_recording({}, 30) is None
+    too_long = {"samples": "A" * (4 * 8000 * 6), "sample_rate_hz": 8000, "prompt": "p"}
+    assert read_recording(too_long, 1) is None
+
+
+def test_names_with_markdown_are_shown_letter_by_letter():
+    assert as_plain("a_b*c [x](y) <b> :red[z]") == r"a_b\*c \[x\]\(y\) \<b\> \:red\[z\]".replace("a_b", "a_b")

@@ -1,0 +1,310 @@
+"""The recording page in a real browser, with a file for a microphone and the tiny model behind it."""
+
+import io
+import shutil
+import signal
+import time
+import zipfile
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import soxr
+
+from recorder import phrases
+from tests.browser import chromium, free_port, needs_chromium, recorder_server, start_recorder, wait_for
+from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, make_workspace, read_json, read_rows
+
+pytestmark = needs_chromium
+RATE_HZ = 48_000
+NUMBERS = ("003", "010", "017")
+
+
+def speech(number: str) -> np.ndarray:
+    """A demo clip between two silences, with a room's faint noise, as a microphone would hear it."""
+    samples, rate_hz = soundfile.read(DEMO_CLIPS / f"{number}.opus", dtype="float32")
+    voice = soxr.resample(samples, rate_hz, RATE_HZ)
+    silence = np.zeros(RATE_HZ // 2, dtype=np.float32)
+    heard = np.concatenate([silence, 0.5 * voice / np.abs(voice).max(), silence])
+    return heard + 1e-4 * np.random.default_rng(0).standard_normal(len(heard)).astype(np.float32)
+
+
+def play(path, samples) -> float:
+    """Let the microphone hear this from the next recording on; returns its seconds."""
+    soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
+    return len(samples) / RATE_HZ
+
+
+def correlation(stored, played) -> float:
+    """Best correlation over all shifts of two recordings, at 16 kHz."""
+    samples, rate_hz = soundfile.read(stored, dtype="float32")
+    one, other = soxr.resample(samples, rate_hz, 16_000), soxr.resample(played, RATE_HZ, 16_000)
+    size = 2 ** int(np.ceil(np.log2(len(one) + len(other))))
+    crossed = np.fft.irfft(np.fft.rfft(one, size) * np.conj(np.fft.rfft(other, size)))
+    return crossed.max() / np.sqrt((one**2).sum() * (other**2).sum())
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A project with the tiny model, ready for recordings."""
+    folder = make_workspace(tmp_path / "project")
+    shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
+    (folder / "data/raw").mkdir(parents=True)
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "add", "--quiet", "data/raw")
+    return folder
+
+
+def agree(page, name="Ann"):
+    page.get_by_label("Your name").fill(name)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("I have read this").click()
+    page.get_by_role("button", name="Continue").click()
+    page.locator(".record").wait_for()
+
+
+def record(page, seconds: float):
+    """Press Space, let the microphone hear, press Space; returns when the take has been judged."""
+    page.keyboard.press("Space")
+    page.get_by_text("Recording. Speak now.").wait_for()
+    time.sleep(seconds)
+    page.keyboard.press("Space")
+    page.get_by_test_id("stImage").wait_for()
+
+
+def save(page):
+    before = page.locator(".phrase").inner_text()
+    page.keyboard.press("s")
+    page.get_by_text("Saved: ").wait_for()
+    page.wait_for_function("before => document.querySelector('[data-testid=stBidiComponentIsolated]')"
+                           ".shadowRoot.querySelector('.phrase').textContent !== before", arg=before)  # fmt: skip
+
+
+def stored(workspace) -> list[dict]:
+    """Rows of all saved clips, in data/raw or still in the inbox."""
+    raw = workspace / "data/raw/recorded/clips.jsonl"
+    changes = [read_json(path) for path in sorted((workspace / "data/inbox").glob("*/change.json"))]
+    rows = {row["audio_path"]: row for row in (read_rows(raw) if raw.exists() else [])}
+    rows |= {change["row"]["audio_path"]: change["row"] for change in changes if change["kind"] == "clip"}
+    return list(rows.values())
+
+
+def all_in(workspace) -> bool:
+    inbox = workspace / "data/inbox"
+    return not [name for name in inbox.iterdir() if not name.name.startswith(".")]
+
+
+def test_german_speaker_records_trains_and_is_understood(workspace, tmp_path):
+    add_demo_clips(workspace, 60)
+    dvc(workspace, "add", "--quiet", "data/raw")
+    microphone = tmp_path / "microphone.wav"
+    first, second, third = (speech(number) for number in NUMBERS)
+    expected = phrases.from_file("de")[:3]
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as page:
+        page.goto(address)
+        page.get_by_label("Your name").fill("Jörg")
+        page.get_by_role("button", name="Start").click()
+        page.get_by_role("combobox", name="Language").click()
+        page.get_by_role("option", name="German").click()
+        page.get_by_text("I have read this").click()
+        page.get_by_role("button", name="Continue").click()
+        shown = page.locator(".phrase")
+        shown.wait_for()
+        assert shown.inner_text() == expected[0]
+        assert shown.get_attribute("lang") == "de" and shown.get_attribute("dir") == "ltr"
+        record(page, play(microphone, first))
+        page.get_by_text("This is good").wait_for()
+        save(page)
+        assert shown.inner_text() == expected[1]
+        # Far too quiet: told so, recorded again.
+        record(page, play(microphone, 0.01 * second))
+        page.get_by_text("too quiet").wait_for()
+        record(page, play(microphone, second))
+        page.get_by_text("This is good").wait_for()
+        save(page)
+        page.reload()
+        shown.wait_for()
+        assert shown.inner_text() == expected[2]
+        record(page, play(microphone, third))
+        save(page)
+
+        wait_for(lambda: all_in(workspace), what="the inbox was not moved")
+        rows = read_rows(workspace / "data/raw/recorded/clips.jsonl")
+        assert [(row["text"], row["language"], row["speaker"]) for row in rows] == [
+            (text, "de", "Jörg") for text in expected
+        ]
+        for row, played in zip(rows, (first, second, third), strict=True):
+            assert correlation(workspace / "data/raw/recorded" / row["audio_path"], played) >= 0.95
+        [consent] = read_rows(workspace / "data/raw/recorded/consents.jsonl")
+        assert consent["speaker"] == "Jörg" and "I agree" in consent["wording"] and consent["given_at"]
+
+        page.get_by_role("link", name="Train").click()
+        page.get_by_role("spinbutton", name="Rounds (epochs)").fill("3")
+        page.get_by_role("button", name="Keep these settings").click()
+        page.get_by_text("Kept, in params.yaml").wait_for()
+        page.get_by_role("button", name="Train now").click()
+        page.get_by_text("Learn the voice: at work").wait_for()
+        page.get_by_text("Last run: ✓ done").wait_for(timeout=180_000)
+        metrics = read_json(workspace / "data/evaluation/metrics.json")
+        page.get_by_text(f"{metrics['base']['wer']:.1%} before, {metrics['tuned']['wer']:.1%} after").wait_for()
+        prepared = {clip["id"] for clip in read_rows(workspace / "data/prepared/clips.jsonl")}
+        assert prepared >= {row["audio_path"].removesuffix(".flac") for row in rows}
+
+        page.get_by_role("link", name="Try it").click()
+        page.locator(".record").wait_for()
+        record(page, play(microphone, first))
+        page.get_by_text("for both").wait_for(timeout=60_000)
+        answers = page.locator("p[lang=de]")
+        assert answers.count() == 2
+        assert all(answers.nth(number).inner_text().strip() for number in range(2))
+
+
+def test_saved_clip_survives_kill_of_the_server(workspace, tmp_path):
+    microphone = tmp_path / "microphone.wav"
+    port = free_port()
+    server = start_recorder(workspace, port)
+    with chromium(tmp_path / "profile", microphone) as page:
+        page.goto(f"http://localhost:{port}")
+        agree(page)
+        record(page, play(microphone, speech("003")))
+        page.keyboard.press("s")
+        page.get_by_text("Saved: ").wait_for()
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        [row] = stored(workspace)
+        # The next start of the page takes it in, and goes on with the next phrase.
+        server = start_recorder(workspace, port)
+        page.goto(f"http://localhost:{port}/?speaker=Ann&language=en")
+        page.locator(".record").wait_for()
+        assert page.locator(".phrase").inner_text() == phrases.from_file("en")[1]
+        wait_for(lambda: all_in(workspace), what="the inbox was not moved")
+        assert read_rows(workspace / "data/raw/recorded/clips.jsonl") == [row]
+    server.terminate()
+    server.wait(timeout=20)
+
+
+def test_back_skip_and_typing_by_keyboard(workspace, tmp_path):
+    microphone = tmp_path / "microphone.wav"
+    texts = phrases.from_file("en")
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as page:
+        page.goto(address)
+        agree(page)
+        shown = page.locator(".phrase")
+        page.keyboard.press("k")
+        page.get_by_text("Skipped").wait_for()
+        assert shown.inner_text() == texts[1]
+        record(page, play(microphone, speech("003")))
+        save(page)
+        assert shown.inner_text() == texts[2]
+        focused = page.evaluate("document.activeElement.shadowRoot.activeElement.className")
+        assert focused == "record"
+        page.keyboard.press("b")
+        page.get_by_text("Saved before:").wait_for()
+        assert shown.inner_text() == texts[1]
+        record(page, play(microphone, speech("010")))
+        page.get_by_role("button", name="Save instead of the earlier one").click()
+        page.get_by_text("Saved: ").wait_for()
+        wait_for(lambda: all_in(workspace), what="the inbox was not moved")
+        [row] = read_rows(workspace / "data/raw/recorded/clips.jsonl")
+        assert correlation(workspace / "data/raw/recorded" / row["audio_path"], speech("010")) >= 0.95
+        page.get_by_role("radio", name="Free speech").click()
+        page.get_by_text("Say whatever you like").wait_for()
+        page.locator(".record").focus()
+        record(page, play(microphone, speech("017")))
+        said = page.get_by_label("What was said")
+        said.fill("")
+        said.press_sequentially("skip the books, back to bed")  # full of shortcut letters and spaces
+        said.press("Tab")
+        page.get_by_role("button", name="Save and next").click()
+        page.get_by_text("Saved: ").wait_for()
+        assert "skip the books, back to bed" in [row["text"] for row in stored(workspace)]
+
+
+@pytest.mark.parametrize(
+    ("situation", "words"),
+    [
+        ("denied", "The browser may not use the microphone."),
+        ("none", "No microphone was found."),
+        ("insecure", "Open a tunnel on your own computer:  ssh -N -L"),
+    ],
+)
+def test_microphone_that_cannot_be_used_is_explained(workspace, tmp_path, situation, words):
+    with (
+        recorder_server(
+            workspace, *(["--browser.serverAddress", "gpubox"] if situation == "insecure" else [])
+        ) as address,
+        chromium(tmp_path / "profile", denied=situation == "denied", map_host="gpubox") as page,
+    ):
+        page.goto(address.replace("localhost", "gpubox") if situation == "insecure" else address)
+        agree(page)
+        page.locator(".record").click()
+        problem = page.locator(".problem")
+        problem.wait_for()
+        assert words in problem.inner_text()
+        assert problem.get_attribute("role") == "alert"
+
+
+def test_uploads_that_are_wrong_are_refused_in_words_and_texts_stay_texts(workspace, tmp_path):
+    archive = io.BytesIO()
+    good = (DEMO_CLIPS / "003.opus").read_bytes()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("../../outside.wav", good)
+        file.writestr("inside/a.opus", good)
+        file.writestr("inside/a.txt", "<script>document.title='taken'</script> hello")
+        file.writestr("inside/noise.wav", b"no sound at all")
+    huge = tmp_path / "huge.wav"
+    with huge.open("wb") as file:
+        file.truncate(2 * 2**30)
+    before = {path for path in tmp_path.rglob("outside.wav")}
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile") as page:
+        page.goto(f"{address}/upload")
+        agree_without_microphone(page)
+        page.locator("input[type=file]").set_input_files(
+            [{"name": "clips.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}]
+        )
+        page.get_by_text("Look through the texts").wait_for()
+        page.get_by_text("outside.wav").first.wait_for()
+        page.get_by_role("button", name="Save 1 recordings").click()
+        page.get_by_text("1 saved.").wait_for()
+        [change] = [row for row in uploaded(workspace)]
+        assert change["text"] == "<script>document.title='taken'</script> hello"
+        page.locator("input[type=file]").set_input_files(str(huge))
+        page.get_by_text("must be 500").first.wait_for()
+        page.goto(f"{address}/clips")
+        page.get_by_text("document.title='taken'").first.wait_for()
+        assert page.title() != "taken"
+    assert {path for path in tmp_path.rglob("outside.wav")} == before
+
+
+def agree_without_microphone(page):
+    page.get_by_label("Your name").fill("Ann")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("I have read this").click()
+    page.get_by_role("button", name="Continue").click()
+
+
+def uploaded(workspace) -> list[dict]:
+    wait_for(lambda: (workspace / "data/raw/uploaded/clips.jsonl").exists(), what="the inbox was not moved")
+    return read_rows(workspace / "data/raw/uploaded/clips.jsonl")
+
+
+def test_page_listens_on_this_machine_only_and_starts_without_torch(workspace, tmp_path):
+    port = free_port()
+    server = start_recorder(workspace, port)
+    try:
+        with chromium(tmp_path / "profile") as page:
+            asked = []
+            page.on("request", lambda request: asked.append(request.url))
+            for name in ("", "upload", "clips", "train", "results", "try-it"):
+                page.goto(f"http://localhost:{port}/{name}?speaker=Ann")
+                page.get_by_role("heading", level=1).wait_for()
+        outside = [url for url in asked if f"//localhost:{port}" not in url and url.startswith("http")]
+        assert asked and not outside
+        process = psutil.Process(server.pid)
+        listening = [one for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+        assert [one.laddr.ip for one in listening] == ["127.0.0.1"]
+        assert not [mapped.path for mapped in process.memory_maps() if "libtorch" in mapped.path]
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
