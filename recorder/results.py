@@ -33,15 +33,15 @@ UNSEEN = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-pa
 
 @dataclass(frozen=True)
 class HeardClip:
-    """A test recording, what was said in it, and what each model made of it; error rates are fractions."""
+    """A test recording, what was said in it, what each model heard, and how many words of that are mistakes."""
 
     id: str
     language: str
     reference: str
     base: str
     tuned: str
-    base_wer: float
-    tuned_wer: float
+    base_mistakes: int
+    tuned_mistakes: int
 
     @property
     def sound_path(self) -> Path:
@@ -182,21 +182,24 @@ def newer_clips() -> int:
     )
 
 
-def heard_as_html(reference: str, hypothesis: str, language: str) -> str:
-    """What a model heard, word by word: crossed out what it missed, underlined what it got wrong or added."""
-    direction = LANGUAGES[language].direction if language in LANGUAGES else "auto"
-    parts = []
-    for words, kind in differences(reference, hypothesis):
-        said = escape(words)
-        if kind == "delete":
-            said = f'<del style="{MARKED}"><span style="{UNSEEN}">missed: </span>{said}</del>'
-        elif kind != "equal":
-            name = "added" if kind == "insert" else "wrong"
-            line = "underline" if kind == "insert" else "underline wavy"
-            said = f'<ins style="{MARKED}; text-decoration: {line}"><span style="{UNSEEN}">{name}: </span>{said}</ins>'
-        parts.append(said)
-    words = " ".join(parts) or '<em lang="en">nothing</em>'
-    return f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0; overflow-wrap: anywhere">{words}</p>'
+def as_html(clip: HeardClip) -> str:
+    """What was said, and below it what each model heard, word by word.
+
+    Crossed out is what it missed, underlined what it got wrong (wavy) or added.
+    """
+    direction = LANGUAGES[clip.language].direction if clip.language in LANGUAGES else "auto"
+    rows = [("Said", escape(clip.reference))]
+    for label, heard, mistakes in (
+        ("Before", clip.base, clip.base_mistakes),
+        ("After", clip.tuned, clip.tuned_mistakes),
+    ):
+        count = "all right" if not mistakes else f"{mistakes} mistake" + "s" * (mistakes > 1)
+        rows.append((f"{label}, {count}", _marked(clip.reference, heard)))
+    return "".join(
+        f'<div style="font-size: 0.9em; opacity: 0.75">{label}</div><p lang="{escape(clip.language)}" '
+        f'dir="{direction}" style="margin: 0 0 0.6em; overflow-wrap: anywhere">{words}</p>'
+        for label, words in rows
+    )
 
 
 def experiments_state() -> float:
@@ -253,19 +256,36 @@ def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[HeardClip]:
-    clips = [
+    return [
         HeardClip(
             id=identity,
             language=row["language"],
             reference=row["reference"],
             base=base[identity]["hypothesis"],
             tuned=row["hypothesis"],
-            base_wer=base[identity]["wer"],
-            tuned_wer=row["wer"],
+            base_mistakes=_mistakes(base[identity]),
+            tuned_mistakes=_mistakes(row),
         )
-        for identity, row in tuned.items()
+        for identity, row in sorted(tuned.items(), key=lambda item: (-item[1]["wer"], -base[item[0]]["wer"], item[0]))
     ]
-    return sorted(clips, key=lambda clip: (-clip.tuned_wer, -clip.base_wer, clip.id))
+
+
+def _mistakes(row: Mapping) -> int:
+    return row["substitutions"] + row["deletions"] + row["insertions"]
+
+
+def _marked(reference: str, hypothesis: str) -> str:
+    """The hypothesis as HTML, with its differences from the reference marked."""
+    parts = []
+    for words, kind in differences(reference, hypothesis):
+        said = escape(words)
+        if kind == "delete":
+            said = f'<del style="{MARKED}"><span style="{UNSEEN}">missed: </span>{said}</del>'
+        elif kind != "equal":
+            name, line = ("added", "underline") if kind == "insert" else ("wrong", "underline wavy")
+            said = f'<ins style="{MARKED}; text-decoration: {line}"><span style="{UNSEEN}">{name}: </span>{said}</ins>'
+        parts.append(said)
+    return " ".join(parts)
 
 
 def _of(commit: Mapping) -> list[Mapping]:

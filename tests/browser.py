@@ -39,7 +39,7 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
 
     flags = list(FLAGS)
     if denied:
-        flags.append("--deny-permission-prompts")
+        flags += ["--deny-permission-prompts", "--use-fake-device-for-media-stream"]
     else:
         flags.append("--use-fake-ui-for-media-stream")
     if microphone:

@@ -14,7 +14,7 @@ import soxr
 
 from recorder import phrases
 from tests.browser import chromium, free_port, needs_chromium, recorder_server, start_recorder, wait_for
-from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, make_workspace, read_json, read_rows
+from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, make_workspace, read_json, read_rows, set_params
 
 pytestmark = needs_chromium
 RATE_HZ = 48_000
@@ -226,7 +226,7 @@ def test_back_skip_and_typing_by_keyboard(workspace, tmp_path):
     [
         ("denied", "The browser may not use the microphone."),
         ("none", "No microphone was found."),
-        ("insecure", "Open a tunnel on your own computer:  ssh -N -L"),
+        ("insecure", "Open a tunnel on your own computer: ssh -N -L"),
     ],
 )
 def test_microphone_that_cannot_be_used_is_explained(workspace, tmp_path, situation, words):
@@ -243,6 +243,56 @@ def test_microphone_that_cannot_be_used_is_explained(workspace, tmp_path, situat
         problem.wait_for()
         assert words in problem.inner_text()
         assert problem.get_attribute("role") == "alert"
+
+
+@pytest.mark.parametrize(
+    ("settings", "shortest_s", "longest_s"),
+    [({"recorder__stop_after_silence_s": 1.0}, 2.5, 7.0), ({"recorder__longest_take_s": 1.5}, 1.4, 2.0)],
+    ids=["silence", "longest"],
+)
+def test_recording_ends_by_itself(workspace, tmp_path, settings, shortest_s, longest_s):
+    set_params(workspace, **settings)
+    microphone = tmp_path / "microphone.wav"
+    play(microphone, speech("003"))
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as page:
+        page.goto(address)
+        agree(page)
+        page.keyboard.press("Space")
+        page.get_by_test_id("stImage").wait_for()
+        page.keyboard.press("s")
+        page.get_by_text("Saved: ").wait_for()
+        [row] = stored(workspace)
+        assert shortest_s < row["duration_s"] < longest_s
+
+
+def test_two_tabs_of_two_people_lose_nothing_and_mix_nothing(workspace, tmp_path):
+    microphone = tmp_path / "microphone.wav"
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as one:
+        one.goto(address)
+        agree(one, "Ann")
+        other = one.context.new_page()
+        other.goto(address)
+        other.get_by_role("combobox", name="Who is speaking?").fill("Bob")
+        other.keyboard.press("Enter")
+        other.get_by_text("For: Bob").wait_for()
+        other.get_by_text("I have read this").click()
+        other.get_by_role("button", name="Continue").click()
+        other.locator(".record").wait_for()
+        for page, number in ((one, "003"), (other, "010"), (one, "017"), (other, "024")):
+            page.bring_to_front()
+            record(page, play(microphone, speech(number)))
+            save(page)
+        one.reload()
+        one.locator(".record").wait_for()
+        assert "speaker=Ann" in one.url and "speaker=Bob" in other.url
+        wait_for(lambda: all_in(workspace), what="the inbox was not moved")
+        rows = read_rows(workspace / "data/raw/recorded/clips.jsonl")
+        texts = phrases.from_file("en")[:2]
+        assert [(row["speaker"], row["text"]) for row in rows] == [
+            ("Ann", texts[0]), ("Bob", texts[0]), ("Ann", texts[1]), ("Bob", texts[1])
+        ]  # fmt: skip
+        for row, number in zip(rows, ("003", "010", "017", "024"), strict=True):
+            assert correlation(workspace / "data/raw/recorded" / row["audio_path"], speech(number)) >= 0.95
 
 
 def test_uploads_that_are_wrong_are_refused_in_words_and_texts_stay_texts(workspace, tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import streamlit as st
 
 from recorder import pictures, results, runs
 from recorder.results import HeardClip, percent
-from recorder.views.shared import as_plain, spoken_text
+from recorder.views.shared import as_plain
 from stages.pipeline.stage import UserError
 
 SHOWN_AT_FIRST = 5
@@ -34,17 +35,20 @@ def explain(found: results.Results, is_running: bool) -> None:
         f"Measured on {tuned['clips']} recordings ({tuned['reference_words']} words) that training never heard. "
         "The 95 % interval says where the figure would most likely be with other recordings of the same kind."
     )
+    both = [("Before", base), ("After", tuned)]
     rows = [
-        (
-            label,
-            percent(row["wer"]),
-            f"{percent(row['wer_low'])} to {percent(row['wer_high'])}",
-            f"{row['substitutions']} wrong, {row['deletions']} missed, {row['insertions']} added",
-            percent(row["cer"]),
-        )
-        for label, row in (("Before", base), ("After", tuned))
+        (label, percent(row["wer"]), f"{percent(row['wer_low'])} to {percent(row['wer_high'])}") for label, row in both
     ]
-    st.html(pictures.table(["Model", "Wrong words", "95 % interval", "Words", "Wrong letters"], rows))
+    st.html(pictures.table(["Model", "Wrong words", "95 % interval"], rows))
+    with st.expander("More figures"):
+        keys = ("substitutions", "deletions", "insertions")
+        rows = [(label, *(str(row[key]) for key in keys), percent(row["cer"])) for label, row in both]
+        st.html(pictures.table(["Model", "Wrong", "Missed", "Added", "Letters wrong"], rows))
+        st.write("Capitals and punctuation do not count above. As written, they do:")
+        rows = [(label, percent(row["wer_as_written"]), percent(row["cer_as_written"])) for label, row in both]
+        st.html(pictures.table(["Model", "Wrong words", "Wrong letters"], rows))
+    if results.REPORT.exists():
+        st.download_button("Download the report", results.REPORT.read_bytes(), "report.html", "text/html")
     if is_running:
         st.info("A training is running. When it has ended, its result takes the place of this one.")
     elif newer := results.newer_clips():
@@ -62,7 +66,7 @@ def show_more() -> None:
 
 def show_hardest(clips: list[HeardClip]) -> None:
     st.header("The hardest recordings")
-    wrong = [clip for clip in clips if clip.tuned_wer > 0]
+    wrong = [clip for clip in clips if clip.tuned_mistakes]
     st.text(f"After training, every word was right in {len(clips) - len(wrong)} of {len(clips)} recordings.")
     if not wrong:
         return
@@ -70,11 +74,7 @@ def show_hardest(clips: list[HeardClip]) -> None:
     shown = state.setdefault("hardest_shown", SHOWN_AT_FIRST)
     for clip in wrong[:shown]:
         with st.container(border=True):
-            st.caption("What was said")
-            spoken_text(clip.reference, clip.language)
-            for label, heard, wer in (("Before", clip.base, clip.base_wer), ("After", clip.tuned, clip.tuned_wer)):
-                st.caption(f"{label}: {percent(wer)} wrong")
-                st.html(results.heard_as_html(clip.reference, heard, clip.language))
+            st.html(results.as_html(clip))
             if state.get("heard") != clip.id:
                 st.button("Play", key=f"play {clip.id}", on_click=open_sound, args=(clip,))
             elif clip.sound_path.exists():
@@ -128,22 +128,19 @@ def show_reading(reading: Future, waits: bool) -> None:
             experiment.name,
             percent(experiment.base_wer),
             percent(experiment.tuned_wer),
-            *(str(experiment.settings.get(key)) for key in keys),
+            *(json.dumps(experiment.settings.get(key)) for key in keys),
         )
         for number, experiment in enumerate(experiments, 1)
     ]
     st.html(pictures.table(["", "Name", "Before", "After", *keys], rows))
 
 
-def compare() -> None:
-    """Trainings from this page, one after the other, and DVC's experiments."""
-    st.header("From training to training")
+def show_runs() -> None:
     done = [run for run in reversed(runs.history()) if run.wer_tuned is not None]
     if len(done) > 1:
+        st.header("From training to training")
         points = [(float(number), 100 * run.wer_tuned) for number, run in enumerate(done, 1)]
         picture(pictures.curve(points, "training", "Wrong words after, %"))
-    st.subheader("Experiments")
-    show_experiments()
 
 
 st.title("Results")
@@ -161,8 +158,8 @@ try:
         explain(found, is_running)
         show_hardest(found.clips)
         show_training(found)
-        compare()
-        if results.REPORT.exists():
-            st.download_button("Download the report", results.REPORT.read_bytes(), "report.html", "text/html")
+        show_runs()
+        st.header("Experiments")
+        show_experiments()
 except UserError as error:
     st.error(as_plain(str(error)))
