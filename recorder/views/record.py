@@ -72,11 +72,14 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
     text = state.get(f"said-{state['turn']}", "") if kind == FREE else phrase
     prompt_id = None if kind == FREE else phrases.prompt_id(language, phrase)
     try:
-        clip_id, _ = inbox.save_clip(take, text=text, language=language, speaker=speaker, prompt_id=prompt_id)
-        if replace and earlier and earlier.id != clip_id:
+        _, is_new = inbox.save_clip(take, text=text, language=language, speaker=speaker, prompt_id=prompt_id)
+        if replace and earlier and is_new:
             inbox.delete(earlier)
     except (UserError, OSError) as error:
         state["message"] = f"Not saved: {error}"
+        return
+    if not is_new:
+        state.update(take=None, message="Not saved: this very recording was saved before. Record it again.")
         return
     state["message"] = f"Saved: {take.figures['duration_s']:.1f} seconds."
     state["in_set"] += 1
