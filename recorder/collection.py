@@ -61,7 +61,7 @@ def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, floa
     minutes: Counter[str] = Counter()
     for clip in clips:
         minutes[f"{language_name(clip.language)} · {clip.speaker or 'no name'}"] += (clip.duration_s or 0.0) / 60
-    return minutes.most_common()
+    return [(voice, round(total, 1)) for voice, total in minutes.most_common()]
 
 
 def coverage(clips: Sequence[StoredClip | Clip]) -> list[Coverage]:

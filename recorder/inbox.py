@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,13 +206,15 @@ def start_moving() -> None:
     if is_locked(MOVER_LOCK):
         return
     with MOVER_LOG.open("wb") as log:
-        subprocess.Popen(
+        mover = subprocess.Popen(
             [sys.executable, "-m", "recorder.inbox"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+    # Killed and not waited for, it would stay in the list of processes, and DVC would take it for alive.
+    threading.Thread(target=mover.wait, daemon=True).start()
 
 
 def bring_in() -> int:
@@ -259,7 +262,12 @@ def stages_at_work() -> list[str]:
             raise UserError(f"{DVC_STAGES_AT_WORK} is damaged: {remedy}.") from None
     holders = [*locks.get("write", {}).values(), *(one for many in locks.get("read", {}).values() for one in many)]
     alive = {holder["pid"]: holder["cmd"] for holder in holders if psutil.pid_exists(holder["pid"])}
-    return [f"process {pid} ({os.path.basename(command)})" for pid, command in alive.items()]
+    return [f"process {pid} ({_short(command)})" for pid, command in alive.items()]
+
+
+def _short(command: str) -> str:
+    program, *arguments = command.split()
+    return " ".join([os.path.basename(program).replace("__main__.py", "dvc"), *arguments])
 
 
 @dataclass

@@ -113,15 +113,16 @@ def alternative(svg: str) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table as HTML for `st.html`, scrolled sideways where it is too wide; all texts are shown as they are."""
-    cell = "text-align: start; vertical-align: top; padding: 0.35em 1em 0.35em 0; border-bottom: 1px solid #8886"
-    parts = [f'<th scope="col" style="{cell}">{escape(words)}</th>' for words in header]
-    parts += ["</tr></thead><tbody>"]
+    cell = "text-align: start; vertical-align: top; padding: 0.35em 1em 0.35em 0; border-bottom: 1px solid #8886; "
+    cell += "max-width: 18em; overflow-wrap: anywhere"
+    head = "".join(f'<th scope="col" style="{cell}">{escape(words)}</th>' for words in header)
+    body = ""
     for row in rows:
         cells = "".join(f'<td dir="auto" style="{cell}">{escape(words)}</td>' for words in row)
-        parts.append(f"<tr>{cells}</tr>")
+        body += f"<tr>{cells}</tr>"
     return (
-        '<div style="overflow-x: auto" tabindex="0"><table style="border-collapse: collapse"><thead><tr>'
-        f"{''.join(parts)}</tbody></table></div>"
+        '<div style="overflow-x: auto" tabindex="0"><table style="border-collapse: collapse; width: max-content">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

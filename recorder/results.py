@@ -109,7 +109,8 @@ def percent(fraction: float) -> str:
 
 
 def headline(metrics: Mapping) -> str:
-    return f"Wrong words: before {percent(metrics['base']['wer'])} → after {percent(metrics['tuned']['wer'])}"
+    before, after = (percent(metrics[name]["wer"]) for name in ("base", "tuned"))
+    return f"Wrong words: before\u00a0{before} → after\u00a0{after}"
 
 
 def verdict(metrics: Mapping) -> Verdict:

@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,6 +133,7 @@ def start(started_by: str) -> None:
             stderr=log,
             start_new_session=True,
         )
+    threading.Thread(target=supervisor.wait, daemon=True).start()  # leaves no dead entry in the list of processes
     # The page shows the run at once: give the supervisor the moment that it needs to say that it is there.
     gives_up_at_s = time.monotonic() + 5
     while current() is None and supervisor.poll() is None and time.monotonic() < gives_up_at_s:

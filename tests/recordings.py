@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ from recorder import takes
 from recorder.takes import Take
 from stages.pipeline.params import PrepareParams, load_params
 from stages.speech import audio
-from tests.workspaces import DEMO_CLIPS, ROOT, dvc, make_workspace
+from tests.workspaces import DEMO_CLIPS, ROOT, environment
 
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
 
@@ -36,15 +40,41 @@ def text_of(number: int) -> str:
 def make_take(number: int) -> Take:
     """The same number is the same recording; others differ, also beyond the demo's clips."""
     samples, sample_rate_hz = spoken(number % len(DEMO_ROWS))
-    louder = 0.9 ** (number // len(DEMO_ROWS))
-    return takes.from_recording(samples * louder, sample_rate_hz, text_of(number), "en", limits())
+    softer = 0.9 ** (number // len(DEMO_ROWS))
+    return takes.from_recording(samples * softer, sample_rate_hz, text_of(number), "en", limits())
 
 
-def make_recorder_workspace(folder: Path, **overrides: object) -> Path:
-    """A workspace whose data/raw is empty and known to DVC."""
-    folder.mkdir(parents=True, exist_ok=True)
-    make_workspace(folder, **overrides)
-    (folder / "data/raw").mkdir(parents=True)
-    dvc(folder, "init", "--no-scm", "--quiet")
-    dvc(folder, "add", "--quiet", "data/raw")
-    return folder
+def track_recordings(folder: Path, no_scm: bool = True) -> None:
+    """Make `folder` a DVC repository whose data/raw, empty at first, is known to DVC."""
+    from dvc.repo import Repo
+
+    (folder / "data/raw").mkdir(parents=True, exist_ok=True)
+    with Repo.init(str(folder), no_scm=no_scm) as repository:
+        repository.add(str(folder / "data/raw"))
+
+
+def python(code: str) -> list[str]:
+    """A command line for code that may use the recorder and the tests; to be run in `recorder_environment`."""
+    return [sys.executable, "-c", code]
+
+
+def recorder_environment(workspace: Path, **extra: str) -> dict[str, str]:
+    return environment(workspace, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **extra)
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> None:
+    gives_up_at_s = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < gives_up_at_s, f"not so after {seconds:g} s"
+        time.sleep(0.05)
+
+
+def broken_cache_objects(workspace: Path) -> list[str]:
+    """Objects in DVC's cache whose content is not their name."""
+    objects = [path for path in (workspace / ".dvc/cache/files/md5").glob("??/*") if path.is_file()]
+    assert objects, "the cache is empty"
+    return [
+        str(path)
+        for path in objects
+        if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name.removesuffix(".dir")
+    ]

@@ -80,15 +80,31 @@ def play(clip: StoredClip, autoplay: bool) -> None:
     st.audio(sound, format=sound_type(Path(clip.audio_path).suffix), autoplay=autoplay, alt=clip.text)
 
 
-def details(clip: StoredClip) -> str:
-    parts = [
+def quietly(parts: list[str]) -> str:
+    """A line of smaller text as HTML, broken only between its parts."""
+    unbroken = (f'<span style="display: inline-block">{escape(part)}</span>' for part in parts if part)
+    return f'<div dir="auto" style="opacity: 0.75; font-size: 0.9em">{" · ".join(unbroken)}</div>'
+
+
+def show_list(items: list[tuple[str, list[str]]], where_the_rest_is: str) -> None:
+    """Texts with details, as many as a page can hold."""
+    rows = "".join(
+        f'<li dir="auto" style="margin-bottom: 0.8em">{escape(text)}{quietly(parts)}</li>'
+        for text, parts in items[:ROWS_SHOWN]
+    )
+    st.html(f'<ul style="list-style: none; padding: 0; overflow-wrap: anywhere">{rows}</ul>')
+    if len(items) > ROWS_SHOWN:
+        st.text(f"There are {len(items) - ROWS_SHOWN} more: {where_the_rest_is}.")
+
+
+def details(clip: StoredClip) -> list[str]:
+    return [
         clip.speaker or "no name",
         collection.language_name(clip.language),
         f"{clip.duration_s:.1f} s" if clip.duration_s is not None else "",
         "uploaded" if clip.source == "uploaded" else "",
         (clip.recorded_at or "")[:16].replace("T", " "),
     ]
-    return " · ".join(part for part in parts if part)
 
 
 def show_clip(clip: StoredClip) -> None:
@@ -98,7 +114,7 @@ def show_clip(clip: StoredClip) -> None:
             st.text_area("What was said, word for word", clip.text, key=f"text {clip.file}", height="content")
         else:
             spoken_text(clip.text, clip.language or "")
-        st.html(f'<div dir="auto" style="opacity: 0.75; font-size: 0.9em">{escape(details(clip))}</div>')
+        st.html(quietly(details(clip)))
         if what in ("play", "correct"):
             play(clip, autoplay=what == "play")
         if what == "delete":
@@ -209,10 +225,9 @@ def show_rejected(clips: list[StoredClip]) -> None:
         st.info("The last training could use every recording.")
         return
     st.write(f"The last training could not use {len(rows)} of the recordings. For each: why, and what to do.")
-    shown = [(row["file"], row["reason"], row["remedy"]) for row in rows[:ROWS_SHOWN]]
-    st.html(pictures.table(["Recording", "Why", "What to do"], shown))
-    if len(rows) > ROWS_SHOWN:
-        st.text(f"The other {len(rows) - ROWS_SHOWN} are in data/prepared/rejected.jsonl.")
+    text_of = {clip.file: clip.text for clip in clips}
+    items = [(f"{row['reason']}: {row['remedy']}", [text_of.get(row["file"], ""), row["file"]]) for row in rows]
+    show_list(items, "see data/prepared/rejected.jsonl")
 
 
 def show_others(others: list) -> None:
@@ -226,47 +241,44 @@ def show_others(others: list) -> None:
     words = st.text_input("Search in texts, speakers and languages", key="others_search")
     found = collection.search(others, words)
     st.text(f"{len(found)} of {len(others)} recordings")
-    shown = [
+    items = [
         (
             clip.text,
-            clip.speaker or "no name",
-            collection.language_name(clip.language),
-            f"{clip.duration_s:.1f} s",
-            f"data/raw/{clip.recorded_file}",
+            [
+                clip.speaker or "no name",
+                collection.language_name(clip.language),
+                f"{clip.duration_s:.1f} s",
+                f"data/raw/{clip.recorded_file}",
+            ],
         )
-        for clip in found[:ROWS_SHOWN]
+        for clip in found
     ]
-    st.html(pictures.table(["Text", "Speaker", "Language", "Length", "File"], shown))
-    if len(found) > ROWS_SHOWN:
-        st.text(f"and {len(found) - ROWS_SHOWN} more: search to see them")
+    show_list(items, "search to see them")
 
 
 st.title("Clips")
 # Texts are typed in any script: each takes the direction of its own letters.
 st.html("<style>textarea { unicode-bidi: plaintext; text-align: start }</style>")
-try:
-    clips = inbox.stored_clips()
-    if message := state.pop("clips_message", None):
-        words, is_problem = message
-        (st.error if is_problem else st.success)(as_plain(words))
-    if waiting := inbox.waiting():
-        changes = "change waits" if waiting == 1 else "changes wait"
-        st.caption(f"{waiting} {changes} to be taken into data/raw. That happens by itself, between two trainings.")
-    section = st.segmented_control(
-        "Show",
-        [RECORDINGS, PICTURES, REJECTED, OTHERS],
-        default=RECORDINGS,
-        required=True,
-        key="clips_section",
-        label_visibility="collapsed",
-    )
-    if section == RECORDINGS:
-        show_recordings(clips)
-    elif section == PICTURES:
-        show_pictures([*clips, *collection.from_other_folders()])
-    elif section == REJECTED:
-        show_rejected(clips)
-    else:
-        show_others(collection.from_other_folders())
-except UserError as error:
-    st.error(as_plain(str(error)))
+clips = inbox.stored_clips()
+if message := state.pop("clips_message", None):
+    words, is_problem = message
+    (st.error if is_problem else st.success)(as_plain(words))
+if waiting := inbox.waiting():
+    changes = "change waits" if waiting == 1 else "changes wait"
+    st.caption(f"{waiting} {changes} to be taken into data/raw. That happens by itself, between two trainings.")
+section = st.segmented_control(
+    "Show",
+    [RECORDINGS, PICTURES, REJECTED, OTHERS],
+    default=RECORDINGS,
+    required=True,
+    key="clips_section",
+    label_visibility="collapsed",
+)
+if section == RECORDINGS:
+    show_recordings(clips)
+elif section == PICTURES:
+    show_pictures([*clips, *collection.from_other_folders()])
+elif section == REJECTED:
+    show_rejected(clips)
+else:
+    show_others(collection.from_other_folders())

@@ -30,6 +30,11 @@ def explain(found: results.Results, is_running: bool) -> None:
     show(as_plain(verdict.words))
     for doubt in verdict.doubts:
         st.write(as_plain(doubt))
+    if is_running:
+        st.info("A training is running. When it has ended, its result takes the place of this one.")
+    elif newer := results.newer_clips():
+        are = "recording is" if newer == 1 else "recordings are"
+        st.info(f"{newer} newer {are} not in this result. Train again to include them.")
     picture(pictures.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words"))
     st.write(
         f"Measured on {tuned['clips']} recordings ({tuned['reference_words']} words) that training never heard. "
@@ -42,18 +47,14 @@ def explain(found: results.Results, is_running: bool) -> None:
     st.html(pictures.table(["Model", "Wrong words", "95 % interval"], rows))
     with st.expander("More figures"):
         keys = ("substitutions", "deletions", "insertions")
-        rows = [(label, *(str(row[key]) for key in keys), percent(row["cer"])) for label, row in both]
-        st.html(pictures.table(["Model", "Wrong", "Missed", "Added", "Letters wrong"], rows))
+        rows = [(label, *(str(row[key]) for key in keys)) for label, row in both]
+        st.html(pictures.table(["Model", "Wrong", "Missed", "Added"], rows))
+        st.text(f"Wrong letters: {percent(base['cer'])} before, {percent(tuned['cer'])} after.")
         st.write("Capitals and punctuation do not count above. As written, they do:")
         rows = [(label, percent(row["wer_as_written"]), percent(row["cer_as_written"])) for label, row in both]
         st.html(pictures.table(["Model", "Wrong words", "Wrong letters"], rows))
     if results.REPORT.exists():
         st.download_button("Download the report", results.REPORT.read_bytes(), "report.html", "text/html")
-    if is_running:
-        st.info("A training is running. When it has ended, its result takes the place of this one.")
-    elif newer := results.newer_clips():
-        are = "recording is" if newer == 1 else "recordings are"
-        st.info(f"{newer} newer {are} not in this result. Train again to include them.")
 
 
 def open_sound(clip: HeardClip) -> None:
@@ -144,22 +145,19 @@ def show_runs() -> None:
 
 
 st.title("Results")
-try:
-    is_running = runs.current() is not None
-    found = results.read()
-    if found is None and is_running:
-        st.info("The training is running. Its result will be shown here. Progress is on the Train page.")
-    elif found is None:
-        st.info(
-            "Nothing has been trained yet. Record some phrases on the Record page, 50 are a good beginning. Then start "
-            "the training on the Train page."
-        )
-    else:
-        explain(found, is_running)
-        show_hardest(found.clips)
-        show_training(found)
-        show_runs()
-        st.header("Experiments")
-        show_experiments()
-except UserError as error:
-    st.error(as_plain(str(error)))
+is_running = runs.current() is not None
+found = results.read()
+if found is None and is_running:
+    st.info("The training is running. Its result will be shown here. Progress is on the Train page.")
+elif found is None:
+    st.info(
+        "Nothing has been trained yet. Record some phrases on the Record page, 50 are a good beginning. Then start "
+        "the training on the Train page."
+    )
+else:
+    explain(found, is_running)
+    show_hardest(found.clips)
+    show_training(found)
+    show_runs()
+    st.header("Experiments")
+    show_experiments()

@@ -1,0 +1,157 @@
+"""What the Clips page says of all recordings together, and that its way of erasing one for good does so."""
+
+import hashlib
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+
+from recorder import collection, inbox, phrases
+from recorder.inbox import StoredClip
+from stages.pipeline.files import write_jsonl
+from stages.pipeline.stage import UserError
+from tests.recordings import make_take
+from tests.workspaces import dvc, make_workspace
+
+
+def stored(text: str, name: str = "a.flac", source: str = "recorded", **fields: object) -> StoredClip:
+    return StoredClip(source, name, text, **{"language": "en", "speaker": "Ann", **fields})
+
+
+def test_newest_comes_first_across_sources_and_undated_ones_last():
+    clips = [
+        stored("undated"),
+        stored("old", recorded_at="2026-01-01T10:00:00+01:00"),
+        stored("same second, first", recorded_at="2026-01-03T10:00:00+01:00"),
+        stored("same second, second", recorded_at="2026-01-03T10:00:00+01:00"),
+        stored("between", source="uploaded", recorded_at="2026-01-02T10:00:00+01:00"),
+    ]
+    texts = [clip.text for clip in collection.newest_first(clips)]
+    assert texts == ["same second, second", "same second, first", "between", "old", "undated"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("", ["Straße frei", "turn on"]),
+        ("STRASSE", ["Straße frei"]),
+        ("deutsch", ["Straße frei"]),
+        ("german bo", ["Straße frei"]),
+        ("ann", ["turn on"]),
+        ("ann straße", []),
+    ],
+)
+def test_search_finds_texts_speakers_and_languages(words, found):
+    clips = [stored("Straße frei", language="de", speaker="Bo"), stored("turn on")]
+    assert [clip.text for clip in collection.search(clips, words)] == found
+
+
+def test_minutes_are_counted_by_language_and_speaker():
+    clips = [
+        stored("x", duration_s=90.0),
+        stored("x", duration_s=30.0),
+        stored("x", duration_s=240.0, language="de"),
+        stored("x", duration_s=None, speaker=None, language=None),
+    ]
+    assert collection.minutes_by_voice(clips) == [
+        ("German · Ann", 4.0),
+        ("English · Ann", 2.0),
+        ("no language · no name", 0.0),
+    ]
+
+
+def test_coverage_counts_words_without_case_and_phrases_however_they_are_written():
+    phrase = phrases.from_file("en")[0]
+    clips = [stored("Turn it on!"), stored("turn it off"), stored(phrase.upper()), stored(phrase)]
+    (english,) = collection.coverage(clips)
+    said = dict(english.most_frequent)
+    assert (said["turn"], said["it"]) == (2, 2)
+    assert english.said == 6 + 2 * len(phrase.split())
+    assert (english.phrases_recorded, english.phrases) == (1, len(phrases.from_file("en")))
+
+
+def test_coverage_of_a_language_without_spaces_counts_characters():
+    (japanese,) = collection.coverage([stored("今何時?", language="ja"), stored("今日", language="ja")])
+    assert (japanese.kind, japanese.said, japanese.different) == ("characters", 5, 4)
+    assert japanese.most_frequent[0] == ("今", 2)
+
+
+def test_coverage_of_an_unknown_language_has_no_phrases():
+    (swahili,) = collection.coverage([stored("habari", language="sw")])
+    assert (swahili.different, swahili.phrases) == (1, 0)
+
+
+def test_other_folders_are_those_the_page_does_not_write(workspace, make_clip):
+    assert collection.from_other_folders() == []
+    rows = [vars(make_clip("one", source="recorded")), vars(make_clip("two", source="phone"))]
+    write_jsonl(workspace / "data/prepared/clips.jsonl", rows)
+    assert [clip.text for clip in collection.from_other_folders()] == ["two"]
+
+
+def test_damaged_preparation_says_what_to_do(workspace):
+    (workspace / "data/prepared").mkdir(parents=True)
+    (workspace / "data/prepared/clips.jsonl").write_text('{"id": ')
+    with pytest.raises(UserError, match=r"data/prepared/clips.jsonl is damaged: .* Run 'dvc repro'"):
+        collection.from_other_folders()
+
+
+def test_rejected_recordings_that_were_deleted_since_are_left_out(workspace, record):
+    record("recorded/orphan.wav")
+    names = ["recorded/kept.flac", "recorded/gone.flac", "recorded/orphan.wav", "recorded/clips.jsonl:3", "phone/x.wav"]
+    rows = [{"file": name, "reason": "silence", "remedy": "record it again"} for name in names]
+    write_jsonl(workspace / "data/prepared/rejected.jsonl", rows)
+    left = [row["file"] for row in collection.rejected([stored("x", "kept.flac")])]
+    assert left == [name for name in names if name != "recorded/gone.flac"]
+
+
+def test_erasing_as_the_page_says_leaves_no_copy_of_a_deleted_recording(tmp_path, monkeypatch):
+    workspace = make_workspace(tmp_path / "workspace")
+    monkeypatch.chdir(workspace)
+    for variable in ("OWNVOICE_CACHE", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    dvc(workspace, "init", "--no-scm", "--quiet")
+    dvc(workspace, "config", "core.analytics", "false")
+    for number, text in enumerate(("my secret", "stays")):
+        inbox.save_clip(make_take(number), text=text, language="en", speaker="Ann")
+    inbox.bring_in()
+    dvc(workspace, "repro", "prepare")
+    secret, other = inbox.stored_clips()
+    recorded = inbox.content_of(secret)
+    converted = (workspace / f"data/prepared/audio/{secret.id}.flac").read_bytes()
+    assert copies(workspace, recorded) and copies(workspace, converted) and copies(workspace, b"my secret")
+
+    inbox.delete(secret)
+    inbox.bring_in()
+    for _, command in collection.erasing():
+        program, *arguments = shlex.split(command)
+        if "--cloud" in arguments:  # no remote here
+            continue
+        if program == "dvc":
+            arguments = ["repro", "prepare"] if arguments == ["repro"] else [*arguments, "--force"]
+            dvc(workspace, *arguments)
+        else:
+            assert (program, arguments[0]) == ("rm", "-r")
+            for folder in arguments[1:]:
+                shutil.rmtree(folder, ignore_errors=folder != ".cache/prepared")
+    for content in (recorded, converted, b"my secret"):
+        assert copies(workspace, content) == []
+    assert inbox.content_of(other)
+    assert (workspace / f"data/prepared/audio/{other.id}.flac").exists()
+
+
+def copies(workspace, content: bytes) -> list[str]:
+    """Files that hold this content, whole or within."""
+    files = [path for path in workspace.rglob("*") if path.is_file()]
+    return [str(path) for path in files if content in path.read_bytes()]
+
+
+def test_among_five_thousand_recordings_each_one_counts(workspace):
+    rng = np.random.default_rng(0)
+    vocabulary = [hashlib.sha256(bytes([number])).hexdigest()[:6] for number in range(200)]
+    clips = [stored(" ".join(rng.choice(vocabulary, 8)), f"{number}.flac") for number in range(5000)]
+    word = vocabulary[0]
+    found = collection.search(collection.newest_first(clips), word)
+    assert len(found) == sum(word in clip.text for clip in clips) > 0
+    (english,) = collection.coverage(clips)
+    assert (english.said, english.different) == (40_000, 200)

@@ -1,0 +1,110 @@
+"""Locks: one holder at a time, however it ends; looking takes nothing away from anybody."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from recorder.locks import is_locked, lock
+from tests.recordings import recorder_environment
+
+HOLD = """
+import subprocess, sys
+from pathlib import Path
+from recorder.locks import lock
+with lock(Path("a.lock"), patience_s=0) as held:
+    print("held" if held else "refused", flush=True)
+    {then}
+"""
+
+CHILD = "child = subprocess.Popen(['sleep', '60']{options}); print(child.pid, flush=True); child.wait()"
+
+
+@pytest.fixture
+def hold(workspace):
+    """`hold("code")` starts a process that takes a.lock, says so and then runs the code; ended with the test."""
+    started = []
+
+    def start(then: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD.format(then=then)],
+            cwd=workspace, env=recorder_environment(workspace), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_lock_is_held_by_one_process_and_free_after_it(hold):
+    path = Path("a.lock")
+    assert not is_locked(path)
+    holder = hold("sys.stdin.readline()")
+    assert is_locked(path)
+    with lock(path, patience_s=0) as held:
+        assert held is None
+    holder.communicate("end\n")
+    assert not is_locked(path)
+    with lock(path, patience_s=0) as held:
+        assert held is not None and is_locked(path)
+    assert not is_locked(path)
+
+
+def test_killed_holder_frees_the_lock(hold):
+    holder = hold("sys.stdin.readline()")
+    holder.kill()
+    holder.wait()
+    assert not is_locked(Path("a.lock"))
+
+
+def test_child_that_was_given_the_lock_keeps_it_when_its_parent_is_killed(hold):
+    # So does dvc when the supervisor is killed.
+    holder = hold(CHILD.format(options=", pass_fds=[held.fileno()]"))
+    child = int(holder.stdout.readline())
+    holder.kill()
+    holder.wait()
+    assert is_locked(Path("a.lock"))
+    subprocess.run(["kill", "-9", str(child)], check=True)
+    with lock(Path("a.lock"), patience_s=5) as held:
+        assert held is not None
+
+
+def test_any_other_child_does_not_keep_it(hold):
+    holder = hold(CHILD.format(options=""))
+    child = int(holder.stdout.readline())
+    holder.kill()
+    holder.wait()
+    assert not is_locked(Path("a.lock"))
+    subprocess.run(["kill", "-9", str(child)], check=True)
+
+
+def test_many_who_look_do_not_take_each_other_for_the_holder(workspace):
+    path = Path("a.lock")
+    path.touch()
+    seen, over = [], threading.Event()
+
+    def look():
+        while not over.is_set():
+            seen.append(is_locked(path))
+
+    lookers = [threading.Thread(target=look) for _ in range(4)]
+    for looker in lookers:
+        looker.start()
+    try:
+        while len(seen) < 2000:
+            over.wait(0.01)
+        assert not any(seen)
+        for _ in range(20):  # and nobody who wants it is kept from it
+            with lock(path) as held:
+                assert held is not None
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()

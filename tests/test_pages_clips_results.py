@@ -1,0 +1,368 @@
+"""The Clips and Results pages without a browser, on recordings and results that the real stages made."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from recorder import inbox
+from stages.pipeline.files import write_json, write_jsonl
+from tests.recordings import make_take
+from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, make_workspace, read_json, read_rows, run_stages
+
+HOSTILE = "<script>alert(1)</script> *bold* $x$ [link](http://x)"
+SPOKEN = [
+    ("Turn on the light.", "en", "Ann"),
+    (HOSTILE, "en", "Ann"),
+    ("كم الساعة الآن؟", "ar", "سامي"),
+    ("Mach das Licht an.", "de", "Bo_b *x*"),
+]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A DVC repository with an evaluation of a training of one epoch, and four recordings made after it."""
+    workspace = make_workspace(tmp_path_factory.mktemp("pages"), train__epochs=1, train__max_clips=16)
+    add_demo_clips(workspace, 60)
+    run_stages(workspace, "prepare", "split", "train", "evaluate")
+    dvc(workspace, "init", "--no-scm", "--quiet")
+    dvc(workspace, "config", "core.analytics", "false")
+    dvc(workspace, "add", "--quiet", "data/raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workspace)
+        for number, (text, language, speaker) in enumerate(SPOKEN, 100):
+            inbox.save_clip(make_take(number), text=text, language=language, speaker=speaker)
+        inbox.bring_in()
+    return workspace
+
+
+@pytest.fixture
+def project(built, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as the working folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(built, folder)
+    monkeypatch.chdir(folder)
+    for variable in ("OWNVOICE_CACHE", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the process that moves the inbox
+    yield folder
+    wait_until_moved()
+
+
+def wait_until_moved() -> None:
+    gives_up_at_s = time.monotonic() + 60
+    while inbox.waiting():
+        inbox.start_moving()
+        assert time.monotonic() < gives_up_at_s, inbox.MOVER_LOG.read_text()
+        time.sleep(0.2)
+
+
+def page(name: str, **state: object) -> AppTest:
+    """The page, shown for the first time."""
+    app = AppTest.from_file(str(ROOT / f"recorder/views/{name}.py"), default_timeout=60)
+    for key, value in {"speaker": "Ann", "language": "en", **state}.items():
+        app.session_state[key] = value
+    return shown(app)
+
+
+def page_of_app(name: str) -> AppTest:
+    """The page within the whole app, which shows what a page cannot go on with."""
+    app = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=60)
+    shown(app).switch_page(f"views/{name}.py")
+    return shown(app)
+
+
+def shown(app: AppTest) -> AppTest:
+    app.run()
+    assert not app.exception
+    return app
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(element.body for element in app.html)
+
+
+def words(app: AppTest) -> str:
+    """All text that is not HTML."""
+    kinds = ("title", "header", "subheader", "text", "markdown", "caption", "success", "info", "warning", "error")
+    return "\n".join(element.value for kind in kinds for element in getattr(app, kind))
+
+
+def clip_of(text: str) -> inbox.StoredClip:
+    return next(clip for clip in inbox.stored_clips() if clip.text == text)
+
+
+def press(app: AppTest, button: str) -> AppTest:
+    app.button(key=button).click()
+    return shown(app)
+
+
+# Clips
+
+
+def test_clips_lists_every_recording_the_newest_first(project):
+    app = page("clips")
+    assert "4 of 4 recordings" in words(app)
+    played = [button.key for button in app.button if button.label == "Play"]
+    assert played == [f"play {clip_of(text).file}" for text, *_ in reversed(SPOKEN)]
+    assert len(app.get("audio")) == 0, "nothing is loaded before it is asked for"
+
+
+def test_texts_and_names_of_people_are_shown_as_text(project):
+    app = page("clips")
+    assert "<script" not in html(app)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; *bold* $x$ [link](http://x)</p>" in html(app)
+    assert 'lang="ar" dir="rtl"' in html(app)
+    assert HOSTILE not in words(app) and "Bo_b" not in words(app)
+    app.segmented_control(key="clips_section").set_value("Pictures")
+    assert HOSTILE not in words(shown(app))
+
+
+def test_search_narrows_the_list(project):
+    app = page("clips")
+    app.text_input(key="clips_search").set_value("GERMAN licht")
+    shown(app)
+    assert [button.key for button in app.button if button.label == "Play"] == [f"play {clip_of(SPOKEN[3][0]).file}"]
+
+
+def test_one_recording_plays_at_a_time(project):
+    first, second = (clip_of(text) for text in (SPOKEN[0][0], SPOKEN[1][0]))
+    app = page("clips")
+    press(app, f"play {first.file}")
+    press(app, f"play {second.file}")
+    (player,) = app.get("audio")
+    assert player.proto.autoplay
+    assert "<script" not in player.proto.id
+
+
+def test_corrected_text_arrives_in_data_raw_once(project):
+    clip = clip_of(SPOKEN[0][0])
+    app = page("clips")
+    press(app, f"correct {clip.file}")
+    app.text_area(key=f"text {clip.file}").set_value("  Turn on\nthe lights. ")
+    press(app, f"save {clip.file}")
+    assert "The text is corrected" in words(app)
+    shown(app)
+    assert "The text is corrected" not in words(app)
+    assert clip_of("Turn on the lights.").id == clip.id
+    wait_until_moved()
+    rows = read_rows(project / "data/raw/recorded/clips.jsonl")
+    assert [row["text"] for row in rows] == ["Turn on the lights.", *(text for text, *_ in SPOKEN[1:])]
+
+
+def test_empty_text_is_refused_and_what_was_typed_stays(project):
+    clip = clip_of(SPOKEN[0][0])
+    app = page("clips")
+    press(app, f"correct {clip.file}")
+    app.text_area(key=f"text {clip.file}").set_value("   ")
+    press(app, f"save {clip.file}")
+    assert [error.value for error in app.error] == [
+        r"Not saved\: There is no text\. Write down what was said\, or delete the recording\."
+    ]
+    assert app.text_area(key=f"text {clip.file}").value == "   "
+    press(app, f"leave {clip.file}")
+    assert clip_of(SPOKEN[0][0]) and not inbox.waiting()
+
+
+def test_delete_asks_first_and_says_what_still_holds_the_recording(project):
+    clip = clip_of(SPOKEN[0][0])
+    app = page("clips")
+    press(app, f"delete {clip.file}")
+    assert "Older versions of the data still hold it" in app.warning[0].value
+    assert not inbox.waiting()
+    press(app, f"keep {clip.file}")
+    assert len(inbox.stored_clips()) == 4
+    press(app, f"delete {clip.file}")
+    press(app, f"really {clip.file}")
+    assert "3 of 3 recordings" in words(app) and "The recording is deleted" in app.success[0].value
+    assert [code.value for code in app.code] == [
+        "dvc repro",
+        "dvc gc --workspace",
+        "dvc gc --workspace --cloud",
+        "rm -r .cache/prepared .cache/base-predictions .cache/training",
+    ]
+    wait_until_moved()
+    assert not (project / "data/raw" / clip.file).exists()
+
+
+def test_all_of_a_speaker_are_deleted_only_when_the_name_is_typed(project):
+    app = page("clips")
+    for typed, left in (("Anne", 4), ("Ann", 2)):
+        app.selectbox(key="speaker_to_delete").set_value("Ann")
+        app.text_input(key="name_again").set_value(typed)
+        app.button[-1].click()
+        shown(app)
+        assert len(inbox.stored_clips()) == left
+    assert {clip.speaker for clip in inbox.stored_clips()} == {"سامي", "Bo_b *x*"}
+    assert "2 recordings of Ann are deleted" in words(app)
+
+
+def test_many_recordings_are_shown_twenty_at_a_time(project):
+    rows = [
+        {
+            "audio_path": f"{number:016x}.flac",
+            "text": f"number {number}",
+            "recorded_at": f"2026-01-01T00:00:00.{number:04}",
+        }
+        for number in range(5000)
+    ]
+    write_jsonl(project / "data/raw/recorded/clips.jsonl", rows)
+    app = page("clips")
+    assert "5000 of 5000 recordings" in words(app)
+    assert [button.key for button in app.button if button.label == "Play"] == [
+        f"play recorded/{number:016x}.flac" for number in range(4999, 4979, -1)
+    ]
+    app.pagination[0].set_value(250)
+    shown(app)
+    assert "number 0</p>" in html(app) and "number 20</p>" not in html(app)
+    app.text_input(key="clips_search").set_value("4999")
+    shown(app)
+    assert "1 of 5000 recordings" in words(app) and "number 4999</p>" in html(app)
+    app.text_input(key="clips_search").set_value("")
+    shown(app)
+    assert "number 4980</p>" in html(app), "after a search the list begins at its first page"
+
+
+def test_sound_that_is_gone_is_explained(project):
+    clip = clip_of(SPOKEN[0][0])
+    (project / "data/raw" / clip.file).unlink()
+    app = press(page("clips"), f"play {clip.file}")
+    assert "is not on this machine" in app.error[0].value
+    shutil.copy(DEMO_CLIPS / "100.opus", project / "data/raw" / clip.file)
+
+
+def test_damaged_list_is_explained(project):
+    with (project / "data/raw/recorded/clips.jsonl").open("a") as file:
+        file.write('{"audio_path": \n')
+    (error,) = page_of_app("clips").error
+    assert "is damaged" in error.value and "dvc checkout" in error.value
+
+
+def test_nothing_recorded_says_where_to_begin(workspace):
+    assert "Begin on the Record page" in page("clips").info[0].value
+    for section in ("Pictures", "Not used", "Other folders"):
+        assert len(page("clips", clips_section=section).info) == 1
+
+
+def test_waiting_changes_are_counted(workspace):
+    inbox.record_consent("Ann", "I agree")
+    assert page("clips").caption[0].value.startswith("1 change waits to be taken into data/raw")
+
+
+def test_pictures_of_the_set_say_in_words_what_they_show(project):
+    app = page("clips", clips_section="Pictures")
+    alternatives = [image.alt for picture in app.get("image") for image in picture.proto.imgs]
+    assert any("English · demo: " in alternative for alternative in alternatives)
+    assert [alternative.split(".")[0] for alternative in alternatives[:4]] == [
+        "Minutes by language and speaker",
+        "Length",
+        "Loudness",
+        "Speech above noise",
+    ]
+    assert "Words in English" in words(app) and "Words in Arabic" in words(app)
+
+
+def test_rejected_recordings_come_with_reason_and_remedy(project):
+    rows = [{"file": f"phone/{HOSTILE}.wav", "reason": "silence", "remedy": "record it again"}]
+    write_jsonl(project / "data/prepared/rejected.jsonl", rows)
+    app = page("clips", clips_section="Not used")
+    assert "silence: record it again" in html(app) and "&lt;script&gt;" in html(app)
+    assert "<script" not in html(app)
+
+
+def test_other_folders_can_be_read_but_not_changed(project):
+    app = page("clips", clips_section="Other folders")
+    assert "60 of 60 recordings" in words(app)
+    assert "data/raw/demo/001.opus" in html(app)
+    assert not app.button
+    assert "Correct their texts there" in words(app)
+
+
+# Results
+
+
+def test_results_say_both_error_rates_and_do_not_claim_more(project):
+    metrics = read_json(project / "data/evaluation/metrics.json")
+    app = page("results")
+    before, after = (f"{100 * metrics[model]['wer']:.1f}\u00a0%" for model in ("base", "tuned"))
+    assert app.header[0].value == f"Wrong words: before\u00a0{before} → after\u00a0{after}"
+    improves = metrics["improvement"]["low"] > 0
+    assert ("This does not show an improvement yet" in words(app)) == (not improves)
+    low, high = (f"{100 * metrics['tuned'][end]:.1f}\u00a0%" for end in ("wer_low", "wer_high"))
+    assert f"{low} to {high}" in html(app)
+
+
+def test_results_without_an_improvement_say_so(project):
+    path = project / "data/evaluation/metrics.json"
+    metrics = read_json(path)
+    metrics["improvement"] = {"wer_relative": 0.2, "low": -0.1, "high": 0.5}
+    write_json(path, metrics)
+    app = page("results")
+    assert "This does not show an improvement yet" in app.warning[0].value and not app.success
+
+
+def test_newer_recordings_are_counted(project):
+    assert "4 newer recordings are not in this result" in page("results").info[0].value
+
+
+def test_hardest_recordings_play_and_show_their_differences(project):
+    path = project / "data/evaluation/predictions.jsonl"
+    rows = read_rows(path)
+    tuned = [row for row in rows if row["model"] == "tuned"]
+    for row in tuned:
+        row |= {"hypothesis": f"{row['reference']} indeed", "insertions": 1, "wer": 0.2}
+    tuned[2] |= {"hypothesis": "nonsense", "wer": 1.0}
+    write_jsonl(path, rows)
+    app = page("results")
+    assert ">missed: </span>" in html(app) and ">added: </span>indeed" in html(app)
+    shown_first = [button.key for button in app.button if button.label == "Play"]
+    assert len(shown_first) == 5 and shown_first[0] == f"play {tuned[2]['id']}"
+    press(app, shown_first[0])
+    assert len(app.get("audio")) == 1
+    assert len(tuned) > 5
+    next(button for button in app.button if button.label == f"Show more (of {len(tuned)})").click()
+    shown(app)
+    assert len([button for button in app.button if button.label == "Play"]) == min(len(tuned), 10) - 1
+
+
+def test_markup_in_transcripts_is_shown_as_text(project):
+    path = project / "data/evaluation/predictions.jsonl"
+    rows = read_rows(path)
+    for row in rows:
+        row |= {"hypothesis": HOSTILE, "reference": HOSTILE + " x", "wer": 0.5}
+    write_jsonl(path, rows)
+    app = page("results")
+    assert "<script" not in html(app) and "&lt;script&gt;" in html(app)
+    assert HOSTILE not in words(app)
+
+
+def test_sound_of_a_deleted_recording_is_explained(project):
+    shutil.rmtree(project / "data/prepared/audio")
+    app = page("results")
+    press(app, next(button for button in app.button if button.label == "Play").key)
+    assert "has been deleted" in words(app) and len(app.get("audio")) == 0
+
+
+def test_experiments_without_git_are_one_sentence(project):
+    app = page("results")
+    gives_up_at_s = time.monotonic() + 30
+    while app.status and time.monotonic() < gives_up_at_s:
+        time.sleep(0.2)
+        shown(app)
+    assert "Experiments are kept with git, and this folder is no git repository, so there are none." in words(app)
+
+
+def test_report_can_be_downloaded(project):
+    assert [button.label for button in page("results").get("download_button")] == ["Download the report"]
+
+
+def test_nothing_trained_says_what_to_do(workspace):
+    app = page("results")
+    assert "Nothing has been trained yet" in app.info[0].value and "Train page" in app.info[0].value
+
+
+def test_missing_part_of_the_results_is_named(project):
+    (project / "data/checkpoints/training.json").unlink()
+    assert r"training\.json is missing\: run \'dvc repro\'" in page_of_app("results").error[0].value

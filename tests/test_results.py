@@ -1,0 +1,293 @@
+"""What the Results page claims, and what it must not claim."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from recorder import inbox, results
+from recorder.results import HeardClip
+from stages.pipeline.files import write_json, write_jsonl
+from stages.pipeline.stage import UserError
+from tests.recordings import make_take
+from tests.workspaces import dvc, environment
+
+SPACE = "\u00a0"
+
+
+def metrics(base: float, tuned: float, relative, low, high, clips: int = 100, words: int = 500) -> dict:
+    both = {"wer_low": 0.0, "wer_high": 1.0, "clips": clips, "reference_words": words}
+    return {
+        "base": {"wer": base, **both},
+        "tuned": {"wer": tuned, **both},
+        "improvement": {"wer_relative": relative, "low": low, "high": high},
+    }
+
+
+def test_headline_gives_both_error_rates():
+    found = results.headline(metrics(0.45631, 0.03883, 0.9, 0.8, 1.0)).replace(SPACE, " ")
+    assert found == "Wrong words: before 45.6 % → after 3.9 %"
+
+
+@pytest.mark.parametrize(
+    ("figures", "outcome", "words"),
+    [
+        (metrics(0.4, 0.1, 0.75, 0.6, 0.8), "better", "That is 75.0 % fewer wrong words."),
+        (metrics(0.4, 0.3, 0.25, -0.1, 0.5), "unsure", "This does not show an improvement yet."),
+        (metrics(0.4, 0.3, 0.25, 0.0, 0.5), "unsure", "This does not show an improvement yet."),
+        (metrics(0.4, 0.4, 0.0, 0.0, 0.0), "unsure", "This does not show an improvement yet."),
+        (metrics(0.4, 0.6, -0.5, -0.9, -0.1), "worse", "Training made it worse: 50.0 % more wrong words."),
+        (metrics(0.0, 0.0, None, None, None), "perfect", "There is nothing to improve"),
+        (metrics(0.0, 0.1, None, None, None), "worse", "Training made it worse."),
+    ],
+)
+def test_verdict_claims_an_improvement_only_where_the_whole_interval_shows_one(figures, outcome, words):
+    verdict = results.verdict(figures)
+    assert verdict.outcome == outcome
+    assert words in verdict.words.replace(SPACE, " ")
+
+
+def test_verdict_names_both_ends_of_an_interval_around_zero():
+    words = results.verdict(metrics(0.4, 0.3, 0.25, -0.1, 0.5)).words.replace(SPACE, " ")
+    assert "anything from 10.0 % more wrong words to 50.0 % fewer wrong words" in words
+
+
+@pytest.mark.parametrize(
+    ("figures", "doubted"),
+    [
+        (metrics(0.4, 0.1, 0.75, 0.6, 0.8, clips=100), False),
+        (metrics(0.4, 0.1, 0.75, 0.6, 0.8, clips=29), True),
+        (metrics(0.4, 0.1, 0.75, 0.5, 0.85, clips=100), True),
+    ],
+)
+def test_few_recordings_and_wide_intervals_are_called_rough(figures, doubted):
+    assert any("figures are rough" in doubt for doubt in results.verdict(figures).doubts) == doubted
+
+
+def test_no_wrong_word_is_not_called_certain():
+    # Rule of three: 3 / 100.
+    (doubt,) = results.verdict(metrics(0.4, 0.0, 1.0, 1.0, 1.0, words=100)).doubts
+    assert f"up to 3.0{SPACE}% wrong words can still hide" in doubt
+    (doubt,) = results.verdict(metrics(0.4, 0.0, 1.0, 1.0, 1.0, words=2)).doubts
+    assert f"up to 100.0{SPACE}%" in doubt
+
+
+def heard(reference: str, base: str, tuned: str, language: str = "en", mistakes: int = 1) -> HeardClip:
+    return HeardClip("0" * 16, language, reference, base, tuned, mistakes, mistakes)
+
+
+def test_differences_carry_a_sign_and_a_word_besides_their_colour():
+    html = results.as_html(heard("One, two three four five", "well one too three five", "one two three four five"))
+    assert re.search(r"<del [^>]*><span [^>]*>missed: </span>four</del>", html)
+    assert re.search(r"<ins [^>]*underline wavy[^>]*><span [^>]*>wrong: </span>too</ins>", html)
+    assert re.search(r"<ins [^>]*underline\"[^>]*><span [^>]*>added: </span>well</ins>", html)
+    assert ">One, two three four five</p>" in html
+    assert ">one two three four five</p>" in html, "what was heard right has no mark"
+
+
+def test_language_and_direction_of_a_text_are_marked():
+    html = results.as_html(heard("كم الساعة", "كم", "", "ar"))
+    assert html.count('<p lang="ar" dir="rtl"') == 3
+    assert '<p lang="sw" dir="auto"' in results.as_html(heard("habari", "", "", "sw"))
+
+
+def test_markup_in_a_transcript_is_text():
+    hostile = "<script>alert(1)</script> <img src=x onerror=alert(1)>"
+    html = results.as_html(heard(hostile, hostile, "<b>heard</b>", '"><script>'))
+    assert "<script" not in html and "<img" not in html and "<b>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_mistakes_are_counted_in_words():
+    html = results.as_html(HeardClip("0" * 16, "en", "a b", "c d", "a b", 2, 0))
+    assert "Before, 2 mistakes" in html and "After, all right" in html
+    assert "After, 1 mistake<" in results.as_html(HeardClip("0" * 16, "en", "a b", "a b", "a", 0, 1))
+
+
+# What has been evaluated
+
+
+@pytest.fixture
+def evaluated(workspace: Path) -> Path:
+    """An evaluation of two recordings, as the stages write it."""
+    both = {"substitutions": 1, "deletions": 0, "insertions": 0, "language": "en", "reference": "one two"}
+    rows = [
+        {"id": identity, "model": model, "hypothesis": f"{model} {identity}", "wer": wer, **both}
+        for model, wers in (("base", (0.5, 0.2)), ("tuned", (0.0, 0.1)))
+        for identity, wer in zip(("easy", "hard"), wers, strict=True)
+    ]
+    write_jsonl(workspace / "data/evaluation/predictions.jsonl", rows)
+    write_json(workspace / "data/evaluation/metrics.json", metrics(0.4, 0.1, 0.75, 0.6, 0.8))
+    write_json(workspace / "data/checkpoints/training.json", {"train_clips": 8})
+    curve = (
+        "step,epoch,train_loss,validation_loss,validation_perplexity,validation_wer\n4,0.5,0.2,,,\n8,1.0,0.1,1,2,0.25\n"
+    )
+    (workspace / "data/checkpoints/curve.csv").write_text(curve)
+    for part in ("train", "validation", "test"):
+        write_jsonl(workspace / f"data/split/{part}.jsonl", [])
+    write_jsonl(workspace / "data/prepared/rejected.jsonl", [])
+    return workspace
+
+
+def test_nothing_evaluated_is_no_error(workspace):
+    assert results.read() is None
+
+
+def test_hardest_recordings_come_first_with_what_both_models_heard(evaluated):
+    found = results.read()
+    assert [(clip.id, clip.base, clip.tuned) for clip in found.clips] == [
+        ("hard", "base hard", "tuned hard"),
+        ("easy", "base easy", "tuned easy"),
+    ]
+    assert found.curve == [(1.0, 0.25)]
+
+
+@pytest.mark.parametrize("name", ["data/evaluation/predictions.jsonl", "data/checkpoints/curve.csv"])
+def test_missing_file_is_named(evaluated, name):
+    (evaluated / name).unlink()
+    with pytest.raises(UserError, match=f"{re.escape(name)} is missing: run 'dvc repro'"):
+        results.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("metrics.json", '{"base": '), ("predictions.jsonl", '{"id": '), ("predictions.jsonl", '{"model": "third"}')],
+)
+def test_damaged_results_say_what_to_do(evaluated, name, content):
+    (evaluated / "data/evaluation" / name).write_text(content)
+    with pytest.raises(UserError, match=r"the results are damaged .* run 'dvc repro'"):
+        results.read()
+
+
+def save(number: int) -> inbox.StoredClip:
+    identity, _ = inbox.save_clip(make_take(number), text="one two", language="en", speaker="Ann")
+    return next(clip for clip in inbox.stored_clips() if clip.id == identity)
+
+
+def test_recordings_that_are_not_in_the_split_are_newer(evaluated):
+    assert results.newer_clips() == 0
+    first, second = save(0), save(1)
+    assert results.newer_clips() == 2
+    tomorrow = (datetime.now() + timedelta(days=1)).timestamp()
+    os.utime(evaluated / "data/evaluation/metrics.json", (tomorrow, tomorrow))
+    write_jsonl(evaluated / "data/split/train.jsonl", [{"id": first.id}])
+    assert results.newer_clips() == 1
+    write_jsonl(evaluated / "data/prepared/rejected.jsonl", [{"file": second.file}])
+    assert results.newer_clips() == 0
+
+
+def test_recordings_of_a_run_that_failed_in_training_are_newer(evaluated):
+    clip = save(0)
+    write_jsonl(evaluated / "data/split/test.jsonl", [{"id": clip.id}])  # prepared and split, but not evaluated
+    yesterday = (datetime.now() - timedelta(days=1)).timestamp()
+    os.utime(evaluated / "data/evaluation/metrics.json", (yesterday, yesterday))
+    assert results.newer_clips() == 1
+
+
+# Experiments: the real dvc, over a pipeline of one stage that writes metrics as ours does
+
+EVALUATE = """
+import json, pathlib
+from ruamel.yaml import YAML
+train = YAML(typ="safe").load(pathlib.Path("params.yaml"))["train"]
+folder = pathlib.Path("data/evaluation")
+folder.mkdir(parents=True)
+(folder / "metrics.json").write_text(json.dumps({"base": {"wer": 0.4}, "tuned": {"wer": 0.4 / train["epochs"]}}))
+"""
+PIPELINE = """
+stages:
+  evaluate:
+    cmd: python evaluate.py
+    deps: [evaluate.py]
+    params: [train]
+    outs: [data/evaluation]
+metrics: [data/evaluation/metrics.json]
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """A git and DVC repository with one commit and one experiment."""
+    folder = tmp_path_factory.mktemp("experiments")
+    (folder / "evaluate.py").write_text(EVALUATE)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "params.yaml").write_text("train: {epochs: 2, lora: {r: 16}}\n")
+    (folder / ".gitignore").write_text("/data\n")
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    dvc(folder, "init", "--quiet")
+    dvc(folder, "config", "core.analytics", "false")
+    dvc(folder, "repro", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", "first")
+    git(folder, "commit", "--quiet", "--allow-empty", "-m", "nothing new")
+    dvc(folder, "exp", "run", "--quiet", "--name", "longer", "-S", "train.epochs=4")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *author, *arguments], cwd=folder, env=environment(folder), check=True, capture_output=True)
+
+
+def test_experiments_are_read_from_dvc_with_what_sets_them_apart(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    shown = results.read_experiments()
+    assert [(one.name, one.base_wer, one.tuned_wer) for one in shown[-1:]] == [("longer", 0.4, 0.1)]
+    assert [one.tuned_wer for one in shown] == [0.2, 0.1], "two commits with one result count once"
+    assert results.differing_settings(shown) == ["train.epochs"]
+    assert [one.settings["train.epochs"] for one in shown] == [2, 4]
+
+
+def test_a_new_experiment_is_noticed(repository, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(repository, folder)
+    monkeypatch.chdir(folder)
+    before = results.experiments_state()
+    assert results.experiments_state() == before
+    dvc(folder, "exp", "run", "--quiet", "--name", "longest", "-S", "train.epochs=8")
+    assert results.experiments_state() > before
+    assert [one.name for one in results.read_experiments()][-1] == "longest"
+
+
+def test_failed_and_queued_experiments_are_no_rows():
+    evaluated = {"data/evaluation/metrics.json": {"data": {"base": {"wer": 0.4}, "tuned": {"wer": 0.1}}}}
+    broken = {"data/evaluation/metrics.json": {"error": {"type": "FileNotFoundError"}}}
+    commits = [
+        {"rev": "workspace", "data": {"metrics": evaluated, "params": {}}, "experiments": None},
+        {
+            "rev": "0123456789",
+            "name": "main",
+            "data": {"metrics": broken, "params": {}},
+            "experiments": [
+                {"name": "queued", "revs": None},
+                {"name": "failed", "revs": [{"rev": "a", "data": None, "error": {"msg": "no"}}]},
+                {"name": "done", "revs": [{"rev": "b", "name": None, "data": {"metrics": evaluated, "params": {}}}]},
+            ],
+        },
+    ]
+    assert [one.name for one in results.parse_experiments(commits)] == ["done"]
+
+
+def test_without_git_the_page_says_so_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    with pytest.raises(UserError, match=r"^Experiments are kept with git, and this folder is no git repository"):
+        results.read_experiments()
+
+
+def test_outside_a_project_the_page_repeats_what_dvc_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^'dvc exp show' failed: you are not inside of a DVC repository"):
+        results.read_experiments()
+
+
+def test_results_need_no_heavy_library():
+    program = "import sys; import recorder.results, recorder.collection, recorder.pictures; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torch", "transformers", "librosa", "datasets", "mistral_common", "streamlit", "pandas"}
+    assert not heavy & set(loaded)

@@ -1,0 +1,659 @@
+"""Runs: one at a time, told apart in the history by how they ended, and none leaves anything behind that blocks the next."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from recorder import inbox, runs
+from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
+from tests.recordings import make_take, recorder_environment, text_of, track_recordings, wait_until
+from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, set_params
+
+STAGES = ["prepare", "split", "train", "evaluate", "card", "push", "deploy"]
+CLIPS = 6
+# In place of the training: takes as long as the test wants, but ends with DVC like any stage.
+WAITING_STAGE = """
+import time
+from pathlib import Path
+from stages.pipeline.stage import run
+
+def main():
+    Path("began").touch()
+    while not Path("go-on").exists():
+        time.sleep(0.02)
+    Path("data/checkpoints").mkdir(parents=True)
+    Path("data/checkpoints/weights").write_text("trained")
+    return "done waiting"
+
+run("train", main)
+"""
+
+
+def run_in_terminal(workspace: Path, **extra: str) -> subprocess.CompletedProcess:
+    """As `make repro` does."""
+    return subprocess.run(
+        [sys.executable, "-m", "recorder.runs"],
+        cwd=workspace, env=recorder_environment(workspace, **extra), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def states(log: str) -> dict[str, str]:
+    return runs.read_progress(log, STAGES).stages
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A workspace in which the whole pipeline has run once, from the terminal: screen.txt is what it printed."""
+    workspace = make_workspace(tmp_path_factory.mktemp("trained"), train__epochs=3)
+    add_demo_clips(workspace, 20)
+    (workspace / "data/raw/demo").rename(workspace / "data/raw/recorded")
+    track_recordings(workspace)
+    result = run_in_terminal(workspace)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    (workspace / "screen.txt").write_text(result.stdout)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def log(trained) -> str:
+    (path,) = trained.glob("data/recorder/runs/*/log.txt")
+    return path.read_bytes().decode()
+
+
+@pytest.fixture(scope="module")
+def quick_template(tmp_path_factory) -> Path:
+    """A workspace with a pipeline of seconds: the real first two stages, and one that waits."""
+    workspace = make_workspace(tmp_path_factory.mktemp("quick"))
+    yaml = YAML()
+    pipeline = yaml.load(workspace / "dvc.yaml")
+    stages = {name: pipeline["stages"][name] for name in ("prepare", "split")}
+    stages["train"] = {
+        "cmd": "python -m stages.train", "deps": ["data/split/train.jsonl"], "outs": ["data/checkpoints"]
+    }  # fmt: skip
+    yaml.dump({"stages": stages}, workspace / "dvc.yaml")
+    (workspace / "stages/train.py").write_text(WAITING_STAGE)
+    (workspace / "data/evaluation").mkdir()
+    (workspace / "data/evaluation/metrics.json").write_text('{"base": {"wer": 0.5}, "tuned": {"wer": 0.25}}')
+    return workspace
+
+
+@pytest.fixture
+def quick(quick_template, tmp_path, monkeypatch) -> Path:
+    """That workspace with recordings, as the working folder. What still runs in it after the test is killed."""
+    workspace = tmp_path / "quick"
+    shutil.copytree(quick_template, workspace)
+    enter(workspace, monkeypatch)
+    track_recordings(workspace)
+    for number in range(CLIPS):
+        save(number)
+    yield workspace
+    for process in processes_in(workspace):
+        process.kill()
+
+
+def enter(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    for name, value in recorder_environment(workspace).items():
+        monkeypatch.setenv(name, value)
+
+
+def save(number: int) -> None:
+    inbox.save_clip(make_take(number), text=text_of(number), language="en", speaker="ann")
+
+
+def processes_in(workspace: Path) -> list[psutil.Process]:
+    """All that work in a folder, but for this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found += [process] * Path(process.cwd()).is_relative_to(workspace)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_until_training(quick: Path) -> runs.Run:
+    wait_until(lambda: (quick / "began").exists())
+    return runs.current()
+
+
+def wait_until_over() -> runs.Run:
+    wait_until(lambda: runs.current() is None and not runs.is_locked(runs.RUN_LOCK))
+    return runs.history()[0]
+
+
+def wait_until_nothing_runs(workspace: Path) -> None:
+    wait_until(lambda: not processes_in(workspace), 10)
+
+
+def dvc_of(run: runs.Run) -> int:
+    return read_json(runs.RUNS / run.id / "run.json")["dvc_pid"]
+
+
+def kill_supervisor(workspace: Path) -> None:
+    (supervisor,) = [process for process in processes_in(workspace) if "recorder.runs" in process.cmdline()]
+    supervisor.kill()
+    wait_until(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE)
+
+
+# What a log tells
+
+
+def test_terminal_shows_what_the_pipeline_prints_and_the_outcome(trained, log):
+    screen = (trained / "screen.txt").read_text().splitlines()
+    assert "\n".join(screen[:-1]) == "\n".join(log.splitlines())
+    metrics = read_json(trained / "data/evaluation/metrics.json")
+    before, after = (f"{metrics[model]['wer']:.1%}" for model in ("base", "tuned"))
+    assert re.fullmatch(rf"repro: wrong words {before} before, {after} after \(\d+\.\d s\)", screen[-1])
+
+
+def test_run_is_remembered_with_settings_times_and_outcome(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    (run,) = runs.history()
+    assert (run.outcome, run.why, run.started_by, run.clips) == ("done", "", "make", 20)
+    assert run.settings["model.name"] == "data/demo/voxtral-tiny" and run.settings["train.epochs"] == 3
+    metrics = read_json(Path("data/evaluation/metrics.json"))
+    assert (run.wer_base, run.wer_tuned) == (metrics["base"]["wer"], metrics["tuned"]["wer"])
+    assert list(run.stage_seconds) == STAGES
+    assert 1 < run.stage_seconds["train"] < 120
+    assert run.started_at < run.ended_at
+    assert runs.current() is None
+
+
+def test_whole_log_says_that_every_stage_is_done(log):
+    progress = runs.finished(runs.read_progress(log, STAGES))
+    assert progress.stages == dict.fromkeys(STAGES, "done")
+    assert progress.error == ""
+
+
+def test_log_cut_anywhere_has_one_stage_at_work_and_the_others_before_or_after_it(log):
+    content = log.encode()
+    seen = []
+    for end in range(0, len(content), 40):  # also in the middle of a line, or of a letter
+        progress = runs.read_progress(content[:end].decode(errors="replace"), STAGES)
+        order = list(progress.stages.values())
+        done = order.count("done")
+        assert order == ["done"] * done + ["running"] * (done < len(STAGES) and end > 0 and bool(progress.current)) + [
+            "waiting"
+        ] * order.count("waiting")
+        assert progress.error == ""
+        assert progress.fraction is None or 0 <= progress.fraction <= 1
+        if progress.current not in seen:
+            seen.append(progress.current)
+    assert seen == [None, *STAGES]
+
+
+def test_curve_and_bar_of_the_training_are_read_from_its_log(trained, log):
+    with (trained / "data/checkpoints/curve.csv").open() as file:
+        expected = [float(row["validation_wer"]) for row in csv.DictReader(file)]
+    curve = runs.read_progress(log, STAGES).curve
+    assert [point["wer"] for point in curve] == pytest.approx(expected, abs=0.0005)
+    assert [point["epoch"] for point in curve] == [1.0, 2.0, 3.0]
+    half = log[: log.index("train: epoch 2.0")]
+    progress = runs.read_progress(half, STAGES)
+    assert progress.current == "train" and len(progress.curve) == 1
+    assert 0.3 < progress.fraction < 0.9
+    assert progress.seconds_left is not None
+    after = runs.read_progress(log[: log.index("> python -m stages.evaluate")], STAGES)
+    assert (after.current, after.fraction, after.seconds_left) == ("evaluate", None, None)
+
+
+def test_second_run_skips_what_is_done(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    assert run_in_terminal(trained).returncode == 0
+    newest, first = runs.history()
+    assert newest.started_at >= first.ended_at
+    expected = dict.fromkeys(STAGES[:5], "skipped") | dict.fromkeys(STAGES[5:], "done")
+    assert runs.finished(runs.read_progress(newest.log, STAGES)).stages == expected
+    assert newest.wer_tuned == first.wer_tuned
+
+
+def test_time_left_is_the_bars_plus_what_the_other_stages_took_the_last_time(trained, log, monkeypatch):
+    monkeypatch.chdir(trained)
+    past = [run for run in runs.history() if "train" in run.stage_seconds]
+    took = past[0].stage_seconds
+    rest = sum(took[stage] for stage in ("evaluate", "card", "push", "deploy"))
+    bar = "\rtrain:  50%|#####     | 5/10 [00:10<01:05,  1.00step/s]"
+    progress = runs.read_progress(log[: log.index("train: 0step")] + bar, STAGES)
+    assert (progress.fraction, progress.seconds_left) == (0.5, 65.0)
+    assert runs.seconds_left(progress, past) == pytest.approx(65 + rest)
+    just_began = runs.read_progress(log[: log.index("train: 0step")], STAGES)
+    assert runs.seconds_left(just_began, past) == pytest.approx(took["train"] + rest)
+    assert runs.seconds_left(just_began, []) is None
+    unknown = runs.read_progress("Running stage 'train':\ntrain:   0%|  | 0/10 [00:00<?, ?step/s]", STAGES)
+    assert unknown.fraction == 0 and unknown.seconds_left is None
+    hours = runs.read_progress("Running stage 'train':\ntrain:   1%|  | 1/10 [00:00<1:02:03, 2.3s/step]", STAGES)
+    assert hours.seconds_left == 3723
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "why"),
+    [
+        ("train: lr=1\ntrain: too little memory: halve the batch\n", 1, "train: too little memory: halve the batch"),
+        ("train: lr=1\nTraceback (most recent call last):\n  File\nKeyError: 'x'\n", 1, "KeyError: 'x'"),
+        ("train: lr=1\n\rtrain:  50%|#  | 1/2 [00:01<00:01]", -9, "train was killed, most often because"),
+        ("train: lr=1\n", 3, "failed to reproduce 'train': failed to run: python -m stages.train, exited with 3"),
+        ("", 1, "failed to reproduce 'train': failed to run: python -m stages.train, exited with 1"),
+    ],
+)
+def test_reason_of_a_failure_is_what_the_stage_said_last(said, code, why):
+    error = f"ERROR: failed to reproduce 'train': failed to run: python -m stages.train, exited with {code}\n"
+    log = f"Stage 'prepare' didn't change, skipping\nRunning stage 'train':\n> python -m stages.train\n{said}{error}"
+    progress = runs.read_progress(log, STAGES)
+    assert progress.error.startswith(why)
+    assert progress.stages["train"] == "failed" and progress.stages["prepare"] == "skipped"
+    assert progress.stages["evaluate"] == "waiting"
+
+
+def test_failure_before_any_stage_is_told_too():
+    progress = runs.read_progress("ERROR: you are not inside of a DVC repository\n", STAGES)
+    assert progress.error == "you are not inside of a DVC repository"
+    assert set(progress.stages.values()) == {"waiting"}
+
+
+# Settings
+
+
+@pytest.fixture
+def params_text(workspace) -> str:
+    return Path("params.yaml").read_text()
+
+
+def changed_lines(before: str) -> list[str]:
+    after = Path("params.yaml").read_text().splitlines()
+    assert len(after) == len(before.splitlines())
+    return [new for old, new in zip(before.splitlines(), after, strict=True) if old != new]
+
+
+def test_unchanged_settings_leave_the_file_byte_for_byte(params_text):
+    runs.change_settings({})
+    assert Path("params.yaml").read_text() == params_text
+    values = load_params().model_dump()
+    same = {
+        f"{section}.{name}": value
+        for section in ("model", "train", "recorder", "prepare", "push")
+        for name, value in values[section].items()
+        if not isinstance(value, dict)
+    }
+    assert len(same) > 25
+    runs.change_settings(same | {"train.lora.scope": ["encoder", "projector", "decoder"]})
+    assert Path("params.yaml").read_text() == params_text
+
+
+def test_changed_settings_keep_every_comment_and_every_other_line(params_text):
+    changes = {
+        "model.name": "data/demo/voxtral-tiny",
+        "model.revision": None,
+        "train.mode": "full",
+        "train.epochs": 3,
+        "train.learning_rate": 2e-5,
+        "train.lora.r": 128,
+        "train.lora.scope": ["decoder"],
+        "train.gradient_checkpointing": True,
+        "recorder.train_after_clips": 50,
+    }
+    runs.change_settings(changes)
+    after = Path("params.yaml").read_text()
+    assert len(changed_lines(params_text)) == len(changes)
+    assert re.findall("#.*", after) == re.findall("#.*", params_text)
+    params = load_params().model_dump()
+    for key, value in changes.items():
+        found = params
+        for part in key.split("."):
+            found = found[part]
+        assert found == value and type(found) is type(value), key
+    # DVC reads the file with the same library: a number must not come back as words.
+    assert isinstance(YAML(typ="safe").load(after)["train"]["learning_rate"], float)
+    restored = {
+        "model.name": "mistralai/Voxtral-Mini-3B-2507", "model.revision": load_params(ROOT / "params.yaml").model.revision,
+        "train.mode": "lora", "train.epochs": 15, "train.learning_rate": "auto", "train.lora.r": 16,
+        "train.lora.scope": ["encoder", "projector", "decoder"], "train.gradient_checkpointing": False,
+        "recorder.train_after_clips": None,
+    }  # fmt: skip
+    runs.change_settings(restored)
+    assert re.sub(" +#", " #", Path("params.yaml").read_text()) == params_text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.epochs", 0, "train.epochs: input should be greater than 0, found 0"),
+        ("train.epochs", True, "train.epochs: input should be a valid integer, found True"),
+        ("train.epochs", "5", r"train.epochs: .*\(remove the quotes\)"),
+        ("train.learning_rate", float("nan"), "train.learning_rate"),
+        ("train.mode", "half", "train.mode: input should be 'lora' or 'full', found 'half'"),
+        ("train.lora.scope", [], "train.lora.scope"),
+        ("train.epoch", 5, "train.epoch is no key of ours"),
+        ("split.test_fraction", 0.95, "must stay below 1"),
+    ],
+)
+def test_refused_setting_leaves_the_file_as_it_was(params_text, key, value, words):
+    with pytest.raises(UserError, match=rf"^params\.yaml: {words}|^params\.yaml: .*{words}"):
+        runs.change_settings({"train.batch_size": 4, key: value})
+    assert Path("params.yaml").read_text() == params_text
+    assert [path.name for path in Path().iterdir() if "params" in path.name] == ["params.yaml"]
+
+
+# Starting, and ending well
+
+
+def test_started_twice_is_one_run_and_a_message(quick):
+    runs.start("page")
+    run = runs.current()
+    assert run.outcome == "running" and run.started_by == "page" and run.clips == CLIPS
+    with pytest.raises(UserError, match=r"^The training is already running\."):
+        runs.start("page")
+    again = run_in_terminal(quick)
+    assert again.returncode == 1
+    assert again.stderr == (
+        f"repro: the pipeline already runs since {run.started_at}: wait for it, or cancel it on the Train page\n"
+    )
+    wait_until_training(quick)
+    progress = runs.read_progress(run.log, runs.stage_names())
+    assert progress.stages == {"prepare": "done", "split": "done", "train": "running"}
+    (quick / "go-on").touch()
+    ended = wait_until_over()
+    assert (ended.id, ended.outcome, ended.wer_base, ended.wer_tuned) == (run.id, "done", 0.5, 0.25)
+    assert len(runs.history()) == 1
+    assert inbox.waiting() == 0
+    assert len(read_rows(Path("data/prepared/clips.jsonl"))) == CLIPS
+    wait_until_nothing_runs(quick)
+
+
+def test_started_in_two_tabs_at_the_same_moment_is_one_run(quick):
+    refused = []
+
+    def start() -> None:
+        try:
+            runs.start("page")
+        except UserError as error:
+            refused.append(error)
+
+    tabs = [threading.Thread(target=start) for _ in range(3)]
+    for tab in tabs:
+        tab.start()
+    for tab in tabs:
+        tab.join()
+    wait_until_training(quick)
+    (quick / "go-on").touch()
+    assert wait_until_over().outcome == "done"
+    time.sleep(1.5)  # one that waited for the lock would begin now
+    assert len(runs.history()) == 1
+    wait_until_nothing_runs(quick)
+
+
+def test_stages_find_this_python_where_no_environment_is_active(quick):
+    (quick / "go-on").touch()
+    result = run_in_terminal(quick, PATH="/usr/bin:/bin")
+    assert result.returncode == 0, result.stdout[-1000:] + result.stderr
+
+
+def test_runs_are_listed_newest_first(quick):
+    (quick / "go-on").touch()
+    for _ in range(3):
+        assert run_in_terminal(quick).returncode == 0
+    listed = runs.history()
+    assert [run.started_at for run in listed] == sorted((run.started_at for run in listed), reverse=True)
+    assert [run.id for run in listed] == sorted((run.id for run in listed), reverse=True)
+    assert {run.outcome for run in listed} == {"done"} and len(listed) == 3
+
+
+# Ending badly
+
+
+def test_failed_stage_is_told_in_its_own_words(quick):
+    set_params(quick, prepare__min_duration_s=20.0)
+    words = f"prepare: no usable clip in data/raw, all {CLIPS} rejected: {CLIPS} too short"
+    result = run_in_terminal(quick)
+    assert (result.returncode, result.stderr) == (1, f"repro: {words}\n")
+    assert "Running stage 'prepare':" in result.stdout and words in result.stdout
+    run = runs.history()[0]
+    assert (run.outcome, run.why) == ("failed", words)
+    progress = runs.read_progress(run.log, runs.stage_names())
+    assert progress.error == words
+    assert progress.stages == {"prepare": "failed", "split": "waiting", "train": "waiting"}
+    set_params(quick, prepare__min_duration_s=0.1)
+    (quick / "go-on").touch()
+    runs.start("page")
+    assert wait_until_over().outcome == "done"
+
+
+def test_missing_recordings_are_told_before_anything_runs(quick):
+    inbox.bring_in()
+    tracked = Path("data/raw.dvc").read_text()
+    shutil.rmtree("data/raw/recorded")
+    result = run_in_terminal(quick)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"repro: data/raw holds 0 files, data/raw.dvc names {CLIPS + 1}: run 'dvc pull'")
+    assert result.stderr.count("\n") == 1
+    assert runs.history()[0].outcome == "failed" and runs.history()[0].log == ""
+    assert Path("data/raw.dvc").read_text() == tracked
+
+
+@pytest.mark.parametrize("broken", ["params.yaml", "dvc.yaml"])
+def test_broken_file_is_one_line(quick, broken):
+    Path(broken).write_text("stages: [")
+    result = run_in_terminal(quick)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"repro: {broken} ") and result.stderr.count("\n") == 1
+    if broken == "params.yaml":
+        with pytest.raises(UserError, match=r"^params\.yaml is not valid YAML"):
+            runs.start("page")
+
+
+def test_ctrl_c_in_the_terminal_cancels(quick):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recorder.runs"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_until_training(quick)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors == "repro: Stopped by hand. Training goes on from its last checkpoint when started again.\n"
+    assert runs.history()[0].outcome == "cancelled"
+    assert processes_in(quick) == []
+
+
+def test_cancelling_a_run_that_has_ended_does_nothing(quick):
+    (quick / "go-on").touch()
+    runs.start("page")
+    old = wait_until_over()
+    for path in (quick / "go-on", quick / "began", quick / "data/checkpoints/weights"):
+        path.unlink()
+    save(CLIPS)
+    runs.start("page")
+    new = wait_until_training(quick)
+    runs.cancel(old.id)  # from a page that was not loaded again since
+    assert not (runs.RUNS / old.id / runs.CANCELLED).exists()
+    time.sleep(1)
+    assert runs.current().id == new.id
+    (quick / "go-on").touch()
+    assert wait_until_over().outcome == "done"
+
+
+def test_killed_dvc_is_told_and_the_next_start_works(quick):
+    runs.start("page")
+    run = wait_until_training(quick)
+    os.kill(dvc_of(run), signal.SIGKILL)
+    ended = wait_until_over()
+    assert ended.outcome == "failed" and "-9" in ended.why
+    wait_until_nothing_runs(quick)  # the stage has not gone on alone
+    (quick / "go-on").touch()
+    runs.start("page")
+    assert wait_until_over().outcome == "done"
+    assert [run.outcome for run in runs.history()] == ["done", "failed"]
+
+
+def test_killed_supervisor_leaves_a_run_that_ends_by_itself_and_blocks_until_then(quick):
+    runs.start("page")
+    run = wait_until_training(quick)
+    kill_supervisor(quick)
+    assert runs.current().id == run.id
+    with pytest.raises(UserError, match=r"^The training is already running\."):
+        runs.start("page")
+    (quick / "go-on").touch()
+    ended = wait_until_over()
+    assert ended.outcome == "interrupted" and ended.why.endswith("Start it again.")
+    wait_until_nothing_runs(quick)
+    runs.start("page")
+    assert wait_until_over().outcome == "done"
+    assert [run.outcome for run in runs.history()] == ["done", "interrupted"]
+
+
+def test_run_whose_supervisor_was_killed_can_be_cancelled(quick):
+    runs.start("page")
+    run = wait_until_training(quick)
+    kill_supervisor(quick)
+    runs.cancel(run.id)
+    assert wait_until_over().outcome == "interrupted"
+    wait_until_nothing_runs(quick)
+
+
+def test_killed_machine_leaves_nothing_that_blocks(quick):
+    runs.start("page")
+    wait_until_training(quick)
+    for process in processes_in(quick):
+        process.kill()
+    assert wait_until_over().outcome == "interrupted"
+    assert runs.current() is None
+    (quick / "go-on").touch()
+    runs.start("page")
+    assert wait_until_over().outcome == "done"
+
+
+# Beside other commands of DVC
+
+
+@pytest.fixture
+def plain_repro(quick) -> subprocess.Popen:
+    """`dvc repro` from another terminal, at its waiting stage."""
+    inbox.bring_in()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    wait_until(lambda: (quick / "began").exists())
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_run_waits_for_another_repro_and_then_takes_what_came_meanwhile(quick, plain_repro):
+    save(CLIPS)
+    runs.start("page")
+    wait_until(lambda: runs.current().waits_for)
+    assert runs.current().waits_for == f"process {plain_repro.pid} (dvc repro)"
+    assert runs.current().log == ""
+    (quick / "go-on").touch()
+    assert plain_repro.wait(60) == 0
+    run = wait_until_over()
+    assert (run.outcome, run.waits_for) == ("done", None)
+    assert len(read_rows(Path("data/prepared/clips.jsonl"))) == CLIPS + 1
+
+
+def test_waiting_run_can_be_cancelled(quick, plain_repro):
+    runs.start("page")
+    wait_until(lambda: runs.current().waits_for)
+    runs.cancel(runs.current().id)
+    run = wait_until_over()
+    assert (run.outcome, run.why) == ("cancelled", "Stopped before it began.")
+    assert plain_repro.poll() is None
+
+
+def test_repro_that_comes_in_between_is_waited_for_and_no_failure(quick, plain_repro):
+    with runs.lock(runs.RUN_LOCK) as held:
+        supervisor = runs._Supervisor("page", False, held.fileno())
+        supervisor.repro()  # not after waiting: as if the other one had begun in this very moment
+        assert "it is being blocked by" in runs.current().log
+        assert runs.current().outcome == "running" and not supervisor.is_over
+        (quick / "go-on").touch()
+        assert plain_repro.wait(60) == 0
+        supervisor.repro()
+    assert runs.history()[0].outcome == "done"
+
+
+# By itself
+
+
+@pytest.fixture
+def after_three(quick) -> Callable[[], bool]:
+    set_params(quick, recorder__train_after_clips=3)
+    return runs.is_due
+
+
+def test_training_is_due_after_so_many_new_clips_since_the_last_one(quick, after_three):
+    assert runs.is_due()
+    (quick / "go-on").touch()
+    runs.start("page")
+    assert not runs.is_due()  # one is at work
+    assert wait_until_over().clips == CLIPS
+    for number, due in ((CLIPS, False), (CLIPS + 1, False), (CLIPS + 2, True)):
+        save(number)
+        assert runs.is_due() == due
+    set_params(quick, recorder__train_after_clips=None)
+    assert not runs.is_due()
+
+
+def test_failed_training_is_not_started_by_itself_until_there_is_more(quick, after_three):
+    set_params(quick, prepare__min_duration_s=20.0)
+    runs.start("new recordings")
+    assert wait_until_over().outcome == "failed"
+    assert not runs.is_due()
+    assert len(runs.history()) == 1
+
+
+def test_what_was_recorded_meanwhile_is_trained_on_afterwards(quick, after_three):
+    runs.start("page")
+    wait_until_training(quick)
+    for number in range(CLIPS, CLIPS + 3):
+        save(number)
+    (quick / "go-on").touch()
+    wait_until(lambda: len(runs.history()) == 2)
+    assert wait_until_over().outcome == "done"
+    newest, first = runs.history()
+    assert [(run.started_by, run.clips) for run in (first, newest)] == [
+        ("page", CLIPS), ("new recordings", CLIPS + 3)
+    ]  # fmt: skip
+    assert len(read_rows(Path("data/prepared/clips.jsonl"))) == CLIPS + 3
+    assert len(runs.history()) == 2
+
+
+# A real training
+
+
+def test_cancelled_training_leaves_nothing_running_and_goes_on_the_next_time(trained, tmp_path, monkeypatch):
+    workspace = tmp_path / "workspace"
+    shutil.copytree(trained, workspace)
+    enter(workspace, monkeypatch)
+    set_params(workspace, train__epochs=20, train__early_stopping_patience=None)
+    runs.start("page")
+    wait_until(lambda: len(runs.read_progress(runs.history()[0].log, STAGES).curve) >= 3)
+    run = runs.current()
+    runs.cancel(run.id)
+    cancelled = wait_until_over()
+    assert (cancelled.id, cancelled.outcome) == (run.id, "cancelled")
+    assert processes_in(workspace) == []
+    progress = runs.read_progress(cancelled.log, STAGES)
+    assert progress.stages["train"] == "failed" and progress.stages["evaluate"] == "waiting"
+    runs.start("page")
+    wait_until(lambda: runs.current() is None, 120)
+    done = runs.history()[0]
+    assert done.outcome == "done", done.why
+    training = json.loads(Path("data/checkpoints/training.json").read_text())
+    assert training["resumed_from_step"] > 0
+    assert done.wer_tuned == read_json(Path("data/evaluation/metrics.json"))["tuned"]["wer"]
