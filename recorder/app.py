@@ -26,6 +26,8 @@ page = st.navigation(
         st.Page("views/try_it.py", title="Try it", icon=":material/hearing:", url_path="try-it"),
     ]
 )
+# The theme's own colour for the chosen one of several is too faint on a dark ground.
+st.html("<style>button[data-selected=true], button[data-selected=true] * { color: inherit !important }</style>")
 try:
     sidebar()
     if problem := inbox.problem():

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 import streamlit as st
 
 from recorder import inbox, pictures
+from recorder.listener import Listener
 from recorder.phrases import LANGUAGES
 from recorder.takes import Take
 from stages.speech.sources import AUDIO_SUFFIXES
@@ -28,6 +29,12 @@ class Voice:
 
     speaker: str
     language: str
+
+
+@st.cache_resource
+def listener() -> Listener:
+    """One for all tabs: it holds the model in memory, and lets it go when nobody asks for a while."""
+    return Listener()
 
 
 def voice() -> Voice:
@@ -97,7 +104,8 @@ def as_plain(text: str) -> str:
 def judge(take: Take) -> None:
     """A picture of a take, and what to do about it, in words."""
     if take.samples.size:
-        st.image(pictures.waveform(take.samples), width="stretch")
+        picture = pictures.waveform(take.samples)
+        st.image(picture, alt=pictures.alternative(picture), width="stretch")
     for finding in take.findings:
         (st.error if finding.blocking else st.warning)(finding.words)
     if not take.findings:

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from recorder import inbox, pictures, runs
 from recorder.dashboard import Dashboard
-from recorder.views.shared import as_plain
+from recorder.views.shared import as_plain, listener
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 
@@ -142,6 +142,7 @@ def ask_settings() -> None:
 
 
 def start() -> None:
+    listener().stop()  # the training wants the memory
     try:
         runs.start("page")
     except UserError as error:
@@ -174,10 +175,9 @@ def show_progress(run: runs.Run, progress: runs.Progress) -> None:
         else:
             st.progress(progress.fraction, text=f"{words}: {progress.fraction:.0%}{until}")
     if progress.curve:
-        st.image(
-            pictures.curve([(row["epoch"], 100 * row["wer"]) for row in progress.curve], "rounds", "wrong words, %"),
-            width="stretch",
-        )
+        points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]
+        picture = pictures.curve(points, "rounds", "wrong words, %")
+        st.image(picture, alt=pictures.alternative(picture), width=600)
         st.caption("Wrong words on recordings kept aside, after each round. Lower is better.")
     with st.expander("Log"):
         lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]

@@ -5,21 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from recorder import inbox, runs, takes
-from recorder.listener import Listener, ListenerError
+from recorder.listener import ListenerError
 from recorder.views.microphone import microphone
-from recorder.views.shared import Voice, as_plain, consenting_voice, judge, spoken_text, suffix_of
+from recorder.views.shared import Voice, as_plain, consenting_voice, judge, listener, spoken_text, suffix_of
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 
 SAY, FILE = "Say something", "Use a file"
 state = st.session_state
 params = load_params()
-
-
-@st.cache_resource
-def listener() -> Listener:
-    """One for all tabs: it holds the model in memory, and lets it go when nobody asks for a while."""
-    return Listener()
 
 
 def take_from_microphone(language: str) -> takes.Take | None:
@@ -98,7 +92,7 @@ st.title("Try it")
 person = consenting_voice()
 state.setdefault("try_round", 0)
 if runs.current():
-    st.info("A training is at work. Answers take longer until it ends.")
+    st.info("A training is at work. Until it ends, answers take longer, and there may be none of the tuned model.")
 way = st.segmented_control("How", [SAY, FILE], default=SAY, required=True, label_visibility="collapsed")
 take = take_from_microphone(person.language) if way == SAY else take_from_file(person.language)
 if take:
