@@ -404,7 +404,7 @@ def _dvc_at_rest() -> Iterator:
     DVC gives its lock away while a stage's command runs, but first notes the stage in its list of readers and writers;
     so with the lock held and the list empty nobody reads data/raw, and nobody can begin to.
     """
-    from dvc.exceptions import NotDvcRepoError
+    from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
@@ -421,6 +421,8 @@ def _dvc_at_rest() -> Iterator:
         raise UserError(
             "this folder is no DVC repository: run 'dvc init' here, or go to the project's folder"
         ) from None
+    except DvcException as error:
+        raise UserError(f"DVC cannot take the recordings in: {' '.join(str(error).split())}") from None
 
 
 def main() -> str:

@@ -190,7 +190,7 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
                 states[name] = "skipped"
         elif validated := re.match(r"train: epoch (\S+) +validation WER (\S+)% +loss (\S+)", line):
             curve.append({"epoch": float(validated[1]), "wer": float(validated[2]) / 100, "loss": float(validated[3])})
-        elif bar := re.match(r"[\w ]+: +(\d+)%\|.*?\[\S+<([\d:]+|\?)", line):
+        elif bar := re.match(r"[\w ]+: +(\d+)%\|.*?\[\S+<([\d:]+|\?),", line):
             fraction, seconds_left = int(bar[1]) / 100, _seconds(bar[2])
         elif line.startswith("ERROR: ") and not error:
             error = _reason(line.removeprefix("ERROR: ").strip(), lines[stage_began:number], running)

@@ -452,7 +452,7 @@ def test_broken_file_is_one_line(quick, broken):
     Path(broken).write_text("stages: [")
     result = run_in_terminal(quick)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"repro: {broken} ") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("repro: ") and broken in result.stderr and result.stderr.count("\n") == 1
     if broken == "params.yaml":
         with pytest.raises(UserError, match=r"^params\.yaml is not valid YAML"):
             runs.start("page")
@@ -642,9 +642,9 @@ def test_cancelled_training_leaves_nothing_running_and_goes_on_the_next_time(tra
     workspace = tmp_path / "workspace"
     shutil.copytree(trained, workspace)
     enter(workspace, monkeypatch)
-    set_params(workspace, train__epochs=20, train__early_stopping_patience=None)
+    set_params(workspace, train__epochs=8, train__early_stopping_patience=None)
     runs.start("page")
-    wait_until(lambda: len(runs.read_progress(runs.history()[0].log, STAGES).curve) >= 3)
+    wait_until(lambda: len(runs.read_progress(runs.history()[0].log, STAGES).curve) >= 2)
     run = runs.current()
     runs.cancel(run.id)
     cancelled = wait_until_over()

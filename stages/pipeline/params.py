@@ -103,15 +103,31 @@ class CardParams(Section):
     speaker: str | None
 
 
+class DatasetParams(Section):
+    enabled: bool
+    repo_id: str | None
+    private: bool
+    license: str
+    confirmed: list[str]
+
+
 class PushParams(Section):
     enabled: bool
     repo_id: str | None
     private: bool
+    merged: bool
+    dry_run: bool
+    require: Literal["better", "not_worse", "none"]
+    checked_clips: PositiveInt
+    dataset: DatasetParams
 
 
 class DeployParams(Section):
     enabled: bool
     space_id: str | None
+    private: bool
+    hardware: str
+    wait_minutes: PositiveFloat
 
 
 class RecorderParams(Section):
