@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -38,11 +39,15 @@ from stages.pipeline.stage import UserError, run
 from stages.speech.sources import RawClip, locate
 from stages.speech.text import clean
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 INBOX = paths.RAW.parent / "inbox"
 SOURCES = ("recorded", "uploaded")
 CLIPS, CONSENTS = "clips.jsonl", "consents.jsonl"
 CHANGE = "change.json"
-DVC_STAGES_AT_WORK = Path(".dvc/tmp/rwlock")
+DVC_STAGES_AT_WORK, DVC_LOCK = Path(".dvc/tmp/rwlock"), Path("dvc.lock")
+MERGE_CONFLICT = b"<<<<<<<"
 CHANGE_NAME = re.compile(r"(\d{20})-[0-9a-f]{8}")  # nanoseconds since 1970, and something to tell processes apart
 UNFINISHED, GONE = ".partial-", ".gone-"
 MOVER_LOCK, MOVER_LOG, MOVER_PROBLEM = INBOX / ".mover.lock", INBOX / ".mover.log", INBOX / ".mover.problem"
@@ -73,7 +78,7 @@ class StoredClip:
 
     @property
     def id(self) -> str:
-        return Path(self.audio_path).stem
+        return os.path.splitext(os.path.basename(self.audio_path))[0]  # a Path takes ten times as long
 
     @property
     def file(self) -> str:
@@ -150,6 +155,13 @@ def consents() -> dict[str, dict]:
 
 def stored_clips() -> list[StoredClip]:
     """All clips that the page has saved, oldest first."""
+    waiting_names = tuple(_names())  # before the files are looked at: what has left the inbox is in them
+    return list(_stored_clips(waiting_names, *(_signature(paths.RAW / source / CLIPS) for source in SOURCES)))
+
+
+@functools.lru_cache(maxsize=2)
+def _stored_clips(waiting_names: tuple[str, ...], *signatures: tuple[int, ...]) -> list[StoredClip]:
+    """Made anew when a file or the inbox changes: a page asks several times while it is drawn."""
     changes = pending()
     fields = StoredClip.__dataclass_fields__
     clips = [
@@ -222,11 +234,11 @@ def bring_in() -> int:
 
     Raises: Busy while DVC is at work, UserError where data/raw has fewer files than DVC knows of.
     """
-    if not pending():
-        return 0
     with _dvc_at_rest() as repository:
         _sweep()
         changes = pending()
+        if not _mend(repository) and not changes:
+            return 0
         deleted = {_kept(change.source, change.row["audio_path"]) for change in changes if change.kind == "delete"}
         raw.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
         for source in SOURCES:
@@ -355,6 +367,31 @@ def _sweep() -> None:
                 shutil.rmtree(unfinished)
 
 
+def _mend(repository: Repo) -> bool:
+    """Remove what DVC was killed in the middle of writing, for it refuses to do anything until that is gone.
+
+    Nothing is lost with them: data/raw is added anew, and without dvc.lock DVC finds what the stages have made in its
+    cache of runs.
+
+    Raises: UserError for what git has left half merged.
+    """
+    from dvc.dvcfile import Lockfile
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+
+    for path in (raw.TRACKED, DVC_LOCK):
+        if path.exists() and MERGE_CONFLICT in path.read_bytes():
+            raise UserError(f"{path} is half merged: finish the merge in git, then try again")
+    cut_off = [raw.TRACKED] if raw.TRACKED.exists() and raw.TRACKED.stat().st_size == 0 else []
+    try:
+        Lockfile(repository, str(DVC_LOCK)).load()
+    except (YAMLSyntaxError, YAMLValidationError):
+        cut_off.append(DVC_LOCK)
+    for path in cut_off:
+        print(f"{path} was cut off when DVC was killed: it is made anew", flush=True)
+        path.unlink()
+    return bool(cut_off)
+
+
 def _write_through(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)
@@ -371,11 +408,17 @@ def _force_to_disk(folder: Path) -> None:
 
 
 def _rows(path: Path) -> tuple[dict, ...]:
+    signature = _signature(path)
+    return _read_rows(path, *signature) if signature else ()
+
+
+def _signature(path: Path) -> tuple[int, ...]:
+    """Changes whenever a file, which is only ever replaced as a whole, does; empty where there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
         return ()
-    return _read_rows(path, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=8)
@@ -398,7 +441,7 @@ def _read_rows(path: Path, *signature: int) -> tuple[dict, ...]:
 
 
 @contextlib.contextmanager
-def _dvc_at_rest() -> Iterator:
+def _dvc_at_rest() -> Iterator[Repo]:
     """DVC's repository, locked against any other DVC command, with no stage running.
 
     DVC gives its lock away while a stage's command runs, but first notes the stage in its list of readers and writers;
@@ -427,6 +470,7 @@ def _dvc_at_rest() -> Iterator:
 
 def main() -> str:
     """Move until nothing waits; a second mover leaves it to the first."""
+    os.nice(10)  # nobody waits for it, and the page is to stay quick
     moved = 0
     # Looked at again after the lock is free: what was put there meanwhile has found it taken.
     while waiting():

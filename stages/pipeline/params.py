@@ -6,6 +6,7 @@ A key that is missing, unknown or of the wrong type is one line on the screen, w
 from __future__ import annotations
 
 import difflib
+import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -158,9 +159,17 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises: UserError, one line, for a missing file, bad YAML, a missing or unknown key, a value of the wrong type.
     """
     try:
-        values = YAML(typ="safe").load(path)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run from the root of the repository") from None
+    return _checked(content, path)
+
+
+@functools.lru_cache(maxsize=2)
+def _checked(content: bytes, path: Path) -> Params:
+    """Parsed once for each content: the recording page asks for its settings again and again."""
+    try:
+        values = YAML(typ="safe").load(content)
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
