@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from datetime import datetime
 from pathlib import Path
 
 import streamlit as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from recorder import inbox, pictures, runs
+from recorder import inbox, runs
 from recorder.dashboard import Dashboard
+from recorder.views.progress import OUTCOME_WORDS, watch, when
 from recorder.views.shared import as_plain, listener
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 
-STAGE_WORDS = {
-    "prepare": "Check the recordings",
-    "split": "Put some aside for the test",
-    "train": "Learn the voice",
-    "evaluate": "Test before and after",
-    "card": "Write the description",
-    "push": "Publish, if asked to",
-    "deploy": "Put up the demo, if asked to",
-}
-STATE_WORDS = {
-    "waiting": ("·", "waits"),
-    "running": ("▶", "at work"),
-    "done": ("✓", "done"),
-    "skipped": ("✓", "nothing new"),
-    "failed": ("✕", "failed"),
-}
-OUTCOME_WORDS = {
-    "running": "▶ at work",
-    "done": "✓ done",
-    "failed": "✕ failed",
-    "cancelled": "■ stopped",
-    "interrupted": "✕ interrupted",
-}
-LOG_LINES = 200
 MODES = {"lora": "LoRA: small additions to the model (recommended)", "full": "Full: the whole model, much memory"}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 EMBEDDED_MODELS = Path("data/demo")
@@ -53,8 +30,9 @@ def dashboard(project: str) -> Dashboard:
 def known_models(current: str) -> dict[str, str | None]:
     """Models to choose from, with their pinned revisions: of params.yaml now and as committed, past runs, embedded."""
     known = {current: load_params().model.revision}
-    committed = subprocess.run(["git", "show", "HEAD:params.yaml"], capture_output=True, text=True, check=False)
-    if committed.returncode == 0:
+    show = ["git", "show", "HEAD:params.yaml"]
+    committed = subprocess.run(show, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    if committed and committed.returncode == 0:
         try:
             model = YAML(typ="safe").load(committed.stdout)["model"]
             known.setdefault(model["name"], model["revision"])
@@ -149,62 +127,6 @@ def start() -> None:
         st.session_state["train_problem"] = str(error)
 
 
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} seconds"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def when(moment: str) -> str:
-    return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M}"
-
-
-def show_progress(run: runs.Run, progress: runs.Progress) -> None:
-    """Stage by stage, with the curve of the training so far."""
-    rows = []
-    for stage, state in progress.stages.items():
-        sign, words = STATE_WORDS[state]
-        rows.append(f"{sign} {as_plain(STAGE_WORDS.get(stage, stage))}: {words}")
-    st.markdown("  \n".join(rows))
-    if progress.current and run.outcome == "running":
-        words = STAGE_WORDS.get(progress.current, progress.current)
-        left = runs.seconds_left(progress, runs.history())
-        until = f", about {duration(left)} left" if left else ""
-        if progress.fraction is None:
-            st.progress(0.0, text=f"{words}: getting ready{until}")
-        else:
-            st.progress(progress.fraction, text=f"{words}: {progress.fraction:.0%}{until}")
-    if progress.curve:
-        points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]
-        picture = pictures.curve(points, "rounds", "wrong words, %")
-        st.image(picture, alt=pictures.alternative(picture), width=600)
-        st.caption("Wrong words on recordings kept aside, after each round. Lower is better.")
-    with st.expander("Log"):
-        lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]
-        st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True)
-
-
-@st.fragment(run_every=1)
-def watch() -> None:
-    """The newest run, looked at every second, whoever started it."""
-    newest = next(iter(runs.history()), None)
-    if newest is None:
-        return
-    if st.session_state["shown"] != (newest.id, newest.outcome):
-        st.rerun()  # the buttons above change with it
-    progress = runs.read_progress(newest.log, runs.stage_names())
-    st.subheader(f"{OUTCOME_WORDS[newest.outcome]}, since {when(newest.started_at)}"
-                 if newest.outcome == "running" else f"Last run: {OUTCOME_WORDS[newest.outcome]}")  # fmt: skip
-    if newest.outcome == "running" and newest.waits_for:
-        st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
-    if newest.outcome == "done":
-        progress = runs.finished(progress)
-        st.success(f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. See Results.")
-    elif newest.why:
-        (st.info if newest.outcome == "cancelled" else st.error)(as_plain(newest.why))
-    show_progress(newest, progress)
-
-
 def show_history() -> None:
     st.subheader("All runs")
     rows = [
@@ -246,8 +168,7 @@ with st.container(horizontal=True):
         st.button("Stop", on_click=runs.cancel, args=(newest.id,))
 if problem := st.session_state.pop("train_problem", None):
     st.error(as_plain(problem))
-st.session_state["shown"] = (newest.id, newest.outcome) if newest else None
-watch()
+watch(newest)
 with st.expander("Settings", expanded=newest is None):
     ask_settings()
 if newest:

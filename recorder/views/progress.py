@@ -1,0 +1,96 @@
+"""The run that is at work, or the last one: stage by stage, with curve, log and time left."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import streamlit as st
+
+from recorder import pictures, runs
+from recorder.views.shared import as_plain
+
+STAGE_WORDS = {
+    "prepare": "Check the recordings",
+    "split": "Put some aside for the test",
+    "train": "Learn the voice",
+    "evaluate": "Test before and after",
+    "card": "Write the description",
+    "push": "Publish, if asked to",
+    "deploy": "Put up the demo, if asked to",
+}
+STATE_WORDS = {
+    "waiting": ("·", "waits"),
+    "running": ("▶", "at work"),
+    "done": ("✓", "done"),
+    "skipped": ("✓", "nothing new"),
+    "failed": ("✕", "failed"),
+}
+OUTCOME_WORDS = {
+    "running": "▶ at work",
+    "done": "✓ done",
+    "failed": "✕ failed",
+    "cancelled": "■ stopped",
+    "interrupted": "✕ interrupted",
+}
+LOG_LINES = 200
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def when(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M}"
+
+
+def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
+    """Stage by stage, with the curve of the training so far."""
+    rows = []
+    for stage, state in progress.stages.items():
+        sign, words = STATE_WORDS[state]
+        rows.append(f"{sign} {as_plain(STAGE_WORDS.get(stage, stage))}: {words}")
+    st.markdown("  \n".join(rows))
+    if progress.current and run.outcome == "running":
+        words = STAGE_WORDS.get(progress.current, progress.current)
+        left = runs.seconds_left(progress, runs.history())
+        until = f", about {_duration(left)} left" if left else ""
+        if progress.fraction is None:
+            st.progress(0.0, text=f"{words}: getting ready{until}")
+        else:
+            st.progress(progress.fraction, text=f"{words}: {progress.fraction:.0%}{until}")
+    if progress.curve:
+        points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]
+        picture = pictures.curve(points, "rounds", "wrong words, %")
+        st.image(picture, alt=pictures.alternative(picture), width=600)
+        st.caption("Wrong words on recordings kept aside, after each round. Lower is better.")
+    with st.expander("Log"):
+        lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]
+        st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True)
+
+
+def watch(newest: runs.Run | None) -> None:
+    """Show the newest run and go on looking, whoever starts one; `newest` is the one that the page was drawn for."""
+    st.session_state["shown"] = (newest.id, newest.outcome) if newest else None
+    _look()
+
+
+@st.fragment(run_every=1)
+def _look() -> None:
+    newest = next(iter(runs.history()), None)
+    if newest is None:
+        return
+    if st.session_state["shown"] != (newest.id, newest.outcome):
+        st.rerun()  # the buttons above change with it
+    progress = runs.read_progress(newest.log, runs.stage_names())
+    st.subheader(f"{OUTCOME_WORDS[newest.outcome]}, since {when(newest.started_at)}"
+                 if newest.outcome == "running" else f"Last run: {OUTCOME_WORDS[newest.outcome]}")  # fmt: skip
+    if newest.outcome == "running" and newest.waits_for:
+        st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
+    if newest.outcome == "done":
+        progress = runs.finished(progress)
+        st.success(f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. See Results.")
+    elif newest.why:
+        (st.info if newest.outcome == "cancelled" else st.error)(as_plain(newest.why))
+    _show_stages(newest, progress)
