@@ -5,10 +5,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro recorder test lint clean
+.PHONY: help setup demo repro recorder demo-app push-dataset forget test lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install the exact versions of requirements.txt into .venv
 
@@ -27,6 +27,17 @@ repro: $(INSTALLED) ## run what changed since the last time, on your recordings 
 
 recorder: $(INSTALLED) ## open the recording page, on this machine only
 	@python -m streamlit run recorder/app.py
+
+demo-app: $(INSTALLED) ## try the last result on the page that a Space would show, on this machine only (IN=.demo: that of make demo)
+	@python -m stages.pipeline.demo_app $(IN)
+
+push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml, push.dataset), without any training
+	@dvc repro split
+	@python -m stages.hub.dataset
+
+# Names are taken from the environment, where make puts them: no letter of theirs is a command to the shell.
+forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=1 also what was published
+	@python -m recorder.forget $(if $(SPEAKER),--speaker "$$SPEAKER") $(if $(CLIP),--clip "$$CLIP") $(if $(YES),--yes) $(if $(HUB),--hub)
 
 test: $(INSTALLED) ## run the tests
 	@python -m pytest

@@ -24,6 +24,7 @@ page = st.navigation(
         st.Page("views/train.py", title="Train", icon=":material/model_training:", url_path="train"),
         st.Page("views/results.py", title="Results", icon=":material/monitoring:", url_path="results"),
         st.Page("views/try_it.py", title="Try it", icon=":material/hearing:", url_path="try-it"),
+        st.Page("views/publish.py", title="Publish", icon=":material/publish:", url_path="publish"),
     ]
 )
 # The theme's own colour for the chosen one of several is too faint on a dark ground.

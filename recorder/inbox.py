@@ -142,15 +142,23 @@ def delete(clip: StoredClip) -> None:
     _put("delete", clip.source, {"audio_path": clip.audio_path})
 
 
-def record_consent(speaker: str, wording: str) -> None:
-    """Store that a speaker agreed to this wording, with the time."""
+def record_consent(speaker: str, wording: str, publish: bool | None = None) -> None:
+    """Store that a speaker agreed to this wording, with the time; `publish`: and whether others may hear them."""
     given_at = datetime.now().astimezone().isoformat(timespec="seconds")
-    _put("consent", SOURCES[0], {"speaker": speaker, "wording": wording, "given_at": given_at})
+    about_publishing = {} if publish is None else {"publish": publish}
+    _put("consent", SOURCES[0], {"speaker": speaker, "wording": wording, "given_at": given_at, **about_publishing})
 
 
 def consents() -> dict[str, dict]:
     """The latest consent of each speaker."""
     return {row["speaker"]: row for row in _state(SOURCES[0], pending()).consents}
+
+
+def agreed_to_publish() -> set[str]:
+    """Speakers whose latest answer about publication is yes."""
+    rows = _state(SOURCES[0], pending()).consents
+    latest = {row["speaker"]: row["publish"] for row in rows if "publish" in row}
+    return {speaker for speaker, agreed in latest.items() if agreed is True}
 
 
 def stored_clips() -> list[StoredClip]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import StringIO
@@ -100,19 +100,21 @@ class Progress:
 
 def history() -> list[Run]:
     """All runs, the newest first."""
+    return list(_newest_first())
+
+
+def _newest_first() -> Iterator[Run]:
     live = is_locked(RUN_LOCK)
-    runs = []
     for number, path in enumerate(sorted(RUNS.glob("*/run.json"), reverse=True)):
         row = json.loads(path.read_text(encoding="utf-8"))
         if row["outcome"] == "running" and not (live and number == 0):
             row |= {"outcome": "interrupted", "why": "It was killed, or the machine was switched off. Start it again."}
-        runs.append(Run(**{name: row[name] for name in Run.__dataclass_fields__ if name in row}))
-    return runs
+        yield Run(**{name: row[name] for name in Run.__dataclass_fields__ if name in row})
 
 
 def current() -> Run | None:
     """The run that is at work, None where none is."""
-    newest = next(iter(history()), None)
+    newest = next(_newest_first(), None)
     return newest if newest and newest.outcome == "running" else None
 
 
@@ -157,7 +159,7 @@ def is_due() -> bool:
     wanted = load_params().recorder.train_after_clips
     if wanted is None or is_locked(RUN_LOCK):
         return False
-    newest = next(iter(history()), None)
+    newest = next(_newest_first(), None)
     return len(inbox.stored_clips()) - (newest.clips if newest else 0) >= wanted
 
 

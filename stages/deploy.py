@@ -1,24 +1,87 @@
-"""Publish a demo Space on the Hub, when params.yaml says so.
+"""Publish a demo Space on the Hub that shows the published model, when params.yaml says so.
 
     python -m stages.deploy         (or `dvc repro deploy`)
 
-Writes data/receipts/deploy.json: what went where, or why nothing did. This version publishes nothing yet.
+The Space is demo_voxtral/, byte for byte. Writes data/receipts/deploy.json: what went where, or why nothing did.
 """
 
 from __future__ import annotations
 
-from stages.hub.receipts import reason_to_stay, write_receipt
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError, run
+from stages.hub.receipts import discard_receipt, reason_to_stay, write_receipt
+from stages.pipeline import paths
+from stages.pipeline.files import read_json
+from stages.pipeline.params import Params, load_params
+from stages.pipeline.stage import UserError, announce, run
+
+
+def variables_of(params: Params, pushed: dict, training: dict, languages: dict[str, int]) -> dict[str, str]:
+    """The Space's environment; demo_voxtral/README.md says what each does.
+
+    Raises: UserError for an adapter whose base a Space cannot reach.
+    """
+    base_is_local = training["base_model_identity"].startswith("folder:")
+    is_adapter = training["settings"]["mode"] == "lora"
+    merged = any(entry["path"].startswith("merged/") for entry in pushed["files"])
+    if is_adapter and base_is_local and not merged:
+        raise UserError(
+            f"model.name {training['base_model']} is a folder of this machine, and a Space cannot load an adapter "
+            f"without its base: set push.merged to true"
+        )
+    variables = {
+        # With the commit: another model is another value, and restarts the Space.
+        "HF_MODEL_ID": f"{pushed['repo_id']}@{pushed['commit']}",
+        "MODEL_NAME": pushed["repo_id"].rpartition("/")[2],
+        "TITLE": params.card.title,
+        "LANGUAGES": ",".join(sorted(languages, key=lambda language: -languages[language])),
+    }
+    if not base_is_local:
+        revision = training["settings"]["model"]["revision"]
+        variables["BASE_MODEL"] = training["base_model"] + (f"@{revision}" if revision else "")
+    return variables
+
+
+def publish_demo(params: Params) -> dict:
+    """The receipt. Raises: UserError for everything that keeps the Space from running."""
+    from stages.hub.space import publish_space, wait_until_running
+
+    section = params.deploy
+    if section.space_id is None:
+        raise UserError("params.yaml: deploy.enabled is true, but deploy.space_id names no Space: set USER/NAME")
+    pushed = read_json(paths.RECEIPTS / "push.json")
+    if not pushed["published"]:
+        raise UserError(f"there is no published model for the Space to show: {pushed['reason']} (push)")
+    variables = variables_of(
+        params,
+        pushed,
+        read_json(paths.CHECKPOINTS / "training.json"),
+        read_json(paths.PREPARED / "summary.json")["languages"],
+    )
+    published = publish_space(section, variables, needs_token=pushed["private"], version=pushed["tag"])
+    wait_until_running(section.space_id, section.wait_minutes)
+    return {
+        "published": True,
+        "reason": None,
+        "space_id": published.repo_id,
+        "url": published.url,
+        "commit": published.commit,
+        "private": published.private,
+        "hardware": section.hardware,
+        "variables": variables,
+        "secrets": ["HF_TOKEN"] if pushed["private"] else [],
+        "files": published.files,
+    }
 
 
 def main() -> str:
-    params = load_params().deploy
-    reason = reason_to_stay(params.enabled, "deploy")
-    if reason is None:
-        raise UserError("params.yaml: deploy.enabled is true, but this version cannot publish yet: set it to false")
-    write_receipt("deploy", published=False, reason=reason)
-    return f"nothing published: {reason}"
+    params = load_params()
+    discard_receipt("deploy")
+    if reason := reason_to_stay(params.deploy.enabled, "deploy"):
+        write_receipt("deploy", {"published": False, "reason": reason})
+        return f"nothing published: {reason}"
+    announce("deploy", **params.deploy.model_dump())
+    receipt = publish_demo(params)
+    write_receipt("deploy", receipt)
+    return f"the Space runs: {receipt['url']}"
 
 
 if __name__ == "__main__":

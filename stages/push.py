@@ -1,24 +1,122 @@
-"""Publish the model to the Hub, when params.yaml says so.
+"""Publish the model to the Hub, when params.yaml says so; with push.dataset also the recordings.
 
     python -m stages.push           (or `dvc repro push`)
 
-Writes data/receipts/push.json: what went where, or why nothing did. This version publishes nothing yet.
+Refuses a model that is not shown to be better (push.require), and files that do not do what was evaluated. Sends only
+what the Hub does not hold yet, as one commit. Writes data/receipts/push.json: what went where, or why nothing did.
 """
 
 from __future__ import annotations
 
-from stages.hub.receipts import reason_to_stay, write_receipt
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError, run
+import shutil
+import subprocess
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from stages.hub import artefact
+from stages.hub.receipts import discard_receipt, reason_to_stay, write_receipt
+from stages.pipeline import paths
+from stages.pipeline.cache import fingerprint
+from stages.pipeline.files import read_json, read_jsonl
+from stages.pipeline.params import Params, load_params
+from stages.pipeline.stage import UserError, announce, run
+
+
+def version_of_run() -> str:
+    """Names the state of the repository in a commit message: of git where there is one, and DVC's hash of the model."""
+    parts = []
+    if shutil.which("git"):
+        git = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--tags"], capture_output=True, text=True, check=False
+        )
+        if git.returncode == 0:
+            parts.append(f"git {git.stdout.strip()}")
+    lock = Path("dvc.lock")
+    if lock.exists():
+        outs = YAML(typ="safe").load(lock).get("stages", {}).get("train", {}).get("outs", [])
+        parts += [f"dvc {out['md5'][:8]}" for out in outs if out["path"] == paths.CHECKPOINTS.as_posix()]
+    return ", ".join(parts) or "no version control"
+
+
+def publish_model(params: Params) -> dict:
+    """The receipt. Raises: UserError for everything that keeps the model from being published."""
+    from stages.hub.publish import held, listing, publish
+
+    section = params.push
+    if section.repo_id is None and not section.dry_run:
+        raise UserError("params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME")
+    model, results, left_out = artefact.chosen_files(params.model)
+    refusal = artefact.reason_to_refuse(section.require, read_json(paths.EVALUATION / "metrics.json"))
+    if refusal and not section.dry_run:
+        raise UserError(refusal)
+    artefact.check_harmless(model | results)
+    expected = artefact.clips_to_check(
+        read_jsonl(paths.EVALUATION / "predictions.jsonl"), section.checked_clips, params.evaluate.batch_size
+    )
+    checked, merged = False, {}
+    if section.merged and artefact.is_adapter(model):
+        folder = artefact.merged_folder(model, params)
+        if not folder.exists():
+            shutil.rmtree(folder.parent, ignore_errors=True)  # of other adapters, each as large as the base
+            artefact.check_reproduces(model, expected, merge_into=folder)
+            checked = True
+        merged = artefact.model_files(folder)
+        artefact.check_harmless(merged)
+    files = model | results | {f"{artefact.MERGED}/{name}": path for name, path in merged.items()}
+    listed = listing(files)
+    if section.dry_run:
+        return {
+            "published": False,
+            "reason": "push.dry_run is true",
+            "refused": refusal,
+            "repo_id": section.repo_id,
+            "files": listed,
+            "left_out": left_out,
+        }
+    if not held(section.repo_id, "model", files, private=section.private):
+        if not checked:
+            artefact.check_reproduces(model, expected)
+        if merged:
+            artefact.check_reproduces(merged, expected)
+    published = publish(
+        section.repo_id,
+        "model",
+        files,
+        private=section.private,
+        message=f"Model ({version_of_run()})",
+        tag=f"v-{fingerprint({entry['path']: entry['sha256'] for entry in listed})[:8]}",
+    )
+    return {
+        "published": True,
+        "reason": None,
+        "repo_id": published.repo_id,
+        "url": published.url,
+        "commit": published.commit,
+        "tag": published.tag,
+        "private": published.private,
+        "files": published.files,
+        "left_out": left_out,
+    }
 
 
 def main() -> str:
-    params = load_params().push
-    reason = reason_to_stay(params.enabled, "push")
+    params = load_params()
+    discard_receipt("push")
+    reason = reason_to_stay(params.push.enabled, "push")
     if reason is None:
-        raise UserError("params.yaml: push.enabled is true, but this version cannot publish yet: set it to false")
-    write_receipt("push", published=False, reason=reason)
-    return f"nothing published: {reason}"
+        announce("push", **params.push.model_dump())
+        receipt = publish_model(params)
+    else:
+        receipt = {"published": False, "reason": reason}
+    if reason_to_stay(params.push.dataset.enabled, "push.dataset") is None:
+        from stages.hub.dataset import publish_dataset
+
+        receipt["dataset"] = publish_dataset(params)
+    write_receipt("push", receipt)
+    if not receipt["published"]:
+        return f"nothing published: {receipt['reason']}"
+    return f"{len(receipt['files'])} files at {receipt['url']}, commit {receipt['commit'][:8]}, tag {receipt['tag']}"
 
 
 if __name__ == "__main__":

@@ -57,10 +57,10 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
 
 
 @contextlib.contextmanager
-def recorder_server(workspace: Path, *options: str) -> Iterator[str]:
+def recorder_server(workspace: Path, *options: str, **variables: str) -> Iterator[str]:
     """The recording page of a workspace, as `make recorder` starts it, on a free port; gives its address."""
     port = free_port()
-    process = start_recorder(workspace, port, *options)
+    process = start_recorder(workspace, port, *options, **variables)
     try:
         yield f"http://localhost:{port}"
     finally:
@@ -68,14 +68,14 @@ def recorder_server(workspace: Path, *options: str) -> Iterator[str]:
         process.wait(timeout=20)
 
 
-def start_recorder(workspace: Path, port: int, *options: str) -> subprocess.Popen:
+def start_recorder(workspace: Path, port: int, *options: str, **variables: str) -> subprocess.Popen:
     """Returns when the page answers."""
     log = (workspace / "streamlit.log").open("ab")
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "recorder/app.py"), "--server.port", str(port)]
     process = subprocess.Popen(
         [*command, *options],
         cwd=workspace,
-        env=environment(workspace, PYTHONPATH=str(ROOT)),
+        env=environment(workspace, PYTHONPATH=str(ROOT), **variables),
         stdout=log,
         stderr=log,
     )

@@ -26,9 +26,10 @@ def digests(folder: Path) -> dict[str, str]:
 def checkout(tmp_path_factory) -> Path:
     """A copy of the project in which the demo has run, with a user's own settings and recordings beside it."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("stages", "templates", "data/demo"):
+    for name in ("stages", "templates", "data/demo", "demo_voxtral"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".dvcignore"):
+    (folder / "tests").mkdir()
+    for name in ("dvc.yaml", ".dvcignore", "tests/hub_server.py"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "params.yaml").write_text("the user's own, broken: [")
     (folder / "data/raw/mine").mkdir(parents=True)
@@ -46,7 +47,19 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def demo(checkout) -> Path:
+    """The demo's workspace; from here on without publishing, since the demo's Hub has gone."""
+    set_params(checkout / ".demo", push__enabled=False, deploy__enabled=False)
     return checkout / ".demo"
+
+
+def test_demo_publishes_model_and_page_on_this_machine(checkout):
+    pushed, deployed = (read_json(checkout / f".demo/data/receipts/{stage}.json") for stage in ("push", "deploy"))
+    assert pushed["url"].startswith("http://127.0.0.1:") and deployed["url"].startswith("http://127.0.0.1:")
+    assert pushed["private"] and {"README.md", "adapter_model.safetensors", "merged/model.safetensors"} <= {
+        entry["path"] for entry in pushed["files"]
+    }
+    screen = (checkout / ".demo/screen.txt").read_text()
+    assert f"{len(pushed['files'])} files as local/demo-voice" in screen
 
 
 def test_demo_learns_a_voice_that_the_base_does_not_understand(demo):

@@ -155,6 +155,20 @@ def test_same_take_saved_in_two_tabs_at_the_same_moment_is_one_clip(place):
     assert tracked_files() == 6
 
 
+def test_first_of_two_that_saved_the_same_take_counts():
+    clip = save(0, text="first")
+    (first,) = inbox.pending()
+    second = INBOX / f"{int(first.folder.name[:20]) + 1:020d}-00000000"
+    shutil.copytree(first.folder, second)
+    change = json.loads((second / "change.json").read_text())
+    change["row"]["text"] = "second"
+    (second / "change.json").write_text(json.dumps(change))
+    assert inbox.waiting() == 2
+    assert stored(clip.id).text == "first"
+    inbox.bring_in()
+    assert stored(clip.id).text == "first"
+
+
 def test_many_tabs_that_save_at_the_same_time_lose_no_row(place):
     started = FORKS.Process(target=move_until_all_are_in, args=(place, 40))
     started.start()
@@ -295,6 +309,13 @@ def make_every_kind_of_change(place: Path) -> None:
     run_together(place, [5], [5])
 
 
+def make_only_deletions(place: Path) -> None:
+    clips = [save(number) for number in range(3)]
+    inbox.bring_in()
+    inbox.delete(clips[0])
+    inbox.delete(clips[2])
+
+
 def bring_in_and_die(place: Path, at_change: int) -> None:
     """Move the inbox, but end like kill -9 just before the given change to the files in data/."""
     os.chdir(place)
@@ -320,12 +341,21 @@ def bring_in_and_die(place: Path, at_change: int) -> None:
     inbox.bring_in()
 
 
-def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(place, tmp_path, monkeypatch):
-    make_every_kind_of_change(place)
+@pytest.mark.parametrize(
+    ("make_changes", "waiting", "texts", "least_kills"),
+    [
+        (make_every_kind_of_change, 9, {"corrected", text_of(2), text_of(3), text_of(5)}, 30),
+        (make_only_deletions, 2, {text_of(1)}, 10),
+    ],
+)
+def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(
+    place, tmp_path, monkeypatch, make_changes, waiting, texts, least_kills
+):
+    make_changes(place)
     clips = inbox.stored_clips()
     contents = [inbox.content_of(clip) for clip in clips]
-    assert {clip.text for clip in clips} == {"corrected", text_of(2), text_of(3), text_of(5)}
-    assert inbox.waiting() == 9
+    assert {clip.text for clip in clips} == texts
+    assert inbox.waiting() == waiting
 
     def moved(folder: Path) -> tuple[dict[str, bytes], str]:
         monkeypatch.chdir(folder)
@@ -354,7 +384,30 @@ def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(place, tmp
         monkeypatch.chdir(place)
         shutil.rmtree(folder)
         died_at += 1
-    assert died_at > 30  # it was killed at many points, not at none
+    assert died_at > least_kills
+
+
+def bring_in_and_die_while_copying(place: Path) -> None:
+    os.chdir(place)
+
+    def copy_half(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:1000])
+        os._exit(9)
+
+    shutil.copyfile = copy_half
+    inbox.bring_in()
+
+
+def test_recording_that_was_half_copied_is_never_taken_for_whole(place):
+    clip = save(0)
+    mover = FORKS.Process(target=bring_in_and_die_while_copying, args=(place,))
+    mover.start()
+    mover.join(60)
+    assert mover.exitcode == 9
+    assert files_in_raw() == {}
+    assert inbox.content_of(clip) == make_take(0).content
+    inbox.bring_in()
+    assert (RAW / clip.file).read_bytes() == make_take(0).content
 
 
 def test_moving_adds_to_dvc():
@@ -476,6 +529,39 @@ def test_damaged_list_of_stages_is_named_with_the_remedy(place):
     assert inbox.waiting() == 1
     Path(".dvc/tmp/rwlock").unlink()
     assert inbox.bring_in() == 1
+
+
+@pytest.mark.parametrize("left", [0, 150])
+def test_file_that_dvc_was_killed_in_the_middle_of_writing_is_made_anew(place, left):
+    save(0)
+    inbox.bring_in()
+    Path("go-on").touch()
+    Path("dvc.yaml").write_text(SLOW_PIPELINE)
+    dvc(place, "repro")
+    Path("began").unlink()
+    whole, tracked = Path("dvc.lock").read_text(), Path("data/raw.dvc").read_text()
+    assert len(whole) > 150
+    Path("dvc.lock").write_text(whole[:left])
+    if left == 0:
+        Path("data/raw.dvc").write_text("")
+    assert dvc(place, "repro", check=False).returncode != 0  # by itself, it would not get over it
+    assert inbox.bring_in() == 0
+    assert Path("data/raw.dvc").read_text() == tracked
+    dvc(place, "repro")
+    assert Path("dvc.lock").read_text() == whole
+    assert not Path("began").exists()  # no stage ran again: its result was still known
+
+
+def test_half_merged_files_are_left_to_the_person(place):
+    save(0)
+    inbox.bring_in()
+    for path in (Path("data/raw.dvc"), Path("dvc.lock")):
+        path.write_text("<<<<<<< HEAD\nouts: []\n=======\nouts: 1\n>>>>>>> other\n")
+        before = path.read_text()
+        with pytest.raises(UserError, match=rf"^{path} is half merged: finish the merge in git, then try again$"):
+            inbox.bring_in()
+        assert path.read_text() == before
+        path.unlink()
 
 
 def test_two_movers_at_once_do_the_work_once(place):

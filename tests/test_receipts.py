@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -29,14 +30,15 @@ def test_experiment_publishes_nothing_even_when_enabled(workspace, run_stage, se
     assert receipt == {"published": False, "reason": "experiments publish nothing (shy-newt)"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_enabled_stage_says_in_one_line_that_it_cannot_publish_yet(workspace, run_stage, set_param, stage):
+@pytest.mark.parametrize(("stage", "name"), [("push", "push.repo_id"), ("deploy", "deploy.space_id")])
+def test_enabled_stage_without_a_name_says_in_one_line_which_to_set(workspace, run_stage, set_param, stage, name):
+    run_stage(stage)
     set_param(f"{stage}.enabled", True)
     result = run_stage(stage)
     assert result.returncode == 1
     assert len(result.errors) == 1
-    assert result.errors[0].startswith(f"{stage}: params.yaml: {stage}.enabled is true")
-    assert not (workspace / "data/receipts").exists()
+    assert result.errors[0].startswith(f"{stage}: params.yaml: {stage}.enabled is true, but {name} names no")
+    assert list((workspace / "data/receipts").iterdir()) == [], "the receipt of a former run stayed"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -78,3 +80,12 @@ def test_stage_starts_without_heavy_packages(repository, stage):
     loaded = set(result.stdout.split())
     assert "pydantic" in loaded
     assert loaded & {"torch", "transformers", "soundfile", "librosa", "mistral_common", "numpy", "datasets"} == set()
+    # The Hub's client takes a quarter of a second, and most runs publish nothing.
+    assert "huggingface_hub" not in loaded
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_disabled_stage_ends_in_under_a_second(workspace, run_stage, stage):
+    began_s = time.monotonic()
+    run_stage(stage)
+    assert time.monotonic() - began_s < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from stages.pipeline import paths
 from stages.pipeline.files import write_json
@@ -17,6 +18,11 @@ def reason_to_stay(enabled: bool, section: str) -> str | None:
     return None
 
 
-def write_receipt(stage: str, published: bool, reason: str | None = None) -> None:
-    """Write data/receipts/STAGE.json."""
-    write_json(paths.RECEIPTS / f"{stage}.json", {"published": published, "reason": reason})
+def write_receipt(stage: str, receipt: Mapping) -> None:
+    """Write data/receipts/STAGE.json: `published`, `reason`, and what went where. No times: DVC compares receipts."""
+    write_json(paths.RECEIPTS / f"{stage}.json", receipt)
+
+
+def discard_receipt(stage: str) -> None:
+    """Before publishing, as DVC does: after a refusal none may say that all went well."""
+    (paths.RECEIPTS / f"{stage}.json").unlink(missing_ok=True)

@@ -2,17 +2,22 @@
 
 The workspace, .demo/, is a copy of the code with data/demo/params.yaml as its params.yaml and data/demo/clips as its
 only recordings. It has its own DVC repository, cache and tracking, so nothing of the user's is read or changed. It
-needs no network, no GPU and no token.
+needs no network, no GPU and no token: what it publishes goes to a Hub of its own, the one that the tests use, on this
+machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from ruamel.yaml import YAML
 
 from stages.pipeline import paths
 from stages.pipeline.files import read_json
@@ -20,6 +25,11 @@ from stages.pipeline.stage import UserError, run
 
 WORKSPACE = Path(".demo")
 DEMO = Path("data/demo")
+PUBLISHED = {
+    "push": {"enabled": True, "repo_id": "local/demo-voice", "merged": True},
+    "deploy": {"enabled": True, "space_id": "local/demo-voice-page", "wait_minutes": 1.0},
+}
+LOCAL_TOKEN = "local-token"  # of the Hub on this machine; no secret
 
 
 def make_workspace(root: Path, workspace: Path) -> None:
@@ -27,29 +37,51 @@ def make_workspace(root: Path, workspace: Path) -> None:
     if workspace.exists():
         shutil.rmtree(workspace)
     ignore = shutil.ignore_patterns("__pycache__", "tiny")
-    for folder in ("stages", "templates"):
+    for folder in ("stages", "templates", "demo_voxtral"):
         shutil.copytree(root / folder, workspace / folder, ignore=ignore)
     shutil.copytree(root / DEMO / "voxtral-tiny", workspace / DEMO / "voxtral-tiny")
     shutil.copytree(root / DEMO / "clips", workspace / paths.RAW / "demo")
-    shutil.copy(root / DEMO / "params.yaml", workspace / "params.yaml")
+    yaml = YAML()
+    params = yaml.load(root / DEMO / "params.yaml")
+    for section, values in PUBLISHED.items():
+        params[section].update(values)
+    yaml.dump(params, workspace / "params.yaml")
     shutil.copy(root / "dvc.yaml", workspace / "dvc.yaml")
     shutil.copy(root / ".dvcignore", workspace / ".dvcignore")
 
 
-def environment(workspace: Path) -> dict[str, str]:
-    """This process's environment without traces of another repository, offline, with our own Python first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_", "TRACKIO_"))}
+@contextlib.contextmanager
+def local_hub(folder: Path) -> Iterator[str]:
+    """A Hub on this machine that keeps what it is sent in `folder`; gives its address."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.hub_server", str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = server.stdout.readline().strip()
+        if not address:
+            raise UserError("the Hub of the demo did not start: see above")
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def environment(workspace: Path, hub: str) -> dict[str, str]:
+    """This process's environment without traces of another repository or Hub, with our own Python first."""
+    foreign = ("DVC_", "OWNVOICE_", "TRACKIO_", "HF_", "HUGGING_FACE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     kept["TRACKIO_DIR"] = str((workspace / ".trackio").resolve())
-    kept["HF_HUB_OFFLINE"] = "1"
+    kept |= {"HF_ENDPOINT": hub, "HF_TOKEN": LOCAL_TOKEN, "HF_HOME": str((workspace / ".hf").resolve())}
+    kept |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
     kept["DVC_NO_ANALYTICS"] = "1"  # `dvc init` would send before the setting below is made
     return kept
 
 
-def dvc(workspace: Path, *arguments: str) -> None:
+def dvc(workspace: Path, hub: str, *arguments: str) -> None:
     """Run dvc in the workspace, its output on the screen. Raises: UserError where it fails."""
     result = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=workspace, env=environment(workspace), check=False
+        [sys.executable, "-m", "dvc", *arguments], cwd=workspace, env=environment(workspace, hub), check=False
     )
     if result.returncode != 0:
         raise UserError(
@@ -60,10 +92,12 @@ def dvc(workspace: Path, *arguments: str) -> None:
 def main() -> str:
     began_s = time.monotonic()
     make_workspace(Path("."), WORKSPACE)
-    dvc(WORKSPACE, "init", "--no-scm", "--quiet")
-    dvc(WORKSPACE, "config", "core.analytics", "false")
-    dvc(WORKSPACE, "add", "--quiet", str(paths.RAW))
-    dvc(WORKSPACE, "repro")
+    with local_hub(WORKSPACE / "hub") as hub:
+        dvc(WORKSPACE, hub, "init", "--no-scm", "--quiet")
+        dvc(WORKSPACE, hub, "config", "core.analytics", "false")
+        dvc(WORKSPACE, hub, "add", "--quiet", str(paths.RAW))
+        dvc(WORKSPACE, hub, "repro")
+    pushed, deployed = (read_json(WORKSPACE / paths.RECEIPTS / f"{stage}.json") for stage in ("push", "deploy"))
     metrics = read_json(WORKSPACE / paths.EVALUATION / "metrics.json")
     base, tuned = metrics["base"], metrics["tuned"]
     print(
@@ -73,6 +107,9 @@ def main() -> str:
         f"  report  {WORKSPACE / paths.EVALUATION / 'report.html'}\n"
         f"  card    {WORKSPACE / paths.CARD / 'README.md'}\n"
         f"  model   {WORKSPACE / paths.CHECKPOINTS / 'best'}\n"
+        f"  published to a Hub of the demo's own, in {WORKSPACE / 'hub'}: {len(pushed['files'])} files as "
+        f"{pushed['repo_id']}, the page as {deployed['space_id']}\n"
+        f"  try it  make demo-app IN={WORKSPACE}\n"
         f"  figures again: cd {WORKSPACE} && ../.venv/bin/dvc metrics show\n"
     )
     return f"the whole pipeline ran in {time.monotonic() - began_s:.0f} s"

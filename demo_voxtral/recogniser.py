@@ -1,0 +1,261 @@
+"""The models: found on the Hub or in a folder, loaded, and asked what they hear.
+
+What lies in a repository says what it is: adapter_config.json, an adapter on a base model; config.json, a whole model;
+merged/config.json, a whole model with its adapter in it. Only safetensors are read. All sizes come from the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+try:
+    import spaces  # on a ZeroGPU Space, where it must come before torch
+except ImportError:
+    spaces = None
+
+import numpy as np
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoProcessor, StoppingCriteria, VoxtralForConditionalGeneration, VoxtralProcessor
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# No speech is denser: 6 words a second, 4 tokens a word.
+MAX_TOKENS_PER_S = 24
+SPARE_TOKENS = 16
+BATCH = 8  # parts of a long recording that are transcribed together
+# A transcript whose last 48 tokens are the same 1 to 12 again and again is in a loop that it does not leave by itself.
+LONGEST_PERIOD = 12
+LOOP_TOKENS = 48
+
+transformers.utils.logging.set_verbosity_error()
+
+
+class SetupError(Exception):
+    """Why there is no model, and what whoever set this up can do, in a sentence."""
+
+
+def on_gpu(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
+    """Decorator of a function that needs the GPU for as long as `seconds` says of the same arguments."""
+    return spaces.GPU(duration=seconds) if spaces else lambda function: function
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A transcript, and whether a part of it was ended because it repeated itself."""
+
+    text: str
+    looped: bool
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A model with its processor; two may share one model of which one leaves the adapter out."""
+
+    name: str
+    model: nn.Module
+    processor: VoxtralProcessor
+    without_adapter: bool = False
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self._audio.sampling_rate
+
+    @property
+    def window_samples(self) -> int:
+        """What the encoder hears at once."""
+        return round(self._audio.chunk_length_s * self._audio.sampling_rate)
+
+    @property
+    def _audio(self):
+        return self.processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
+
+    def transcribe(self, parts: Sequence[np.ndarray], language: str | None) -> Heard:
+        """What the model hears in the parts of a recording, [frames] each.
+
+        language: ISO 639-1 code; None lets the model find out.
+        """
+        heard = [
+            one
+            for start in range(0, len(parts), BATCH)
+            for one in self._transcribe_batch(parts[start : start + BATCH], language)
+        ]
+        return Heard(" ".join(one.text for one in heard if one.text), any(one.looped for one in heard))
+
+    def _transcribe_batch(self, parts: Sequence[np.ndarray], language: str | None) -> list[Heard]:
+        hop_length = self.processor.feature_extractor.hop_length
+        inputs = self.processor.apply_transcription_request(
+            audio=list(parts),
+            language=[language] * len(parts),
+            model_id=self.name,
+            sampling_rate=self.sample_rate_hz,
+            format=["WAV"] * len(parts),
+            audio_kwargs={
+                "pad_to_multiple_of": self.window_samples,
+                "max_source_positions": self.window_samples // hop_length,
+            },
+        ).to(self.model.device, dtype=self.model.dtype)
+        most_tokens = [int(MAX_TOKENS_PER_S * len(part) / self.sample_rate_hz) + 1 + SPARE_TOKENS for part in parts]
+        prompt_length = inputs["input_ids"].shape[1]
+        tokenizer = self.processor.tokenizer
+        with torch.inference_mode(), self.model.disable_adapter() if self.without_adapter else contextlib.nullcontext():
+            generated = self.model.generate(
+                **inputs,
+                max_new_tokens=max(most_tokens),
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=[_Looped(prompt_length)],
+            )
+        heard = []
+        for row, most in zip(generated[:, prompt_length:].tolist(), most_tokens, strict=True):
+            tokens = [token for token in row[:most] if token != tokenizer.pad_token_id]
+            period = loop_period(tokens)
+            if period:
+                tokens = tokens[: len(tokens) - LOOP_TOKENS + period]
+            [text] = self.processor.batch_decode([tokens], skip_special_tokens=True)
+            heard.append(Heard(strip_language_tag(text), bool(period)))
+        return heard
+
+
+def load(model: str, base: str | None = None) -> tuple[Recogniser | None, Recogniser]:
+    """Base and tuned model; no base for a whole model unless `base` names one.
+
+    model, base: a folder or a Hub id, which @ and a revision may follow. `base` overrides an adapter's own.
+    Raises: SetupError.
+    """
+    found = Source.named(model)
+    folder = found.fetch("*.json")
+    if (folder / ADAPTER_CONFIG).is_file():
+        return _load_adapter(found, folder, base)
+    inside = "" if (folder / "config.json").is_file() else "merged/"
+    if not (folder / inside / "config.json").is_file():
+        raise SetupError(f"{model} holds no model: neither {ADAPTER_CONFIG} nor config.json, nor merged/config.json.")
+    tuned = Recogniser(found.name, *_load_whole(found, inside))
+    if base is None:
+        return None, tuned
+    base_found = Source.named(base)
+    return Recogniser(base_found.name, *_load_whole(base_found)), tuned
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of this machine, or a repository on the Hub."""
+
+    name: str
+    revision: str | None
+
+    @classmethod
+    def named(cls, text: str) -> Source:
+        """From "NAME" or "NAME@REVISION"."""
+        name, _, revision = text.partition("@")
+        return cls(name, revision or None)
+
+    def fetch(self, *patterns: str) -> Path:
+        """The folder that these files lie in, fetched where it is not a folder here.
+
+        Raises: SetupError where there is neither, or the Hub refuses or cannot be reached.
+        """
+        if Path(self.name).is_dir():
+            return Path(self.name)
+        try:
+            return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=list(patterns)))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise SetupError(
+                f"The model {self.name} was not found, neither as a folder nor on the Hub, or may not be read "
+                f"({_one_line(error)}). Check its name; a private one needs the secret HF_TOKEN."
+            ) from None
+
+
+def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralProcessor]:
+    """A whole model, in evaluation mode and on the GPU where there is one, and its processor.
+
+    inside: "" or the folder within the repository, with a slash at its end.
+    """
+    # Leaves out the second copy of the weights in Mistral's own format, and anything pickled.
+    folder = source.fetch(f"{inside}*.json", f"{inside}model*.safetensors") / inside
+    on_gpu = torch.cuda.is_available()
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+        model, info = VoxtralForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=torch.bfloat16 if on_gpu else torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SetupError(f"The model {source.name} does not load: {_one_line(error)}") from None
+    if not isinstance(processor, VoxtralProcessor):
+        raise SetupError(f"The model {source.name} is no Voxtral: its processor is {type(processor).__name__}.")
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(problem):
+            raise SetupError(f"The model {source.name} has {problem.replace('_', ' ')}: its files do not match.")
+    return model.eval().to("cuda" if on_gpu else "cpu"), processor
+
+
+def _load_adapter(source: Source, folder: Path, base: str | None) -> tuple[Recogniser, Recogniser]:
+    """One model in memory: the base is the tuned one with its adapter switched off."""
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text())
+    own_base = Source(settings["base_model_name_or_path"] or "", settings.get("revision"))
+    base_source = Source.named(base) if base else own_base
+    if base_source == Source(own_base.name, None):
+        base_source = own_base
+    model, processor = _load_whole(base_source)
+    weights = source.fetch("*.json", ADAPTER_WEIGHTS) / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise SetupError(f"The adapter {source.name} holds no {ADAPTER_WEIGHTS}.")
+    try:
+        adapted = get_peft_model(model, PeftConfig.from_pretrained(folder))
+        saved = load_file(weights)
+    except (ValueError, TypeError, SafetensorError) as error:
+        raise SetupError(f"The adapter {source.name} does not load: {_one_line(error)}") from None
+    # PEFT itself only warns of a tensor whose name it does not know, and goes on with an untrained one.
+    expected = get_peft_model_state_dict(adapted)
+    if {name: tensor.shape for name, tensor in saved.items()} != {name: part.shape for name, part in expected.items()}:
+        raise SetupError(f"The adapter {source.name} was not made for {base_source.name}: its tensors do not match.")
+    set_peft_model_state_dict(adapted, saved)
+    adapted = adapted.eval().to(model.device)
+    return (
+        Recogniser(base_source.name, adapted, processor, without_adapter=True),
+        Recogniser(source.name, adapted, processor),
+    )
+
+
+class _Looped(StoppingCriteria):
+    """Ends each transcript that has begun to repeat itself without end."""
+
+    def __init__(self, prompt_length: int) -> None:
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        """For each row of input_ids [B, S] whether it is done."""
+        rows = input_ids[:, self.prompt_length :][:, -LOOP_TOKENS:].tolist()
+        return torch.tensor([loop_period(row) > 0 for row in rows], device=input_ids.device)
+
+
+def loop_period(tokens: Sequence[int]) -> int:
+    """After how many tokens the end of a transcript repeats itself, again and again; 0: it does not."""
+    end = list(tokens[-LOOP_TOKENS:])
+    if len(end) < LOOP_TOKENS:
+        return 0
+    return next((period for period in range(1, LONGEST_PERIOD + 1) if end[period:] == end[:-period]), 0)
+
+
+def strip_language_tag(text: str) -> str:
+    """A model that is told no language may name it first, as plain text: `lang:de`."""
+    return re.sub(r"^\s*lang:[a-z]{2}\s*", "", text).strip()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,138 @@
+"""Recordings: read from any file, judged, and cut into parts that the model reads at once.
+
+Samples are float32 in [-1, 1], mono: [frames].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+SHORTEST_S = 0.1
+SILENCE_DBFS = -60.0  # below this even the loudest parts are no speech
+FRAME_S = 0.02
+PAUSE_S = 0.2  # shorter ones stand within words
+QUIETER_DB = 35  # what is so much below the loudest parts is a pause
+KEPT_SILENCE_S = 0.1  # at both ends of a part
+# Samples of all channels for each second of the longest recording: stereo at 96 kHz. A small file may unpack to days.
+MOST_SAMPLES_PER_S = 192_000
+# What a file may choose by its content: sound and common videos, nothing that opens other files or addresses.
+DEMUXERS = "aac,aiff,amr,asf,au,caf,flac,matroska,mov,mp3,ogg,w64,wav"
+
+
+class Refused(Exception):
+    """Why a recording is not transcribed, and what to do, in a sentence."""
+
+
+def read(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
+    """Samples [frames] at the rate asked for.
+
+    Raises: Refused for a file that holds no sound, is damaged, silent, too short or too long.
+    """
+    recorded, recorded_rate_hz = _decode(path, longest_s)
+    if len(recorded) > longest_s * recorded_rate_hz:
+        raise _too_long(longest_s)
+    if len(recorded) < SHORTEST_S * recorded_rate_hz:
+        raise Refused("This recording is too short to hold a word. Record again, and stop after you have spoken.")
+    if not np.isfinite(recorded).all():
+        raise Refused("This file is damaged. Save it again as WAV or FLAC, and upload that.")
+    samples = recorded.mean(axis=1)
+    if recorded_rate_hz != sample_rate_hz:
+        samples = soxr.resample(samples, recorded_rate_hz, sample_rate_hz, quality="VHQ").astype(np.float32)
+    samples = np.clip(samples, -1, 1)
+    if is_silent(samples, sample_rate_hz):
+        raise Refused("There is only silence in this recording. Check that the microphone is on, and record again.")
+    return samples
+
+
+def is_silent(samples: np.ndarray, sample_rate_hz: int) -> bool:
+    """Whether 95 % of all 20 ms frames lie below what speech is."""
+    return np.percentile(_level_dbfs(samples, sample_rate_hz), 95) < SILENCE_DBFS
+
+
+def cut(samples: np.ndarray, sample_rate_hz: int, longest: int) -> list[np.ndarray]:
+    """Parts of at most `longest` samples, in order, cut in pauses and without silent ends; a short recording whole."""
+    if len(samples) <= longest:
+        return [samples]
+    loud_dbfs = np.percentile(_level_dbfs(samples, sample_rate_hz), 95)
+    quiet_dbfs = max(loud_dbfs - QUIETER_DB, SILENCE_DBFS)
+    parts, rest = [], _without_silent_ends(samples, sample_rate_hz, quiet_dbfs)
+    while len(rest) > longest:
+        end = _middle_of_pause(rest[:longest], sample_rate_hz)
+        parts.append(_without_silent_ends(rest[:end], sample_rate_hz, quiet_dbfs))
+        rest = _without_silent_ends(rest[end:], sample_rate_hz, quiet_dbfs)
+    return [part for part in [*parts, rest] if len(part)]
+
+
+def _middle_of_pause(samples: np.ndarray, sample_rate_hz: int) -> int:
+    """Where in the last two thirds of these samples it is quiet for longest."""
+    first, frames = len(samples) // 3, round(PAUSE_S / FRAME_S)
+    level_dbfs = np.convolve(_level_dbfs(samples[first:], sample_rate_hz), np.ones(frames) / frames, mode="valid")
+    quiet = level_dbfs < max(level_dbfs.min() + 6, SILENCE_DBFS)
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]])))
+    begins, ends = changes[::2], changes[1::2]
+    longest = (ends - begins).argmax()
+    middle_s = ((begins[longest] + ends[longest] - 1) + frames) / 2 * FRAME_S
+    return first + round(middle_s * sample_rate_hz)
+
+
+def _without_silent_ends(samples: np.ndarray, sample_rate_hz: int, quiet_dbfs: float) -> np.ndarray:
+    """What lies between the first and the last frame louder than `quiet_dbfs`, with a little silence at both ends."""
+    loud = np.flatnonzero(_level_dbfs(samples, sample_rate_hz) > quiet_dbfs)
+    if not len(loud):
+        return samples[:0]
+    frame, kept = round(FRAME_S * sample_rate_hz), round(KEPT_SILENCE_S / FRAME_S)
+    return samples[max(loud[0] - kept, 0) * frame : (loud[-1] + 1 + kept) * frame]
+
+
+def _level_dbfs(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Level of each frame of 20 ms."""
+    frame = round(FRAME_S * sample_rate_hz)
+    whole = np.resize(samples, (max(len(samples) // frame, 1), frame))
+    return 20 * np.log10(np.maximum(np.sqrt((whole.astype(np.float64) ** 2).mean(axis=1)), 1e-10))
+
+
+def _decode(path: Path, longest_s: float) -> tuple[np.ndarray, int]:
+    """Samples [frames, channels] and their rate; never much more than `longest_s` of them."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.samplerate * file.channels > MOST_SAMPLES_PER_S:
+                raise Refused("This file is finer than needed. Save it as stereo or mono at 48 kHz, and upload that.")
+            # A header may claim any length: no more is read than it takes to know that it is too long.
+            frames = round(longest_s * file.samplerate) + 1
+            return file.read(frames=frames, dtype="float32", always_2d=True), file.samplerate
+    except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
+        return _decode_by_ffmpeg(path, longest_s)
+
+
+def _decode_by_ffmpeg(path: Path, longest_s: float) -> tuple[np.ndarray, int]:
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
+    samples = bytearray()
+    channels = sample_rate_hz = 0
+    to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
+    try:
+        with (
+            path.open("rb") as file,
+            av.open(file, container_options=options, metadata_errors="replace") as container,
+        ):
+            if not container.streams.audio:
+                raise Refused("There is no sound in this file. Upload a recording, or record one here.")
+            for decoded in container.decode(container.streams.audio[0]):
+                for frame in to_float.resample(decoded):
+                    channels, sample_rate_hz = frame.layout.nb_channels, frame.sample_rate
+                    samples += frame.to_ndarray().tobytes()
+                if len(samples) > MOST_SAMPLES_PER_S * longest_s * np.dtype(np.float32).itemsize:
+                    raise _too_long(longest_s)
+    except (av.FFmpegError, ValueError):  # ValueError: rate or channels change on the way
+        raise Refused("This is no sound file that can be read here. Use WAV, FLAC, MP3, M4A, OGG or WebM.") from None
+    if not samples:
+        raise Refused("There is no sound in this file. Upload a recording, or record one here.")
+    return np.frombuffer(samples, np.float32).reshape(-1, channels), sample_rate_hz
+
+
+def _too_long(longest_s: float) -> Refused:
+    return Refused(f"This recording is longer than {longest_s:g} seconds. Cut it into shorter ones.")

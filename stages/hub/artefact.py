@@ -1,0 +1,214 @@
+"""What of a finished run goes to the Hub: a list of what may, a search for what must not, and the proof that it works.
+
+Files are named one by one. Whatever else lies in the folders stays here and is named in the receipt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from importlib.metadata import version
+from pathlib import Path
+
+from stages.hub.client import TOKENS, api, call
+from stages.pipeline import paths
+from stages.pipeline.cache import fingerprint
+from stages.pipeline.files import read_json, sha256_of_file
+from stages.pipeline.params import ModelParams, Params
+from stages.pipeline.stage import UserError
+
+BEST = paths.CHECKPOINTS / "best"
+# Of data/checkpoints/best: weights only as safetensors, which hold no code.
+WEIGHTS = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+)
+PROCESSOR = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tekken.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+# Path on the Hub: path here.
+RESULTS = {
+    "README.md": paths.CARD / "README.md",
+    "training.json": paths.CHECKPOINTS / "training.json",
+    "curve.csv": paths.CHECKPOINTS / "curve.csv",
+    "metrics.json": paths.EVALUATION / "metrics.json",
+}
+MERGED = "merged"  # folder on the Hub of the whole model with the adapter in it
+TRANSCRIPTS = "holds transcripts of private recordings"
+PRIVATE = {
+    paths.EVALUATION / "predictions.jsonl": TRANSCRIPTS,
+    paths.EVALUATION / "report.html": TRANSCRIPTS,
+}
+UNKNOWN = "not on the list of what may go up"
+LONGEST_HEADER_BYTES = 100_000_000  # safetensors takes no longer one; a broken file can name any size
+HOMES = rb"""(?<![\w./:-])(/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\)[^\s"'<>)]*"""
+
+
+def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path], list[dict]]:
+    """The model and its results, each {path on the Hub: file here}, and [{"path", "reason"}] of what stays here.
+
+    Raises: UserError where something that must go up is missing.
+    """
+    model = model_files(BEST)
+    if not any(name.endswith(".safetensors") for name in model):
+        raise UserError(f"{BEST} holds no model: run 'dvc repro'")
+    if is_adapter(model):
+        model.setdefault("config.json", base_config(params))
+    for path in RESULTS.values():
+        if not path.is_file():
+            raise UserError(f"{path} is missing: run 'dvc repro'")
+    folders = (paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
+    present = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    left_out = [
+        {"path": path.as_posix(), "reason": PRIVATE.get(path, UNKNOWN)}
+        for path in sorted(present - {*model.values(), *RESULTS.values()})
+    ]
+    return model, RESULTS, left_out
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """What may be published of a folder that a model and its processor were saved in, by name."""
+    return {
+        path.name: path
+        for path in sorted(folder.glob("*"))
+        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in (*WEIGHTS, *PROCESSOR))
+    }
+
+
+def base_config(params: ModelParams) -> Path:
+    """The base's config.json. Without it beside an adapter, transformers takes tekken.json for another tokenizer."""
+    folder = Path(params.name)
+    if folder.is_dir():
+        return folder / "config.json"
+    what = f"model.name {params.name}"
+    return Path(call(what, api().hf_hub_download, params.name, "config.json", revision=params.revision))
+
+
+def is_adapter(model: Mapping[str, Path]) -> bool:
+    return "adapter_config.json" in model
+
+
+def check_harmless(files: Mapping[str, Path]) -> None:
+    """Raises: UserError naming the first file that holds a token, or the name of a folder of this machine."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    here = [str(folder) for folder in {Path.cwd(), Path.home()} if folder != Path(folder.anchor)]
+    folders = re.compile(
+        b"|".join([HOMES, *(rb"(?<![\w./:-])" + re.escape(folder.encode()) + rb"(?![\w-])" for folder in here)])
+    )
+    for name, path in files.items():
+        content = _readable_part(path)
+        if TOKENS.search(content.decode(errors="replace")) or (token and token.encode() in content):
+            raise UserError(f"{path} holds an access token, so {name} is not published: remove it there")
+        if found := folders.search(content):
+            raise UserError(
+                f"{path} names a folder of this machine ({found[0].decode(errors='replace')}), so {name} is not "
+                f"published: remove it there, or give model.name and card.speaker without it"
+            )
+
+
+def _readable_part(path: Path) -> bytes:
+    """A file's text: all of it, but of weights only the header, as numbers hold no names."""
+    if path.suffix != ".safetensors":
+        return path.read_bytes()
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")  # huggingface/safetensors: size of the header, then the header
+        return file.read(min(size, LONGEST_HEADER_BYTES))
+
+
+def reason_to_refuse(require: str, metrics: Mapping) -> str | None:
+    """Why a model that is measured so may not be published under `push.require`; None where it may."""
+    if require == "none":
+        return None
+    base, tuned, improvement = metrics["base"], metrics["tuned"], metrics["improvement"]
+    low, high = improvement["low"], improvement["high"]
+    figures = f"word error rate {base['wer']:.1%} before, {tuned['wer']:.1%} after"
+    if low is None:  # the base made no error
+        fulfilled = require == "not_worse" and tuned["wer"] <= base["wer"]
+    else:
+        figures += f", improvement {low:.0%} to {high:.0%} (95 % interval)"
+        fulfilled = low > 0 if require == "better" else high >= 0
+    if fulfilled:
+        return None
+    remedy = "record more clips, or lower push.require"
+    return f"the tuned model is not shown to be {require.replace('_', ' ')}: {figures}; {remedy} in params.yaml"
+
+
+def clips_to_check(predictions: Sequence[dict], count: int, batch_size: int) -> dict[str, str]:
+    """{clip id: the tuned model's transcript} of at least `count` test clips, in whole batches of the evaluation.
+
+    In half precision a transcript can depend on its batch. First come the batches with the most clips that the base
+    hears otherwise: on the others a model that had lost its training would pass.
+    """
+    base = {row["id"]: row["hypothesis"] for row in predictions if row["model"] == "base"}
+    # The order of stages.voxtral.transcription.transcribe.
+    tuned = sorted((row for row in predictions if row["model"] == "tuned"), key=lambda row: -row["duration_s"])
+    batches = [tuned[start : start + batch_size] for start in range(0, len(tuned), batch_size)]
+    batches.sort(key=lambda batch: -sum(base[row["id"]] != row["hypothesis"] for row in batch))
+    chosen: dict[str, str] = {}
+    for batch in batches:
+        if len(chosen) < count:
+            chosen |= {row["id"]: row["hypothesis"] for row in batch}
+    return chosen
+
+
+def check_reproduces(files: Mapping[str, Path], expected: Mapping[str, str], merge_into: Path | None = None) -> None:
+    """Load exactly these files in a process of its own and compare what it hears with the evaluation.
+
+    merge_into: a folder that the whole model, with the adapter in it, is then written to.
+    Raises: UserError naming the first clip that is heard otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="ownvoice-push-") as folder:
+        model = Path(folder, "model")
+        model.mkdir()
+        for name, path in files.items():
+            (model / name).symlink_to(path.resolve())
+        request, reply = Path(folder, "request.json"), Path(folder, "reply.json")
+        request.write_text(
+            json.dumps(
+                {
+                    "model": str(model),
+                    "clips": list(expected),
+                    "merge_into": str(merge_into) if merge_into else None,
+                    "reply": str(reply),
+                }
+            )
+        )
+        result = subprocess.run([sys.executable, "-m", "stages.voxtral.reproduce", str(request)], check=False)
+        if result.returncode != 0 or not reply.exists():
+            raise UserError("the files that would go up do not load, see above: nothing was sent")
+        heard = read_json(reply)
+    for clip, text in expected.items():
+        if heard[clip] != text:
+            raise UserError(
+                f"the files that would go up do not do what was evaluated: clip {clip} was heard as {text!r}, and now "
+                f"as {heard[clip]!r}; nothing was sent: run 'dvc repro evaluate' on this machine"
+            )
+
+
+def merged_folder(model: Mapping[str, Path], params: Params) -> Path:
+    """Where the whole model made of this adapter lies in the cache, or will."""
+    key = {
+        "files": {name: sha256_of_file(path) for name, path in model.items()},
+        "base": read_json(RESULTS["training.json"])["base_model_identity"],
+        "dtype": params.model.dtype,
+        "versions": {package: version(package) for package in ("torch", "transformers", "peft", "safetensors")},
+    }
+    return paths.cache_root() / "merged" / fingerprint(key)[:16]

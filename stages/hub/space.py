@@ -1,0 +1,116 @@
+"""The demo Space: a copy of demo_voxtral/, told by variables which model to show."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from stages.hub.client import Refused, api, call, one_line
+from stages.hub.publish import Published, open_repository, publish
+from stages.pipeline.params import DeployParams
+from stages.pipeline.stage import UserError
+
+FOLDER = Path("demo_voxtral")
+LEFT_BY_PYTHON = "__pycache__"
+FIRST_LOOK_S = 1.0
+LONGEST_PAUSE_S = 15.0
+LOG_LINES = 15
+ON_ITS_WAY = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
+UP = ("RUNNING", "SLEEPING")  # one that sleeps wakes when somebody comes
+
+
+def folder_files(folder: Path = FOLDER) -> dict[str, Path]:
+    """{path on the Hub: file here}, all of the folder. Raises: UserError where it is no Space."""
+    if not (folder / "app.py").is_file():
+        raise UserError(f"{folder}/app.py is missing: restore the folder with 'git checkout {folder}'")
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and LEFT_BY_PYTHON not in path.parts
+    }
+
+
+def publish_space(params: DeployParams, variables: Mapping[str, str], needs_token: bool, version: str) -> Published:
+    """Bring the Space to these files, variables, secret and hardware. Nothing that is right already is touched, as
+    each change starts it anew.
+
+    needs_token: give it the client's token as the secret HF_TOKEN, to read a private model with.
+    Raises: UserError.
+    """
+    files = folder_files()
+    secrets = [_token_secret()] if needs_token else []
+    create = {
+        "space_sdk": "gradio",
+        "space_hardware": params.hardware,
+        "space_secrets": secrets,
+        "space_variables": [{"key": key, "value": value} for key, value in variables.items()],
+    }
+    opened = open_repository(params.space_id, "space", params.private, create)
+    if not opened.made:  # creating took all of these along
+        _set_up(params, variables, secrets)
+    return publish(params.space_id, "space", files, private=params.private, message=f"Demo ({version})", tag=None)
+
+
+def wait_until_running(space_id: str, minutes: float) -> None:
+    """Raises: UserError with the end of the log where it does not build or run, or takes longer."""
+    what = f"waiting for {space_id}"
+    until_s = time.monotonic() + 60 * minutes
+    pause_s, shown = FIRST_LOOK_S, None
+    while True:
+        runtime = call(what, api().get_space_runtime, space_id)
+        if runtime.stage in UP:
+            return
+        if runtime.stage not in ON_ITS_WAY:
+            raise UserError(f"the Space {space_id} does not run ({runtime.stage}): {_end_of_log(space_id, runtime)}")
+        if runtime.stage != shown:
+            print(f"deploy: {space_id} is {runtime.stage}", flush=True)
+            shown = runtime.stage
+        if time.monotonic() + pause_s > until_s:
+            raise UserError(
+                f"the Space {space_id} is still {runtime.stage} after {minutes:g} minutes: run 'dvc repro deploy' to "
+                f"wait on, or raise deploy.wait_minutes"
+            )
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+
+
+def _set_up(params: DeployParams, variables: Mapping[str, str], secrets: list[dict]) -> None:
+    """Variables, secret and hardware of a Space that is there already: creating it again would not set them."""
+    space_id, what = params.space_id, f"setting up {params.space_id}"
+    present = call(what, api().get_space_variables, space_id)
+    for key, value in variables.items():
+        if key not in present or present[key].value != value:
+            call(what, api().add_space_variable, space_id, key, value)
+    known = call(what, api().get_space_secrets, space_id)
+    for secret in secrets:
+        if secret["key"] not in known or known[secret["key"]].description != secret["description"]:
+            call(what, api().add_space_secret, space_id, **secret)
+    if not secrets and "HF_TOKEN" in known:
+        call(what, api().delete_space_secret, space_id, "HF_TOKEN")
+    runtime = call(what, api().get_space_runtime, space_id)
+    if params.hardware not in (runtime.requested_hardware, runtime.hardware):
+        call(what, api().request_space_hardware, space_id, params.hardware)
+
+
+def _token_secret() -> dict[str, str]:
+    """The secret HF_TOKEN. A secret cannot be read back: its description tells whether it is still this one."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token is None:
+        raise Refused("no token for the Space to read the private model with: log in with 'hf auth login'", 401)
+    digest = hashlib.sha256(token.encode()).hexdigest()[:8]
+    return {"key": "HF_TOKEN", "value": token, "description": f"reads the private model ({digest})"}
+
+
+def _end_of_log(space_id: str, runtime: object) -> str:
+    """Last lines of the build's or the app's log, in one."""
+    build = runtime.stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE")
+    try:
+        lines = call(f"reading the log of {space_id}", lambda: list(api().fetch_space_logs(space_id, build=build)))
+    except Refused as refusal:
+        lines = [str(refusal)]
+    parts = [line.strip() for text in lines for line in text.splitlines() if line.strip()]
+    return one_line(" | ".join(parts[-LOG_LINES:]) or "its log is empty", most=2000)

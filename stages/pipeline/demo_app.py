@@ -1,0 +1,71 @@
+"""Open the demo that a Space would show on the last result, on this machine alone: `make demo-app`.
+
+    python -m stages.pipeline.demo_app [WORKSPACE]      (the folder that data/ lies in; unless given, this one)
+
+Runs demo_voxtral/ unchanged, with the environment that it takes its settings from.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from stages.pipeline import paths
+from stages.pipeline.files import read_json
+from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
+
+APP = Path(__file__).parents[2] / "demo_voxtral/app.py"
+BEST = paths.CHECKPOINTS / "best"
+
+
+def settings_of_last_result() -> dict[str, str]:
+    """Environment variables of demo_voxtral for the working folder's data/checkpoints.
+
+    Raises: UserError where nothing has been trained yet.
+    """
+    if not (paths.CHECKPOINTS / "training.json").is_file():
+        raise UserError(
+            f"{paths.CHECKPOINTS} holds no model: train one with 'make repro', or run 'make demo' and then "
+            f"'make demo-app IN=.demo'"
+        )
+    training = read_json(paths.CHECKPOINTS / "training.json")
+    languages = read_json(paths.PREPARED / "summary.json")["languages"]
+    params = load_params()
+    return {
+        "HF_MODEL_ID": str(BEST),
+        "BASE_MODEL": _base_of(training, params.model.name),
+        "MODEL_NAME": f"trained on {training['train_clips']} recordings",
+        "LANGUAGES": ",".join(sorted(languages, key=lambda code: (-languages[code], code))),
+        "TITLE": params.card.title,
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # demo_voxtral stays as it is: it is published whole
+    }
+
+
+def _base_of(training: dict, configured: str) -> str:
+    """The base model that a training names, with its revision.
+
+    Of a folder elsewhere on this machine it names the last part alone; params.yaml still knows the way there.
+    """
+    name, revision = training["base_model"], training["settings"]["model"]["revision"]
+    if Path(configured).is_dir() and Path(configured).resolve().name == name:
+        return configured
+    return f"{name}@{revision}" if revision else name
+
+
+def main() -> None:
+    try:
+        if len(sys.argv) > 1:
+            os.chdir(sys.argv[1])
+        settings = settings_of_last_result()
+    except (UserError, OSError) as error:
+        print(f"demo-app: {error}", file=sys.stderr)
+        sys.exit(1)
+    print("demo-app: loading the model; the page opens at the address below. Ctrl-C ends it.", flush=True)
+    os.execve(sys.executable, [sys.executable, str(APP)], {**os.environ, **settings})
+
+
+if __name__ == "__main__":
+    main()

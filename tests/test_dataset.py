@@ -1,0 +1,905 @@
+"""The data set: what goes up is the clips and nothing else, and only with everybody's consent."""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from stages.hub import dataset
+from stages.hub.dataset import private_things
+from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError
+from stages.speech.audio import encode_flac
+from tests.conftest import REPOSITORY
+from tests.hub_server import Fault, HubServer
+
+DEMO_CLIPS = REPOSITORY / "data/demo/clips"
+SPEAKERS = ("Gundula Zwetschkenbaum", "Ann")
+CLIPS = 24
+# What a recording carries and nobody outside should learn.
+PLANTED = (
+    *("Gundula", "gundula", "Zwetschkenbaum", "zwetschkenbaum", "grannys", "kitchen_take", "2021-03-04", "2021-03"),
+    *("en-0badcafe", "10:11:12", "Mikrofonia", "libFLAC", "libsndfile", "recorded_at", "prompt_id", "session"),
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A workspace with recordings of two people that the real prepare and split have gone over."""
+    folder = tmp_path_factory.mktemp("prepared")
+    shutil.copy(REPOSITORY / "params.yaml", folder)
+    shutil.copytree(REPOSITORY / "templates", folder / "templates")
+    source = folder / "data/raw/grannys-phone"
+    source.mkdir(parents=True)
+    rows = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()[:CLIPS]]
+    for number, row in enumerate(rows):
+        samples, rate_hz = soundfile.read(DEMO_CLIPS / row["audio_path"])
+        name = f"gundula_kitchen_take_{number:02d}.flac"
+        with soundfile.SoundFile(source / name, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:
+            file.title, file.artist, file.comment = "kitchen_take", SPEAKERS[0], "Mikrofonia"
+            file.date = "2021-03-04"
+            file.write(samples)
+        rows[number] = {
+            "audio_path": name,
+            "text": row["text"],
+            "language": "en",
+            "speaker": SPEAKERS[number % 3 == 0],
+            "session": "2021-03-04",
+            "prompt_id": f"en-0badcafe{number}",
+            "recorded_at": f"2021-03-04T10:11:12+0{number % 10}:00",
+        }
+    (source / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (source / "consents.jsonl").write_text("".join(json.dumps(consent(speaker)) + "\n" for speaker in SPEAKERS))
+    for stage in ("prepare", "split"):
+        subprocess.run(
+            [sys.executable, "-m", f"stages.{stage}"],
+            cwd=folder,
+            env=environment(),
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    return folder
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "DVC_", "OWNVOICE_"))}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+def consent(speaker: str, publish: object = True, given_at: str = "2021-03-04T12:00:00+01:00") -> dict:
+    return {"speaker": speaker, "wording": "I agree.", "given_at": given_at, "publish": publish}
+
+
+@pytest.fixture
+def clips(prepared, workspace, set_param) -> Path:
+    """`workspace` with those recordings, and a name for the data set."""
+    shutil.copytree(prepared / "data", workspace / "data")
+    set_param("push.dataset.repo_id", "ann/clips")
+    set_param("push.dry_run", True)  # only the tests with a hub may send
+    return workspace
+
+
+def consents_are(*rows: dict) -> None:
+    Path("data/raw/grannys-phone/consents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rewrite(path: str, change) -> None:
+    """Apply `change` to each row of a manifest; rows that it makes None are left out."""
+    file = Path(path)
+    rows = [change(json.loads(line)) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows if row))
+
+
+def say(text: str, number: int = 0) -> str:
+    """Let the clip with this number of all say something else; returns its id."""
+    name = f"gundula_kitchen_take_{number:02d}.flac"
+    rewrite(
+        "data/raw/grannys-phone/clips.jsonl",
+        lambda row: {**row, "text": text} if row["audio_path"] == name else row,
+    )
+    for part in dataset.PARTS:
+        rewrite(
+            f"data/split/{part}.jsonl",
+            lambda row: {**row, "text": text} if row["recorded_file"].endswith(name) else row,
+        )
+    return hashlib.sha256(Path("data/raw/grannys-phone", name).read_bytes()).hexdigest()[:16]
+
+
+def built(repo_id: str = "ann/clips") -> tuple[dict, dict[str, Path]]:
+    rows = dataset.anonymous_rows(repo_id, dataset.read_parts())
+    return rows, dataset.build(rows)
+
+
+def content_of(files: dict[str, Path]) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files.items()}
+
+
+def published_rows(files: dict[str, Path]) -> list[dict]:
+    return [row for path in files.values() for row in pq.read_table(path).to_pylist()]
+
+
+def local_clips(*parts: str) -> list[dict]:
+    files = [Path(f"data/split/{part}.jsonl") for part in parts or dataset.PARTS]
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+# What goes up
+
+
+def test_rows_are_what_datasets_itself_would_have_written(clips):
+    datasets = pytest.importorskip("datasets")
+    _, files = built()
+    expected = datasets.Features(
+        {
+            "id": datasets.Value("string"),
+            "audio": datasets.Audio(16_000),
+            "text": datasets.Value("string"),
+            "language": datasets.Value("string"),
+            "speaker": datasets.Value("string"),
+            "duration_s": datasets.Value("float64"),
+        }
+    )
+    assert sorted(files) == [f"data/{part}-00000-of-00001.parquet" for part in sorted(dataset.PARTS)]
+    for path in files.values():
+        schema = pq.read_schema(path)
+        assert datasets.Features.from_arrow_schema(schema) == expected
+        assert schema == expected.arrow_schema
+        assert set(schema.metadata) == {b"huggingface"}
+        assert json.loads(schema.metadata[b"huggingface"]) == json.loads(expected.arrow_schema.metadata[b"huggingface"])
+
+
+def test_every_clip_goes_up_once_in_its_part_with_its_words_and_sound(clips):
+    _, files = built()
+    for part in dataset.PARTS:
+        local = local_clips(part)
+        rows = pq.read_table(files[f"data/{part}-00000-of-00001.parquet"]).to_pylist()
+        assert len(rows) == len(local) > 0
+        expected = Counter(
+            (clip["text"], clip["duration_s"], soundfile.read(f"data/prepared/{clip['audio_path']}")[0].tobytes())
+            for clip in local
+        )
+        heard = Counter(
+            (row["text"], row["duration_s"], soundfile.read(io.BytesIO(row["audio"]["bytes"]))[0].tobytes())
+            for row in rows
+        )
+        assert heard == expected
+
+
+def test_nothing_that_a_recording_carries_is_in_a_published_byte(clips):
+    rows, files = built()
+    card = str(dataset.render_card(load_params(), rows, files))
+    private = [
+        *PLANTED,
+        str(clips),
+        *(clip["id"] for clip in local_clips()),
+        *(Path(clip["recorded_file"]).stem for clip in local_clips()),
+    ]
+    # The planted words must be in what prepare and split left, or this test would look for nothing.
+    before = "".join(Path(f"data/split/{part}.jsonl").read_text() for part in dataset.PARTS)
+    assert {"Gundula", "2021-03-04", "en-0badcafe", "grannys", "kitchen_take"} <= {
+        word for word in PLANTED if word in before
+    }
+    decoded = json.dumps(published_rows(files), default=lambda value: value.decode("latin-1"), ensure_ascii=False)
+    for where, content in {"card": card.encode(), "columns": decoded.encode(), **content_of(files)}.items():
+        found = [word for word in private if word.encode() in content]
+        assert found == [], where
+    # "Ann" is a syllable of other words, so it is looked for as one; the name of the repository holds it on purpose.
+    assert re.findall(r"\bAnn\b", decoded + card) == []
+
+
+def test_sounds_have_no_tags_and_no_name_of_a_program(clips):
+    _, files = built()
+    rows = published_rows(files)
+    assert len(rows) == CLIPS
+    for row in rows:
+        sound = row["audio"]["bytes"]
+        assert soundfile.SoundFile(io.BytesIO(sound)).copy_metadata() == {}
+        # The only block is the last one, of type 0 (stream description) and 34 bytes: frames follow (RFC 9639).
+        assert sound[:8] == b"fLaC\x80\x00\x00\x22"
+        assert sound[42:44] == b"\xff\xf8"
+        assert row["audio"]["path"] == f"{row['id']}.flac"
+
+
+def test_sounds_stand_in_the_files_as_they_are_and_nowhere_else(clips):
+    # Compressed, a file would change from the first clip that is added on, and go up again as a whole.
+    for path in built()[1].values():
+        content = path.read_bytes()
+        for row in pq.read_table(path).to_pylist():
+            assert content.count(row["audio"]["bytes"]) == 1
+        groups = pq.read_metadata(path)
+        columns = [
+            groups.row_group(group).column(column)
+            for group in range(groups.num_row_groups)
+            for column in range(groups.num_columns)
+        ]
+        assert [column.path_in_schema for column in columns if column.is_stats_set] == []
+
+
+def test_tags_are_cut_off_and_every_sample_stays():
+    buffer = io.BytesIO()
+    samples = (np.random.default_rng(0).normal(size=16_000) * 3000).astype(np.int16)
+    with soundfile.SoundFile(buffer, "w", 16_000, 1, "PCM_16", format="FLAC") as file:
+        file.title, file.artist = "secret", "somebody"
+        file.write(samples)
+    tagged = buffer.getvalue()
+    assert b"secret" in tagged
+    bare = dataset.without_tags(tagged, Path("a.flac"))
+    assert b"secret" not in bare and b"somebody" not in bare
+    assert np.array_equal(soundfile.read(io.BytesIO(bare), dtype="int16")[0], samples)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"RIFF" + bytes(100), "no FLAC file"), (b"ID3" + bytes(100), "no FLAC file"), ("stereo", "16000 Hz mono")],
+)
+def test_sound_that_prepare_did_not_write_is_refused(content, problem):
+    if content == "stereo":
+        buffer = io.BytesIO()
+        soundfile.write(buffer, np.zeros((100, 2)), 16_000, format="FLAC")
+        content = buffer.getvalue()
+    with pytest.raises(ValueError, match=problem):
+        dataset.without_tags(content, Path("a.flac"))
+
+
+def test_same_clips_give_the_same_bytes_whatever_their_order(clips):
+    first = content_of(built()[1])
+    shutil.rmtree(".cache")
+    for part in dataset.PARTS:
+        file = Path(f"data/split/{part}.jsonl")
+        lines = file.read_text().splitlines(keepends=True)
+        random.Random(1).shuffle(lines)
+        file.write_text("".join(lines))
+    assert content_of(built()[1]) == first
+
+
+def test_order_says_nothing_about_when_a_clip_was_recorded(clips):
+    orders = {tuple(row["text"] for row in published_rows(built(f"ann/clips-{number}")[1])) for number in range(3)}
+    assert len(orders) == 3
+    assert all(row.id < later.id for rows in built()[0].values() for row, later in pairwise(rows))
+
+
+def test_files_are_built_once_and_again_when_they_were_damaged(clips):
+    _, files = built()
+    first = {name: path.stat().st_mtime_ns for name, path in files.items()}
+    content = content_of(files)
+    assert {name: path.stat().st_mtime_ns for name, path in built()[1].items()} == first
+    files["data/test-00000-of-00001.parquet"].write_bytes(b"damaged")
+    assert content_of(built()[1]) == content
+
+
+def test_only_the_latest_files_are_kept(clips):
+    built()
+    say("something else")
+    _, files = built()
+    assert [path.name for path in Path(".cache/dataset").iterdir() if path.is_dir()] == [
+        next(iter(files.values())).parts[-3]
+    ]
+
+
+def test_large_parts_go_up_in_several_files(clips, monkeypatch):
+    sounds = {clip["id"]: Path(f"data/prepared/audio/{clip['id']}.flac").stat().st_size for clip in local_clips()}
+    monkeypatch.setattr(dataset, "SHARD_BYTES", 2 * max(sounds.values()))
+    _, files = built()
+    train = sorted(name for name in files if name.startswith("data/train-"))
+    assert len(train) > 3
+    assert train == [f"data/train-{number:05d}-of-{len(train):05d}.parquet" for number in range(len(train))]
+    assert len({row["id"] for row in published_rows(files)}) == CLIPS
+    for path in files.values():
+        assert sum(len(row["audio"]["bytes"]) for row in pq.read_table(path).to_pylist()) <= dataset.SHARD_BYTES
+
+
+def test_memory_does_not_grow_with_the_clips(clips):
+    # 600 clips of 0.5 MB each, in rows of one file: 300 MB.
+    sound = encode_flac(np.random.default_rng(0).uniform(-1, 1, 16_000 * 18).astype(np.float32))
+    Path("noise.flac").write_bytes(sound)
+    assert len(sound) > 500_000
+    code = (
+        "import resource\nfrom pathlib import Path\nfrom stages.hub import dataset\nimport pyarrow.parquet\n"
+        "dataset.ROWS_IN_GROUP = 20\n"
+        "row = lambda n: dataset.Row(f'{n:016x}', 'a', 'en', 'speaker-1', 18.0, Path('noise.flac'))\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "dataset.write_shard(Path('a.parquet'), [row(n) for n in range(600)])\n"
+        "print((peak() - before) // 1024)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120, check=True
+    )
+    assert Path("a.parquet").stat().st_size > 300_000_000
+    assert int(result.stdout) < 150, "megabytes"
+
+
+def test_second_process_waits_for_the_first(clips):
+    folder = Path(".cache/dataset")
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "stages.hub.dataset"], env=environment(), stdout=subprocess.PIPE, text=True
+        )
+        assert second.stdout.readline().startswith("dataset: repo_id=ann/clips")
+        time.sleep(1)
+        assert second.poll() is None
+        assert not dataset.PSEUDONYMS.exists()
+    assert second.communicate(timeout=60)[0].startswith("dataset: nothing published: push.dry_run is true")
+    assert dataset.PSEUDONYMS.exists()
+
+
+# Pseudonyms
+
+
+def test_speaker_keeps_the_number_when_another_joins_and_no_number_comes_twice(clips, make_clip):
+    def numbers(*speakers: str) -> dict[str, str]:
+        parts = {"train": [make_clip(f"one {speaker}", speaker=speaker) for speaker in speakers]}
+        rows = dataset.anonymous_rows("ann/clips", parts)["train"]
+        return {row.text.removeprefix("one "): row.speaker for row in rows}
+
+    first = numbers("Ann", "Bea")
+    assert sorted(first.values()) == ["speaker-1", "speaker-2"]
+    second = numbers("Aaron", "Ann", "Bea")
+    assert second == {**first, "Aaron": "speaker-3"}
+    known = json.loads(dataset.PSEUDONYMS.read_text())
+    del known["ann/clips"]["speakers"]["Aaron"]  # forgotten
+    dataset.PSEUDONYMS.write_text(json.dumps(known))
+    assert numbers("Ann", "Bea", "Cid") == {**first, "Cid": "speaker-4"}
+
+
+def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make_clip):
+    clip, other = make_clip("one", speaker="Ann"), make_clip("two", speaker="Bea")
+    drawn = []
+    for number in range(30):
+        rows = {
+            row.text: row for row in dataset.anonymous_rows(f"ann/clips-{number}", {"train": [clip, other]})["train"]
+        }
+        drawn.append((rows["one"].speaker, rows["one"].id))
+    assert {speaker for speaker, _ in drawn} == {"speaker-1", "speaker-2"}
+    assert len({identity for _, identity in drawn} - {clip.id}) == 30
+
+
+def test_the_mapping_is_ignored_by_git(repository):
+    found = subprocess.run(["git", "check-ignore", str(dataset.PSEUDONYMS)], cwd=repository, capture_output=True)
+    assert found.returncode == 0
+
+
+# Consent
+
+
+def refusal() -> str:
+    with pytest.raises(UserError) as refused:
+        dataset.publish_dataset(load_params())
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def assert_refused_before_anything_was_made(text: str) -> None:
+    assert refusal().startswith(text)
+    assert not Path(".cache/dataset").exists()
+    assert not dataset.PSEUDONYMS.exists()
+
+
+def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips):
+    consents_are(consent("Ann"))
+    assert_refused_before_anything_was_made(
+        "16 of 24 clips are of speakers who have not agreed to publication: Gundula Zwetschkenbaum (16). "
+        "They can agree on the Publish page"
+    )
+
+
+def test_consent_to_being_recorded_is_none_to_publication(clips):
+    recorded = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
+    consents_are(consent("Ann"), recorded)
+    assert_refused_before_anything_was_made("16 of 24 clips")
+    consents_are(consent("Ann"), {**recorded, "publish": "yes"})
+    assert_refused_before_anything_was_made("16 of 24 clips")
+    Path("data/raw/grannys-phone/consents.jsonl").unlink()
+    assert_refused_before_anything_was_made("24 of 24 clips")
+
+
+def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
+    consents_are(consent("Ann"), consent("Bea"), consent("Cid", False))
+    other = Path("data/raw/another/consents.jsonl")
+    other.parent.mkdir()
+    answers = [
+        consent("Ann", False, "2021-03-04T11:30:00+00:00"),  # half an hour after 12:00+01:00
+        consent("Bea", False, "2021-03-04T12:30:00+02:00"),  # half an hour before it
+        consent("Cid", True, "2022-01-01T00:00:00"),
+        {"speaker": "Bea", "wording": "w", "given_at": "2023-01-01T00:00:00+00:00"},  # says nothing about publication
+    ]
+    other.write_text("".join(json.dumps(row) + "\n" for row in answers))
+    assert dataset.agreed_speakers() == {"Bea", "Cid"}
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[1]x", '{"speaker": "Ann", "publish": true}', '{"publish": true, "given_at": "now", "speaker": "A"}']
+)
+def test_damaged_consent_is_no_consent(clips, line):
+    Path("data/raw/grannys-phone/consents.jsonl").write_text(f"{json.dumps(consent('Ann'))}\n{line}\n")
+    assert_refused_before_anything_was_made("data/raw/grannys-phone/consents.jsonl:2 is no consent: write speaker")
+
+
+def test_clip_without_a_speaker_is_refused_since_nobody_can_be_asked(clips):
+    nameless = "grannys-phone/gundula_kitchen_take_01.flac"
+    rewrite(
+        "data/raw/grannys-phone/clips.jsonl",
+        lambda row: {**row, "speaker": None} if nameless.endswith(row["audio_path"]) else row,
+    )
+    for part in dataset.PARTS:
+        rewrite(
+            f"data/split/{part}.jsonl",
+            lambda row: {**row, "speaker": None} if row["recorded_file"] == nameless else row,
+        )
+    assert_refused_before_anything_was_made(f"1 of 24 clips name no speaker, such as {nameless}")
+
+
+# Clips that changed since
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: None,
+        lambda row: {**row, "text": "corrected"},
+        lambda row: {**row, "speaker": "Ann"},
+        lambda row: {**row, "language": "de"},
+    ],
+    ids=["deleted", "text", "speaker", "language"],
+)
+def test_clip_that_was_changed_since_the_split_does_not_go_up(clips, change):
+    rewrite(
+        "data/raw/grannys-phone/clips.jsonl",
+        lambda row: change(row) if row["audio_path"].endswith("_01.flac") else row,
+    )
+    assert_refused_before_anything_was_made(
+        "1 of 24 clips in data/split were changed or deleted in data/raw since: run 'dvc repro split'"
+    )
+
+
+def test_clip_whose_recording_is_gone_does_not_go_up(clips):
+    Path("data/raw/grannys-phone/gundula_kitchen_take_05.flac").unlink()
+    assert_refused_before_anything_was_made("1 of 24 clips in data/split were changed or deleted")
+
+
+@pytest.mark.parametrize(("kind", "goes_up"), [("delete", False), ("consent", False), ("text", False), ("clip", True)])
+def test_change_that_waits_in_the_inbox_is_waited_for(clips, kind, goes_up):
+    change = Path("data/inbox/00000000000000000001-00000000/change.json")
+    change.parent.mkdir(parents=True)
+    change.write_text(json.dumps({"kind": kind, "source": "recorded", "row": {}}))
+    checked = dataset.read_parts()["train"]
+    if goes_up:
+        dataset.check_current(checked, "en")
+    else:
+        assert_refused_before_anything_was_made("deletions, corrections or consents of the recording page still wait")
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("write to ann@example.org please", "e-mail address"),
+        ("write to ann @ example . org", "e-mail address"),
+        ("write to ann at example dot org", "e-mail address"),
+        ("ann(at)example.org", "e-mail address"),
+        ("schreib an ann ät beispiel punkt de", "e-mail address"),
+        ("0176-12 34 56 78", "telephone or other long number"),
+        ("call (555) 123-4567 now", "telephone or other long number"),
+        ("call 555 0123", "telephone or other long number"),
+        ("+49 (0)30 / 1234567", "telephone or other long number"),
+        ("01 23 45 67 89", "telephone or other long number"),
+        ("0 1 7 6 1 2 3 4 5 6 7 8", "telephone or other long number"),
+        ("0, 1, 7, 6, 1, 2, 3", "telephone or other long number"),
+        ("oh one seven six two two nine four", "telephone or other long number"),
+        ("०९८७६५४३२१", "telephone or other long number"),
+        ("0３０-１２３４５６７", "telephone or other long number"),
+        ("1984 1985 55", "telephone or other long number"),
+        # The card networks' published test numbers.
+        ("4111 1111 1111 1111", "card number"),
+        ("5555-5555-5555-4444 12/27", "card number"),
+        ("378282246310005", "card number"),
+        ("3 7 8 2 8 2 2 4 6 3 1 0 0 0 5", "card number"),
+        # ISO 13616's examples.
+        ("DE89 3704 0044 0532 0130 00", "bank account"),
+        ("my account gb82 WEST 1234 5698 7654 32 is new", "bank account"),
+        ("GR16-0110-1250-0000-0001-2300-695", "bank account"),
+        ("I am Ann.", "a speaker's name"),
+        ("Mrs ZWETSCHKENBAUM called", "a speaker's name"),
+        ("アキラさんです", "a speaker's name"),
+    ],
+)
+def test_private_thing_in_a_text_is_found(text, kind):
+    language = "de" if "schreib" in text else "en"
+    assert private_things(text, language, [None, "Ann", "Gundula Zwetschkenbaum", "アキラ"]) == [kind]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "on 12.05.2024 at 14:30",
+        "12/05/2024 14",
+        "2024-05-12 10:30",
+        "am 12. 5. 2024",
+        "1.000.000 Euro",
+        "1 000 000 people",
+        "1914-1918 and 1939–1945",
+        "from 2019, 2020, 2021 on",
+        "1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+        "one two three four five six seven eight nine",
+        "one or two, three or four, five or six and seven",
+        "six five zero seven",
+        "take 4111 1111 1111",  # no number of a card: twelve digits; and yet a long one
+        "look at this. Now we go",
+        "Annual banner",
+        "call 112, or 911",
+    ],
+)
+def test_harmless_text_is_let_through(text):
+    expected = ["telephone or other long number"] if "4111" in text else []
+    assert private_things(text, "en", ["Ann"]) == expected
+
+
+def test_none_of_our_own_phrases_is_taken_for_private(repository):
+    files = sorted((repository / "recorder/phrases").glob("*.txt"))
+    lines = [(file.stem, line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(files) == 28 and len(lines) > 2500
+    assert [(language, line) for language, line in lines if private_things(line, language, ["Gundula"])] == []
+
+
+def test_private_text_is_named_by_id_and_kind_but_not_repeated(clips, capsys):
+    first = say("my number is 030 1234567", 0)
+    second = say("write to ann@example.org or call 0 3 0 7 6 5 4 3 2 1", 4)
+    text = refusal()
+    assert "the texts of 2 clips hold what should perhaps not become public" in text
+    assert f"{first}: telephone or other long number" in text
+    assert f"{second}: e-mail address, telephone or other long number" in text
+    assert "push.dataset.confirmed in params.yaml" in text
+    shown = text + capsys.readouterr().out
+    assert [word for word in ("1234567", "example.org", "0 3 0") if word in shown] == []
+    assert not Path(".cache/dataset").exists()
+
+
+def test_confirmed_text_goes_up(clips, set_param):
+    first, second = say("my number is 030 1234567", 0), say("call 030 7654321", 4)
+    set_param("push.dataset.confirmed", [first])
+    text = refusal()
+    assert second in text and first not in text
+    set_param("push.dataset.confirmed", [first, second])
+    dataset.check_texts([clip for part in dataset.read_parts().values() for clip in part], [first, second])
+
+
+def test_message_about_many_texts_stays_short_and_the_rest_is_listed(make_clip, capsys):
+    many = [make_clip(f"call 030 {1_000_000 + 7 * number}", speaker="Ann") for number in range(50)]
+    with pytest.raises(UserError, match="and 30 more, listed above") as refused:
+        dataset.check_texts(many, [])
+    listed = re.findall(r"[0-9a-f]{16}", str(refused.value)) + re.findall(
+        r"clip ([0-9a-f]{16})", capsys.readouterr().out
+    )
+    assert sorted(listed) == sorted(clip.id for clip in many)
+
+
+# The card
+
+
+@pytest.fixture
+def card(clips):
+    from huggingface_hub import DatasetCard
+
+    rows, files = built()
+    return DatasetCard(str(dataset.render_card(load_params(), rows, files)))
+
+
+def test_card_tells_the_hub_where_the_parts_are(card):
+    assert card.data.task_categories == ["automatic-speech-recognition"]
+    assert (card.data.license, card.data.language, card.data.size_categories) == ("cc-by-4.0", ["en"], "n<1K")
+    (config,) = card.data.configs
+    assert config["data_files"] == [{"split": part, "path": f"data/{part}-*"} for part in dataset.PARTS]
+    counts = {split["name"]: split["num_examples"] for split in card.data.dataset_info["splits"]}
+    assert counts == {part: len(local_clips(part)) for part in dataset.PARTS}
+
+
+def test_card_names_the_columns_as_datasets_does(card):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features._from_yaml_list(card.data.dataset_info["features"])
+    assert features == datasets.Features.from_arrow_schema(pq.read_schema(next(iter(built()[1].values()))))
+    assert datasets.DatasetInfo._from_yaml_dict(card.data.dataset_info).splits.total_num_examples == CLIPS
+
+
+def test_card_counts_clips_and_minutes_by_part_language_and_speaker(card):
+    table = dict(re.findall(r"^\| ([\w-]+) \| (\d+ \| [\d.]+) \|$", card.text, re.MULTILINE))
+    local = local_clips()
+    known = json.loads(dataset.PSEUDONYMS.read_text())["ann/clips"]["speakers"]
+
+    def figures(of) -> str:
+        chosen = [clip["duration_s"] for clip in local if of(clip)]
+        return f"{len(chosen)} | {sum(chosen) / 60:.1f}"
+
+    assert table.pop("en") == figures(lambda clip: True)
+    for speaker, pseudonym in known.items():
+        assert table.pop(pseudonym) == figures(lambda clip, speaker=speaker: clip["speaker"] == speaker)
+    assert {part: figures.split(" | ")[0] for part, figures in table.items()} == {
+        part: str(len(local_clips(part))) for part in dataset.PARTS
+    }
+    assert f"{CLIPS} recordings" in card.text and "by 2 speakers" in card.text
+
+
+def test_card_says_who_agreed_and_how_to_be_removed(card):
+    for sentence in (
+        "Every speaker agreed to the publication of these recordings and texts.",
+        "The same sentence never stands in two splits.",
+        "can ask for removal of recordings at any time, in the Community tab",
+        'load_dataset("ann/clips", split="test")',
+    ):
+        assert sentence in card.text
+    (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    compile(code, "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("count", "category"),
+    [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (9999, "1K<n<10K"), (10**6, "1M<n<10M"), (10**7, "n>10M")],
+)
+def test_size_is_said_in_the_words_of_the_hub(count, category):
+    assert dataset.size_category(count) == category
+
+
+# The command
+
+
+def test_experiment_publishes_nothing(clips, run_stage):
+    result = run_stage("hub.dataset", DVC_EXP_NAME="shy-newt")
+    assert (result.returncode, result.errors) == (0, [])
+    assert json.loads(Path("data/receipts/dataset.json").read_text()) == {
+        "published": False,
+        "reason": "experiments publish nothing (shy-newt)",
+    }
+
+
+@pytest.mark.parametrize("folder", ["data/prepared", "data/split"])
+def test_missing_clips_say_what_to_run(clips, run_stage, folder):
+    shutil.rmtree(folder)
+    result = run_stage("hub.dataset")
+    assert (result.returncode, result.errors) == (1, [f"dataset: {folder} is missing: run 'dvc repro split'"])
+
+
+def test_data_set_without_a_name_can_be_looked_at_and_is_not_sent(clips, run_stage, set_param):
+    set_param("push.dataset.repo_id", None)
+    assert run_stage("hub.dataset").returncode == 0
+    set_param("push.dry_run", False)
+    result = run_stage("hub.dataset")
+    assert (result.returncode, len(result.errors)) == (1, 1)
+    assert result.errors[0].startswith("dataset: params.yaml: push.dataset.repo_id is empty: write USER/NAME")
+
+
+def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
+    result = run_stage("hub.dataset", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (result.returncode, result.errors) == (0, [])
+    receipt = json.loads(Path("data/receipts/dataset.json").read_text())
+    _, files = built()
+    assert (receipt["published"], receipt["clips"], receipt["speakers"]) == (False, CLIPS, 2)
+    assert {file["path"] for file in receipt["files"]} == {*files, "README.md"}
+    for file in receipt["files"]:
+        if file["path"] in files:
+            content = files[file["path"]].read_bytes()
+            assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_module_starts_without_heavy_packages(repository):
+    code = "import sys, stages.hub.dataset; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    heavy = {"torch", "numpy", "pyarrow", "datasets", "huggingface_hub", "soundfile", "mistral_common"}
+    assert "stages.hub.dataset" in result.stdout.split()
+    assert heavy & set(result.stdout.split()) == set()
+
+
+# Through the real clients to a hub
+
+TOKEN = "hf_" + "onlyForThisTest" * 2
+UPLOADS = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
+STREAM = """
+import hashlib, io, json, sys
+import datasets, soundfile
+datasets.config.USE_PARQUET_EXPORT = False  # a service of the Hub's that the one for tests does not have
+for part in ("train", "validation", "test"):
+    clips = datasets.load_dataset("me/clips", split=part, streaming=True)
+    assert clips.features["audio"] == datasets.Audio(16_000), clips.features
+    for row in clips.cast_column("audio", datasets.Audio(16_000, decode=False)):
+        sound = row.pop("audio")
+        samples, rate_hz = soundfile.read(io.BytesIO(sound["bytes"]), dtype="int16")
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        print(json.dumps({**row, "part": part, "rate_hz": rate_hz, "samples": digest, "path": sound["path"]}))
+"""
+
+
+@pytest.fixture
+def hub():
+    with HubServer(tokens={TOKEN: "write", "read-token": "read"}) as server:
+        yield server
+    assert server.errors == []
+
+
+@pytest.fixture
+def push(clips, hub, set_param, tmp_path):
+    """`push()` runs the command against the hub; `.receipt` is what it wrote."""
+    set_param("push.dataset.repo_id", "me/clips")
+    set_param("push.dry_run", False)
+
+    def run(token: str = TOKEN, **variables: str) -> subprocess.CompletedProcess:
+        result = subprocess.run(
+            [sys.executable, "-m", "stages.hub.dataset"],
+            cwd=clips,
+            env={
+                **hub.environment(tmp_path, token),
+                "PYTHONPATH": str(REPOSITORY),
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                **variables,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        receipt = Path("data/receipts/dataset.json")
+        result.receipt = json.loads(receipt.read_text()) if receipt.exists() else None
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("upload", UPLOADS)
+def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path, upload):
+    result = push(**UPLOADS[upload])
+    assert (result.returncode, result.stderr) == (0, "")
+    if upload == "xet":
+        assert any("xet-write-token" in request for request in hub.requests)
+    else:
+        assert any("info/lfs/objects/batch" in request for request in hub.requests)
+    reader = subprocess.run(
+        [sys.executable, "-c", STREAM],
+        cwd=tmp_path,
+        env={**hub.environment(tmp_path / "reader", TOKEN), **UPLOADS[upload]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert reader.returncode == 0, reader.stderr[-3000:]
+    heard = [json.loads(line) for line in reader.stdout.splitlines()]
+    assert len({row["id"] for row in heard}) == CLIPS
+    known = json.loads(dataset.PSEUDONYMS.read_text())["me/clips"]["speakers"]
+
+    def digest(clip: dict) -> str:
+        samples = soundfile.read(f"data/prepared/{clip['audio_path']}", dtype="int16")[0]
+        return hashlib.sha256(samples.tobytes()).hexdigest()
+
+    expected = {
+        (part, clip["text"], clip["language"], known[clip["speaker"]], clip["duration_s"], 16_000, digest(clip))
+        for part in dataset.PARTS
+        for clip in local_clips(part)
+    }
+    names = ("part", "text", "language", "speaker", "duration_s", "rate_hz", "samples")
+    assert {tuple(row[name] for name in names) for row in heard} == expected
+    assert all(row["path"] == f"{row['id']}.flac" for row in heard)
+
+
+def test_repository_is_private_and_the_receipt_says_what_is_there(push, hub):
+    assert push().returncode == 0
+    repository = hub.repository("dataset", "me/clips")
+    receipt = push().receipt
+    assert (repository.private, receipt["private"], receipt["published"]) == (True, True, True)
+    assert receipt["url"] == f"{hub.url}/datasets/me/clips"
+    assert receipt["commit"] == repository.head.oid
+    assert (receipt["clips"], receipt["speakers"]) == (CLIPS, 2)
+    there = {path: content for path, content in repository.files.items() if path != ".gitattributes"}
+    assert {file["path"]: (file["size"], file["sha256"]) for file in receipt["files"]} == {
+        path: (len(content), hashlib.sha256(content).hexdigest()) for path, content in there.items()
+    }
+    assert list(hub.repositories) == [("dataset", "me/clips")]
+
+
+@pytest.mark.parametrize("upload", UPLOADS)
+def test_no_private_word_is_in_what_the_hub_keeps(push, hub, upload):
+    assert push(**UPLOADS[upload]).returncode == 0
+    repository = hub.repository("dataset", "me/clips")
+    kept = {path.as_posix(): path.read_bytes() for path in hub.folder.rglob("*") if path.is_file()}
+    kept |= {f"file {path}": content for path, content in repository.files.items()}
+    kept |= {f"commit {commit.oid}": f"{commit.message}{commit.description}".encode() for commit in repository.commits}
+    kept |= {request: request.encode() for request in hub.requests}
+    assert sum(map(len, kept.values())) > 2_000_000  # the sounds are among them
+    for where, content in kept.items():
+        assert [word for word in PLANTED if word.encode() in content] == [], where
+
+
+def test_pushing_again_sends_nothing_and_writes_the_same_receipt(push, hub):
+    assert push().returncode == 0
+    receipt = Path("data/receipts/dataset.json").read_bytes()
+    commits = list(hub.repository("dataset", "me/clips").commits)
+    shutil.rmtree(".cache")
+    assert push().returncode == 0
+    assert Path("data/receipts/dataset.json").read_bytes() == receipt
+    assert hub.repository("dataset", "me/clips").commits == commits
+
+
+def test_clip_that_was_deleted_is_gone_from_the_hub_after_the_next_push(push, hub):
+    assert push().returncode == 0
+    gone = "grannys-phone/gundula_kitchen_take_02.flac"
+    text = next(clip["text"] for clip in local_clips() if clip["recorded_file"] == gone)
+    rewrite("data/raw/grannys-phone/clips.jsonl", lambda row: None if gone.endswith(row["audio_path"]) else row)
+    for part in dataset.PARTS:
+        rewrite(f"data/split/{part}.jsonl", lambda row: None if row["recorded_file"] == gone else row)
+    assert push().returncode == 0
+    files = hub.repository("dataset", "me/clips").files
+    rows = [
+        row
+        for path, content in files.items()
+        if path.endswith(".parquet")
+        for row in pq.read_table(io.BytesIO(content)).to_pylist()
+    ]
+    assert len(rows) == CLIPS - 1
+    assert text not in {row["text"] for row in rows}
+    assert f"{CLIPS - 1} recordings" in files["README.md"].decode()
+
+
+@pytest.mark.parametrize("reason", ["consent", "text"])
+def test_refused_push_does_not_even_ask_the_hub(push, hub, reason):
+    if reason == "consent":
+        consents_are(consent("Ann"))
+    else:
+        say("my number is 030 1234567")
+    result = push()
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "Traceback" not in result.stderr
+    assert (hub.requests, hub.repositories, result.receipt) == ([], {}, None)
+
+
+def test_public_repository_gets_private_recordings_only_when_params_say_so(push, hub, set_param):
+    set_param("push.dataset.private", False)
+    assert push().receipt["private"] is False
+    repository = hub.repository("dataset", "me/clips")
+    commits = list(repository.commits)
+    say("something new")
+    set_param("push.dataset.private", True)
+    result = push()
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "me/clips on the Hub is public, and push.dataset.private is true" in result.stderr
+    assert repository.commits == commits
+
+
+def test_token_that_may_only_read_is_one_line_and_no_repository(push, hub):
+    result = push("read-token")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "HF_TOKEN" in result.stderr
+    assert hub.repositories == {}
+
+
+def test_lost_reply_to_the_commit_makes_no_second_one(push, hub):
+    hub.faults.append(Fault(match="/commit/main", kind="lost", times=1))
+    result = push()
+    assert (result.returncode, result.stderr) == (0, "")
+    repository = hub.repository("dataset", "me/clips")
+    assert [commit.message for commit in repository.commits].count("24 clips of 2 speakers") == 1
+    assert result.receipt["commit"] == repository.head.oid
+
+
+def test_token_is_in_no_file_and_on_no_screen(push, clips):
+    result = push()
+    assert result.returncode == 0
+    assert TOKEN not in result.stdout + result.stderr
+    files = [path for path in clips.rglob("*") if path.is_file()]
+    assert len(files) > CLIPS
+    assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []

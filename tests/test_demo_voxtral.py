@@ -1,0 +1,427 @@
+"""The demo that a Space runs: the folder by itself, with the tiny model after a short training, in a real browser."""
+
+import ast
+import contextlib
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import soxr
+import yaml
+
+from tests.browser import chromium, free_port, needs_chromium, wait_for
+from tests.hub_server import HubServer
+from tests.workspaces import (
+    DEMO_CLIPS,
+    ROOT,
+    TINY_MODEL,
+    add_demo_clips,
+    environment,
+    make_workspace,
+    read_rows,
+    run_stages,
+)
+
+FOLDER = ROOT / "demo_voxtral"
+SETTINGS = ("HF_MODEL_ID", "BASE_MODEL", "LANGUAGES", "MODEL_NAME", "TITLE", "DESCRIPTION")
+MAX_PER_MINUTE = 30
+
+
+@contextlib.contextmanager
+def app(workspace: Path, *command: str, cwd: Path, **settings: str):
+    """A started demo's process and address, which answers once the model is loaded."""
+    port = free_port()
+    variables = environment(workspace, PYTHONDONTWRITEBYTECODE="1", GRADIO_SERVER_PORT=str(port), **settings)
+    variables["GRADIO_TEMP_DIR"] = str(workspace / "uploads")
+    with (workspace / f"demo-{port}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, *command], cwd=cwd, env=variables, stdout=log, stderr=log)
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_until_open(process, address: str) -> str:
+    def answers() -> bool:
+        assert process.poll() is None, "the demo ended"
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(address, timeout=5).status == 200
+        return False
+
+    wait_for(answers, timeout_s=120, what="the demo did not start")
+    return address
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace in which a training of a few seconds has run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS:
+            patch.delenv(name, raising=False)
+        workspace = make_workspace(tmp_path_factory.mktemp("demo"), train__epochs=1, train__max_clips=24)
+        add_demo_clips(workspace, 60)
+        run_stages(workspace, "prepare", "split", "train")
+        yield workspace
+
+
+@pytest.fixture(scope="module")
+def demo(trained):
+    """Process and address of the demo as `make demo-app` starts it, from the repository's root."""
+    launcher = ("-m", "stages.pipeline.demo_app", str(trained))
+    limits = {"MAX_MEGABYTES": "4", "MAX_PER_MINUTE": str(MAX_PER_MINUTE)}
+    with app(trained, *launcher, cwd=ROOT, **limits) as (process, address):
+        run_stages(trained, "evaluate")  # while the demo loads
+        yield process, wait_until_open(process, address)
+
+
+@pytest.fixture(scope="module")
+def heard(demo, trained):
+    """{(clip id, "base" or "tuned"): transcript} of the evaluation."""
+    rows = read_rows(trained / "data/evaluation/predictions.jsonl")
+    return {(row["id"], row["model"]): row["hypothesis"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def page(demo, trained):
+    """The demo in a browser whose microphone hears a demo clip."""
+    samples, rate_hz = soundfile.read(DEMO_CLIPS / "003.opus", dtype="float32")
+    voice = soxr.resample(samples, rate_hz, 48_000)
+    silence = np.zeros(24_000, dtype=np.float32)
+    microphone = trained / "microphone.wav"
+    soundfile.write(microphone, np.concatenate([silence, 0.5 * voice / np.abs(voice).max(), silence]), 48_000)
+    with chromium(trained / "profile", microphone) as page:
+        page.asked = set()
+        page.on("request", lambda request: page.asked.add(request.url))
+        yield page
+
+
+def open_page(page, address: str):
+    page.goto(address)
+    page.get_by_role("button", name="Transcribe").wait_for()
+
+
+def transcribe(page) -> tuple[str, list[str]]:
+    """Press the button; the message, and the transcripts from left to right."""
+    page.evaluate("document.querySelector('[role=alert]').textContent = ''")
+    page.get_by_role("button", name="Transcribe").click()
+    page.locator("[role=alert]:not(:empty)").wait_for(state="attached", timeout=60_000)
+    page.wait_for_timeout(200)  # the transcripts come with the message, but are drawn after it
+    return page.get_by_role("alert").inner_text(), [box.input_value() for box in page.locator("textarea").all()]
+
+
+def upload(page, path: Path):
+    """Into a page just opened."""
+    page.get_by_role("button", name="Upload file").click()
+    page.locator("input[type=file]").set_input_files(path)
+
+
+@needs_chromium
+def test_recorded_voice_gives_both_transcripts(page, demo):
+    open_page(page, demo[1])
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(3500)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Play", exact=True).wait_for()
+    words, (base, tuned) = transcribe(page)
+    assert words == "Transcribed."
+    assert "garden" in base and "garden" in tuned
+    assert page.get_by_label("Before: data/demo/voxtral-tiny").input_value() == base
+    assert page.get_by_label("After: trained on 24 recordings").input_value() == tuned
+
+
+@needs_chromium
+def test_uploaded_clips_are_transcribed_as_in_the_evaluation(page, demo, heard, trained):
+    clips = read_rows(trained / "data/split/test.jsonl")
+    clips.sort(key=lambda clip: heard[clip["id"], "base"] == heard[clip["id"], "tuned"])
+    assert heard[clips[0]["id"], "base"] != heard[clips[0]["id"], "tuned"], "or the adapter may stay on or off"
+    for clip in clips[:3]:
+        open_page(page, demo[1])
+        upload(page, trained / "data/prepared" / clip["audio_path"])
+        page.get_by_role("button", name="Clear").wait_for()
+        assert transcribe(page)[1] == [heard[clip["id"], "base"], heard[clip["id"], "tuned"]]
+
+
+@needs_chromium
+def test_70_seconds_are_transcribed_part_by_part(page, demo, tmp_path):
+    phrase, rate_hz = soundfile.read(DEMO_CLIPS / "003.opus", dtype="float32")
+    pause = np.zeros(rate_hz, dtype=np.float32)
+    times = int(70 * rate_hz / len(np.concatenate([phrase, pause]))) + 1
+    soundfile.write(tmp_path / "long.flac", np.tile(np.concatenate([phrase, pause]), times), rate_hz)
+    assert soundfile.info(tmp_path / "long.flac").duration > 70
+    open_page(page, demo[1])
+    upload(page, tmp_path / "long.flac")
+    page.get_by_role("button", name="Clear").wait_for()
+    words, transcripts = transcribe(page)
+    assert words == "Transcribed."
+    for transcript in transcripts:
+        assert transcript.count("garden") == times, transcript
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("silence.wav", "There is only silence in this recording. Check that the microphone is on, and record again."),
+        ("text.wav", "This is no sound file that can be read here. Use WAV, FLAC, MP3, M4A, OGG or WebM."),
+        ("long.wav", "This recording is longer than 180 seconds. Cut it into shorter ones."),
+        ("short.wav", "This recording is too short to hold a word. Record again, and stop after you have spoken."),
+        (None, "There is no recording yet. Record something, or upload a file."),
+    ],
+)
+def test_what_cannot_be_transcribed_is_said_in_a_sentence(page, demo, tmp_path, name, words):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32_000), 16_000)
+    soundfile.write(tmp_path / "short.wav", np.ones(800) / 2, 16_000)
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 190 * 8000), 8000)
+    (tmp_path / "text.wav").write_text("no sound at all\n" * 100)
+    open_page(page, demo[1])
+    if name:
+        upload(page, tmp_path / name)
+        page.get_by_role("button", name="Clear").wait_for()
+    assert transcribe(page) == (words, ["", ""])
+
+
+@needs_chromium
+def test_other_kinds_of_files_and_too_large_ones_are_refused_by_the_page(page, demo, tmp_path):
+    (tmp_path / "letter.txt").write_text("Dear reader")
+    soundfile.write(tmp_path / "large.wav", np.random.default_rng(0).uniform(-1, 1, 3_000_000), 48_000)
+    for name, words in (("letter.txt", "Invalid file type"), ("large.wav", "exceed the maximum allowed size")):
+        open_page(page, demo[1])
+        upload(page, tmp_path / name)
+        page.get_by_text(words).wait_for()
+
+
+@needs_chromium
+def test_page_asks_nobody_else_and_fits_a_phone(page, demo):
+    page.set_viewport_size({"width": 390, "height": 800})
+    try:
+        open_page(page, demo[1])
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        boxes = [box.bounding_box() for box in page.locator("textarea").all()]
+        assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"], "below each other where there is no room"
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 800})
+    elsewhere = {url for url in page.asked if not url.startswith((demo[1], "data:", "blob:"))}
+    assert len(page.asked) > 10 and elsewhere == set()
+
+
+def test_languages_to_choose_from_are_those_of_the_recordings(demo):
+    from gradio_client import Client
+
+    [endpoint] = Client(demo[1], verbose=False).view_api(return_format="dict")["named_endpoints"].values()
+    assert endpoint["parameters"][1]["type"]["enum"] == ["en", ""]
+    assert endpoint["parameters"][1]["parameter_default"] == "en"
+
+
+def test_one_page_may_not_send_more_than_so_many_in_a_minute(demo, tmp_path):
+    from gradio_client import Client, handle_file
+
+    soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 16_000)
+    file = handle_file(str(tmp_path / "silence.wav"))
+    one, other = Client(demo[1], verbose=False), Client(demo[1], verbose=False)
+    for _ in range(MAX_PER_MINUTE):
+        assert "only silence" in one.predict(file, "en", api_name="/transcribe")[0]
+    assert re.search(r"Try again in \d+ seconds", one.predict(file, "en", api_name="/transcribe")[0])
+    assert "only silence" in other.predict(file, "en", api_name="/transcribe")[0]
+
+
+def test_demo_app_listens_on_this_machine_alone_and_leaves_the_folder_as_it_is(demo):
+    process, _ = demo
+    addresses = {
+        connection.laddr.ip
+        for connection in psutil.Process(process.pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+    files = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
+    assert {name for name in files if "__pycache__" not in name} == {
+        "README.md",
+        "app.py",
+        "recogniser.py",
+        "requirements.txt",
+        "sound.py",
+    }
+
+
+def test_demo_app_without_a_result_says_what_to_do(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.pipeline.demo_app", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert re.fullmatch(r"demo-app: data/checkpoints holds no model: train one with 'make repro'.*\n", result.stderr)
+
+
+def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, heard, trained, monkeypatch, tmp_path):
+    recogniser, sound = demo_modules(monkeypatch)
+    monkeypatch.chdir(trained)
+    best = "data/checkpoints/best"
+    base, tuned = recogniser.load(best)
+    assert base.model is tuned.model, "one copy in memory"
+    assert (base.name, tuned.name) == ("data/demo/voxtral-tiny", best)
+    clip = read_rows(Path("data/split/test.jsonl"))[0]
+    samples = sound.read(Path("data/prepared", clip["audio_path"]), tuned.sample_rate_hz, 30)
+
+    published = tmp_path / "published"  # whole weights in merged/, nothing else
+    merged = tuned.model.merge_and_unload()
+    merged.save_pretrained(published / "merged")
+    tuned.processor.save_pretrained(published / "merged")
+    nobody, merged = recogniser.load(str(published))
+    assert nobody is None
+    assert merged.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
+
+    base, whole = recogniser.load(str(published / "merged"), str(TINY_MODEL))
+    assert whole.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
+    assert base.transcribe([samples], None).text == heard[clip["id"], "base"]
+
+
+def test_models_that_are_missing_or_do_not_match_are_named(trained, monkeypatch, tmp_path):
+    recogniser, _ = demo_modules(monkeypatch)
+    monkeypatch.chdir(trained)
+    (tmp_path / "empty").mkdir()
+    shutil.copytree("data/checkpoints/best", tmp_path / "pickled")
+    (tmp_path / "pickled/adapter_model.safetensors").rename(tmp_path / "pickled/adapter_model.bin")
+    shutil.copytree("data/checkpoints/best", tmp_path / "other")
+    settings = (tmp_path / "other/adapter_config.json").read_text()
+    (tmp_path / "other/adapter_config.json").write_text(settings.replace('"r": 16', '"r": 8'))
+    for name, words in (
+        ("empty", "holds no model: neither adapter_config.json nor config.json"),
+        ("missing", "was not found, neither as a folder nor on the Hub"),
+        ("pickled", "holds no adapter_model.safetensors"),
+        ("other", "was not made for data/demo/voxtral-tiny"),
+    ):
+        with pytest.raises(recogniser.SetupError, match=words):
+            recogniser.load(str(tmp_path / name))
+
+
+LOAD = """
+import json
+import sys
+import recogniser
+for name in sys.argv[1:]:
+    try:
+        base, tuned = recogniser.load(name)
+        print(json.dumps([base and base.name, tuned.name]))
+    except recogniser.SetupError as problem:
+        print(json.dumps(str(problem)))
+"""
+
+
+def test_models_come_from_the_hub_at_their_revision_without_other_weights(trained, tmp_path):
+    best = {path.name: path.read_bytes() for path in (trained / "data/checkpoints/best").iterdir()}
+    settings = json.loads(best["adapter_config.json"])
+    adapter = {**best, "adapter_config.json": json.dumps({**settings, "base_model_name_or_path": "me/base"}).encode()}
+    base = {path.name: path.read_bytes() for path in TINY_MODEL.iterdir()}
+    merged = {f"merged/{name}": content for name, content in base.items()}
+    unwanted = {"merged/model-2.safetensors": b"a second copy", "consolidated.safetensors": b"a third"}
+    repositories = {("model", "me/base"): {**base, "consolidated.safetensors": b"Mistral's own"}}
+    repositories |= {("model", "me/voice"): {**adapter, **unwanted}, ("model", "me/whole"): merged}
+    with HubServer(repositories) as hub:
+        hub.repository("model", "me/voice").private = True  # read with the token
+        voice = f"me/voice@{hub.commit('model', 'me/voice')}"
+        result = subprocess.run(
+            [sys.executable, "-B", "-c", LOAD, voice, "me/whole", "me/nobody"],
+            env=hub.environment(tmp_path, token="read-token") | {"PYTHONPATH": str(FOLDER)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    adapted, whole, missing = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (adapted, whole) == (["me/base", "me/voice"], [None, "me/whole"])
+    assert missing.startswith("The model me/nobody was not found, neither as a folder nor on the Hub")
+    fetched = {path.as_posix() for path in tmp_path.rglob("*.safetensors")}
+    assert {re.sub(r".*/models--me--(\w+)/snapshots/\w+/", r"\1/", path) for path in fetched} == {
+        "base/model.safetensors",
+        "voice/adapter_model.safetensors",
+        "whole/merged/model.safetensors",
+    }
+
+
+def test_endless_repeats_end_and_are_cut_but_for_one(monkeypatch):
+    recogniser, _ = demo_modules(monkeypatch)
+    said = list(range(100, 130))
+    assert recogniser.loop_period([*said, *[7, 8, 9] * 16]) == 3
+    assert recogniser.loop_period([*said, *[7, 8, 9] * 15]) == 0, "fifteen times may have been said"
+    assert recogniser.loop_period(said * 3) == 0
+
+
+def test_long_sound_is_cut_in_its_pauses_and_silence_is_left_out(monkeypatch):
+    _, sound = demo_modules(monkeypatch)
+    rate_hz, window = 16_000, 4 * 16_000
+    voice = np.random.default_rng(0).uniform(-0.3, 0.3, 3 * rate_hz).astype(np.float32)
+    silence = np.zeros(2 * rate_hz, dtype=np.float32)
+    parts = sound.cut(np.concatenate([silence, voice, silence, voice, silence, silence, voice]), rate_hz, window)
+    assert [round(len(part) / rate_hz, 1) for part in parts] == [3.2, 3.2, 3.1]
+    endless = np.tile(voice, 4)
+    parts = sound.cut(endless, rate_hz, window)
+    assert max(map(len, parts)) <= window
+    np.testing.assert_array_equal(np.concatenate(parts), endless, "no pause: nothing is lost")
+    assert [len(part) for part in sound.cut(endless[:window], rate_hz, window)] == [window]
+
+
+def test_folder_by_itself_without_a_model_says_on_its_page_what_is_missing(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "space", ignore=shutil.ignore_patterns("__pycache__"))
+    with app(tmp_path, str(tmp_path / "space/app.py"), cwd=tmp_path) as (process, address):
+        page = urllib.request.urlopen(wait_until_open(process, address)).read().decode()
+    assert "HF_MODEL_ID is not set. It names the model: USER/NAME on the Hub, or a folder." in page
+
+
+def test_folder_imports_nothing_but_what_its_requirements_bring():
+    distributions = importlib.metadata.packages_distributions()
+    names = (re.match(r"[\w-]+", line) for line in (FOLDER / "requirements.txt").read_text().splitlines())
+    required = {name.group().lower().replace("_", "-") for name in names if name} | {"gradio"}
+    own = {path.stem for path in FOLDER.glob("*.py")}
+    found = set()
+    for path in FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, path
+                found.add(node.module.partition(".")[0])
+    foreign = found - own - set(sys.stdlib_module_names) - {"spaces"}  # ZeroGPU brings its own
+    assert {"gradio", "torch", "peft"} <= foreign
+    for module in foreign:
+        assert {name.lower().replace("_", "-") for name in distributions[module]} & required, module
+
+
+def test_readme_names_this_gradio_and_every_setting():
+    _, front_matter, text = (FOLDER / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(front_matter)
+    assert card["sdk"] == "gradio"
+    assert card["sdk_version"] == importlib.metadata.version("gradio")
+    assert card["python_version"] == "3.12", "as text: 3.10 would be 3.1"
+    assert len(card["short_description"]) <= 60
+    assert (FOLDER / card["app_file"]).is_file()
+    read = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', (FOLDER / "app.py").read_text())) - {"GRADIO_ANALYTICS_ENABLED"}
+    assert read == set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", text)) - {"HF_TOKEN"}
+
+
+def test_pins_are_those_of_the_pipeline_but_for_torch():
+    def pins(path: Path) -> dict[str, str]:
+        return dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==([\w.]+)$", path.read_text(), re.MULTILINE))
+
+    ours, theirs = pins(ROOT / "requirements.txt"), pins(FOLDER / "requirements.txt")
+    assert re.fullmatch(r"2\.(8|9|10|11)\.\d", theirs.pop("torch")), "ZeroGPU has torch 2.8 to 2.11"
+    assert "gradio" not in theirs, "README.md says which"
+    for name, version in theirs.items():
+        assert ours.get(name, importlib.metadata.version(name)) == version, name
+
+
+def demo_modules(monkeypatch):
+    """The demo's own modules, loaded as app.py does."""
+    import importlib
+
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return importlib.import_module("recogniser"), importlib.import_module("sound")

@@ -1,0 +1,233 @@
+"""deploy: the Space is demo_voxtral/, knows its model from the first build on, and what goes wrong is one line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.hub.space import folder_files
+from tests.hub_server import Fault, HubServer, SpaceFailure
+from tests.workspaces import ROOT, read_json, set_params
+
+TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
+NEXT_TOKEN = "hf_TheTokenThatCameAfterTheFirstOne"
+COMMIT = "6403adf021a449532f325bd947fd23c9704a4ea3"
+BASE = "mistralai/Voxtral-Mini-3B-2507"
+MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
+
+
+@pytest.fixture
+def space(workspace) -> Path:
+    """A working folder in which a private adapter for a base on the Hub has been pushed, with deploy enabled."""
+    shutil.copytree(ROOT / "demo_voxtral", workspace / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
+    settings = {"mode": "lora", "model": {"name": BASE, "revision": "3060fe3", "dtype": "bfloat16"}}
+    training = {"settings": settings, "base_model": BASE, "base_model_identity": f"{BASE}@3060fe3"}
+    write(workspace / "data/checkpoints/training.json", training)
+    write(workspace / "data/prepared/summary.json", {"languages": {"de": 2, "en": 40}})
+    write_push(workspace)
+    set_params(workspace, deploy__enabled=True, deploy__space_id="me/demo")
+    return workspace
+
+
+def write(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_push(workspace: Path, **changes: object) -> None:
+    receipt = {
+        "published": True,
+        "reason": None,
+        "repo_id": "me/voice",
+        "commit": COMMIT,
+        "tag": "v-1",
+        "private": True,
+    }
+    files = [{"path": "adapter_config.json", "size": 1, "sha256": "0" * 64}]
+    write(workspace / "data/receipts/push.json", receipt | {"files": files} | changes)
+
+
+@pytest.fixture
+def hub():
+    with HubServer(tokens={TOKEN: "write", NEXT_TOKEN: "write"}) as hub:
+        yield hub
+
+
+def run(hub: HubServer, workspace: Path, token: str = TOKEN, **extra: str) -> subprocess.CompletedProcess:
+    environment = hub.environment(workspace.parent / "home", token=token) | {"PYTHONPATH": str(ROOT)} | extra
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.deploy"],
+        cwd=workspace, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert token not in result.stdout + result.stderr
+    return result
+
+
+def deploy(hub: HubServer, workspace: Path, **extra: str) -> dict:
+    result = run(hub, workspace, **extra)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return read_json(workspace / "data/receipts/deploy.json")
+
+
+def refusal(hub: HubServer, workspace: Path) -> str:
+    result = run(hub, workspace)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stdout[-2000:] + result.stderr[-3000:]
+    assert not (workspace / "data/receipts/deploy.json").exists()
+    return result.stderr.strip().splitlines()[-1]
+
+
+def values(hub: HubServer, what: str) -> dict[str, str]:
+    return {name: entry["value"] for name, entry in getattr(hub.repository("space", "me/demo").space, what).items()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_space_is_the_folder_and_has_all_it_needs_when_it_is_made(hub, space, mode):
+    receipt = deploy(hub, space, **MODES[mode])
+    repository = hub.repository("space", "me/demo")
+    copied = {path: content for path, content in repository.files.items() if path != ".gitattributes"}
+    expected = {
+        path.relative_to(ROOT / "demo_voxtral").as_posix(): path
+        for path in folder_files(ROOT / "demo_voxtral").values()
+    }
+    assert copied == {name: path.read_bytes() for name, path in expected.items()} and "app.py" in copied
+    assert repository.private and repository.space.sdk == "gradio"
+    assert repository.space.requested_hardware == "zero-a10g"
+    assert values(hub, "variables") == receipt["variables"] == {
+        "HF_MODEL_ID": f"me/voice@{COMMIT}",
+        "MODEL_NAME": "voice",
+        "TITLE": "A speech recogniser for one voice",
+        "LANGUAGES": "en,de",
+        "BASE_MODEL": f"{BASE}@3060fe3",
+    }  # fmt: skip
+    assert values(hub, "secrets") == {"HF_TOKEN": TOKEN} and receipt["secrets"] == ["HF_TOKEN"]
+    set_later = [
+        request for request in hub.requests if request.startswith(("POST", "DELETE")) and "/me/demo/" in request
+    ]
+    assert not [request for request in set_later if request.endswith(("variables", "secrets", "hardware", "restart"))]
+    assert receipt["published"] and receipt["url"] == f"{hub.url}/spaces/me/demo"
+    assert repository.space.has_run, "it did not wait until the Space ran"
+
+
+def test_every_variable_is_one_that_the_demo_reads(hub, space):
+    source = (ROOT / "demo_voxtral/app.py").read_text() + (ROOT / "demo_voxtral/README.md").read_text()
+    assert all(f'"{name}"' in source and f"`{name}`" in source for name in deploy(hub, space)["variables"])
+
+
+def test_public_model_needs_no_secret(hub, space):
+    write_push(space, private=False)
+    assert deploy(hub, space)["secrets"] == []
+    assert values(hub, "secrets") == {}
+
+
+def test_second_deploy_changes_nothing_restarts_nothing_and_leaves_the_same_receipt(hub, space):
+    deploy(hub, space)
+    first = (space / "data/receipts/deploy.json").read_bytes()
+    hub.requests.clear()
+    deploy(hub, space)
+    assert (space / "data/receipts/deploy.json").read_bytes() == first
+    assert {request.split()[0] for request in hub.requests} == {"GET"}
+
+
+def test_existing_space_is_set_to_another_model_hardware_and_token(hub, space):
+    deploy(hub, space)
+    write_push(space, commit="f" * 40)
+    set_params(space, deploy__hardware="t4-small")
+    result = run(hub, space, token=NEXT_TOKEN)
+    assert result.returncode == 0, result.stderr
+    assert values(hub, "variables")["HF_MODEL_ID"] == f"me/voice@{'f' * 40}"
+    assert values(hub, "secrets") == {"HF_TOKEN": NEXT_TOKEN}
+    assert hub.repository("space", "me/demo").space.requested_hardware == "t4-small"
+    write_push(space, private=False)
+    deploy(hub, space)
+    assert values(hub, "secrets") == {}, "a token that is no longer needed stayed"
+
+
+@pytest.mark.parametrize("stage", ["BUILD_ERROR", "RUNTIME_ERROR"])
+def test_space_that_does_not_run_is_one_line_with_the_end_of_its_log(hub, space, stage):
+    log = [f"line {number}" for number in range(100)] + [f"ERROR: no such package; {TOKEN}"]
+    hub.space_failures["me/demo"] = SpaceFailure(stage, log)
+    words = refusal(hub, space)
+    assert words.startswith(f"deploy: the Space me/demo does not run ({stage}): ")
+    assert words.endswith("line 99 | ERROR: no such package; <token>") and "line 50" not in words
+
+
+def test_space_that_takes_too_long_is_one_line_and_the_next_deploy_waits_on(hub, space):
+    hub.build_polls = 30
+    set_params(space, deploy__wait_minutes=0.05)
+    assert "is still BUILDING after 0.05 minutes" in refusal(hub, space)
+    hub.repository("space", "me/demo").space.polls_left = 1
+    assert deploy(hub, space)["published"]
+
+
+def test_paused_space_is_one_line(hub, space):
+    deploy(hub, space)
+    hub.repository("space", "me/demo").space.paused = True
+    assert "does not run (PAUSED)" in refusal(hub, space)
+
+
+@pytest.mark.parametrize(
+    ("receipt", "words"),
+    [
+        (
+            {"published": False, "reason": "push.enabled is false"},
+            "no published model for the Space to show: push.enabled",
+        ),
+        (None, "data/receipts/push.json is missing"),
+    ],
+)
+def test_without_a_published_model_nothing_is_deployed(hub, space, receipt, words):
+    (space / "data/receipts/push.json").unlink()
+    if receipt:
+        write(space / "data/receipts/push.json", receipt)
+    assert words in refusal(hub, space)
+    assert hub.requests == []
+
+
+def test_adapter_on_a_folder_of_this_machine_needs_the_merged_model(hub, space):
+    training = read_json(space / "data/checkpoints/training.json")
+    training |= {"base_model": "data/demo/voxtral-tiny", "base_model_identity": "folder:0123"}
+    write(space / "data/checkpoints/training.json", training)
+    assert "set push.merged to true" in refusal(hub, space)
+    assert hub.requests == []
+    write_push(space, files=[{"path": "merged/config.json", "size": 1, "sha256": "0" * 64}])
+    assert "BASE_MODEL" not in deploy(hub, space)["variables"]
+
+
+def test_plan_that_does_not_include_the_hardware_is_one_line(hub, space):
+    hub.faults.append(Fault("/api/repos/create", status=402))
+    assert "the Hub wants a paid plan for this" in refusal(hub, space)
+
+
+def test_missing_name_of_the_space_is_one_line(hub, space):
+    set_params(space, deploy__space_id=None)
+    words = "deploy: params.yaml: deploy.enabled is true, but deploy.space_id names no Space: set USER/NAME"
+    assert refusal(hub, space) == words
+
+
+def test_bad_moments_at_every_step_are_survived(hub, space):
+    hub.failure_rate = 0.2
+    assert deploy(hub, space)["published"]
+    hub.failure_rate = 0.0
+    assert values(hub, "secrets") == {"HF_TOKEN": TOKEN}
+    assert len(hub.repository("space", "me/demo").commits) == 2
+
+
+def test_token_is_in_no_file_even_with_the_clients_debugging_on(hub, space):
+    deploy(hub, space, HF_DEBUG="1")
+    set_params(space, deploy__hardware="t4-small")
+    hub.faults.append(Fault("/commit/", status=503))
+    deploy(hub, space, HF_DEBUG="1")
+    files = [path for path in space.parent.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
+
+
+def test_what_python_leaves_beside_the_code_stays_here(tmp_path):
+    for name in ("app.py", "examples/a.flac", "__pycache__/app.cpython-311.pyc"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(os.urandom(4))
+    assert set(folder_files(tmp_path)) == {"app.py", "examples/a.flac"}

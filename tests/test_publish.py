@@ -1,0 +1,349 @@
+"""Publishing through the real client to the hub for tests, over HTTP (LFS) and by xet: one commit, whatever happens."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.hub.client import one_line
+from stages.hub.publish import listing
+from tests.hub_server import Fault, HubServer
+from tests.workspaces import ROOT
+
+TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
+MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
+MARKS = (".gitattributes",)  # the Hub's own
+SCRIPT = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+from stages.hub.publish import publish
+from stages.pipeline.stage import run
+
+def main():
+    request = json.loads(sys.argv[1])
+    folder = Path(request.pop("folder"))
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return json.dumps(asdict(publish(files=files, **request)))
+
+run("publish", main)
+"""
+
+
+@pytest.fixture
+def hub():
+    with HubServer(tokens={TOKEN: "write", "hf_ReaderReaderReader": "read", "hf_OtherOtherOther": "write:you"}) as hub:
+        yield hub
+
+
+@pytest.fixture(params=MODES)
+def mode(request) -> dict[str, str]:
+    return MODES[request.param]
+
+
+class Sender:
+    """Publishes folders as a process of its own would."""
+
+    def __init__(self, hub: HubServer, home: Path, **variables: str) -> None:
+        self.environment = hub.environment(home, token=TOKEN) | variables | {"PYTHONPATH": str(ROOT)}
+        self.home = home
+
+    def start(self, folder: Path, repo_id: str = "me/voice", kind: str = "model", **request) -> subprocess.Popen:
+        request = {"private": True, "message": "Model", "tag": None} | request
+        request |= {"repo_id": repo_id, "kind": kind, "folder": str(folder)}
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, json.dumps(request)],
+            cwd=self.home, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def send(self, folder: Path, **request) -> dict:
+        """What was published. The token must not be on the screen, whatever happened."""
+        code, screen, errors = self.try_to_send(folder, **request)
+        assert code == 0, screen + errors
+        last = screen.strip().splitlines()[-1]
+        return json.loads(last.removeprefix("publish: ").rpartition(" (")[0])
+
+    def refusal(self, folder: Path, **request) -> str:
+        code, screen, errors = self.try_to_send(folder, **request)
+        assert code == 1 and "Traceback" not in errors, screen + errors
+        return errors.strip().splitlines()[-1]
+
+    def try_to_send(self, folder: Path, **request) -> tuple[int, str, str]:
+        process = self.start(folder, **request)
+        screen, errors = process.communicate(timeout=240)
+        assert TOKEN not in screen + errors
+        return process.returncode, screen, errors
+
+
+@pytest.fixture
+def sender(hub, tmp_path, mode) -> Sender:
+    return Sender(hub, tmp_path, **mode)
+
+
+def write_files(folder: Path, version: str, count: int = 4) -> Path:
+    """A card, and `count` parts of weights of 2 kB, all of which differ between versions."""
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(f"---\nlicense: mit\n---\n\n# {version}\n")
+    for number in range(1, count + 1):
+        content = random.Random(f"{version} {number}").randbytes(2000)
+        (folder / f"model-{number:05}-of-{count:05}.safetensors").write_bytes(content)
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def held(commit) -> dict[str, str]:
+    """{path: sha256} of a commit, without what the Hub itself puts there."""
+    return {path: file.sha256 for path, file in commit.files.items() if path not in MARKS}
+
+
+def test_first_publish_makes_a_private_repository_and_one_commit(hub, sender, tmp_path):
+    folder = write_files(tmp_path / "a", "A")
+    sent = sender.send(folder, tag="v-1")
+    repository = hub.repository("model", "me/voice")
+    assert repository.private and sent["private"]
+    assert held(repository.head) == digests(folder)
+    assert [commit.message for commit in repository.commits] == ["initial commit", "Model"]
+    assert repository.tags == {"ownvoice": repository.commits[0].oid, "v-1": repository.head.oid}
+    assert sent["commit"] == repository.head.oid and sent["changed"]
+    assert sent["url"] == f"{hub.url}/me/voice"
+    assert {entry["path"]: entry["sha256"] for entry in sent["files"]} == digests(folder)
+    large = {path for path, file in repository.head.files.items() if file.lfs}
+    assert large == {path for path in digests(folder) if path.endswith(".safetensors")}
+
+
+def test_second_publish_without_changes_sends_and_commits_nothing(hub, sender, tmp_path):
+    folder = write_files(tmp_path / "a", "A")
+    first = sender.send(folder, tag="v-1")
+    hub.requests.clear()
+    second = sender.send(folder, tag="v-1")
+    assert second == first | {"changed": False}
+    assert {request.split()[0] for request in hub.requests} == {"GET"}
+
+
+def test_remote_holds_what_was_sent_last_also_back_at_the_first(hub, sender, tmp_path):
+    folders = {name: write_files(tmp_path / name, name, count) for name, count in (("A", 4), ("B", 2))}
+    repository, oids = None, []
+    for name in "ABA":
+        sent = sender.send(folders[name], tag=f"v-{name}")
+        repository = hub.repository("model", "me/voice")
+        assert held(repository.head) == digests(folders[name])
+        oids.append(sent["commit"])
+    assert len(set(oids)) == 3 and len(repository.commits) == 4
+    assert repository.tags["v-A"] == oids[0], "a tag moved"
+
+
+def test_files_of_a_former_publish_go_and_those_of_people_stay(hub, sender, tmp_path):
+    folder = write_files(tmp_path / "a", "A")
+    (folder / "merged").mkdir()
+    (folder / "merged/config.json").write_text("{}")
+    sender.send(folder)
+    repository = hub.repository("model", "me/voice")
+    by_hand = {**repository.head.files, "pictures/me.txt": hub.blobs.regular(b"drawn by hand")}
+    repository.add_commit(by_hand, "by hand", "", "me")
+    (folder / "merged/config.json").unlink()
+    sender.send(folder)
+    assert repository.files["pictures/me.txt"] == b"drawn by hand"
+    assert "merged/config.json" not in repository.files
+    assert ".gitattributes" in repository.files
+
+
+def test_space_is_exactly_the_folder(hub, sender, tmp_path):
+    folder = tmp_path / "space"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\ntitle: a\nsdk: gradio\n---\n")
+    (folder / "app.py").write_text("print(1)\n")
+    (folder / "old.txt").write_text("old")
+    create = {"space_sdk": "gradio"}
+    sender.send(folder, repo_id="me/demo", kind="space", create=create)
+    (folder / "old.txt").unlink()
+    sent = sender.send(folder, repo_id="me/demo", kind="space", create=create)
+    assert held(hub.repository("space", "me/demo").head) == digests(folder)
+    assert ".gitattributes" in hub.repository("space", "me/demo").files
+    assert sent["url"] == f"{hub.url}/spaces/me/demo"
+
+
+def test_existing_public_repository_is_refused_before_a_byte_goes_up(hub, tmp_path):
+    sender = Sender(hub, tmp_path)
+    folder = write_files(tmp_path / "a", "A")
+    sender.send(folder, private=False)
+    repository = hub.repository("model", "me/voice")
+    assert not repository.private
+    hub.requests.clear()
+    refusal = sender.refusal(write_files(tmp_path / "b", "B"))
+    assert refusal.startswith("publish: me/voice on the Hub is public, and push.private is true")
+    assert not [request for request in hub.requests if not request.startswith("GET ")]
+    assert held(repository.head) == digests(folder)
+
+
+def test_private_repository_stays_private_where_params_say_public(hub, tmp_path):
+    sender = Sender(hub, tmp_path)
+    folder = write_files(tmp_path / "a", "A")
+    sender.send(folder)
+    assert sender.send(folder, private=False)["private"] is True
+    assert hub.repository("model", "me/voice").private
+
+
+def test_somebody_elses_work_is_never_overwritten_by_a_mistyped_name(tmp_path):
+    other = {("model", "me/thesis"): {"thesis.tex": b"years of work", "README.md": b"# Thesis"}}
+    with HubServer(other, tokens={TOKEN: "write"}) as hub:
+        refusal = Sender(hub, tmp_path).refusal(write_files(tmp_path / "a", "A"), repo_id="me/thesis", private=False)
+        assert "was not made by ownvoice and holds thesis.tex" in refusal
+        repository = hub.repository("model", "me/thesis")
+        assert set(repository.files) == {"thesis.tex", "README.md"} and repository.tags == {}
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ("hf_NobodyKnowsThisOne", "the Hub does not know the token: log in with 'hf auth login', or set HF_TOKEN"),
+        (None, "log in with 'hf auth login', or set HF_TOKEN"),
+        ("hf_ReaderReaderReader", "the token may not do this"),
+        ("hf_OtherOtherOther", "the token may not do this"),
+    ],
+    ids=["unknown", "none", "read only", "another user's"],
+)
+def test_token_that_may_not_write_is_one_line_with_what_to_do(hub, tmp_path, token, words):
+    sender = Sender(hub, tmp_path)
+    sender.environment.pop("HF_TOKEN")
+    if token:
+        sender.environment["HF_TOKEN"] = token
+    refusal = sender.refusal(write_files(tmp_path / "a", "A"))
+    assert words in refusal
+    assert token is None or token not in refusal
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize("repo_id", ["voice", "me/voice/x", "me/--", "me/a b"])
+def test_impossible_name_is_one_line(hub, tmp_path, repo_id):
+    refusal = Sender(hub, tmp_path).refusal(write_files(tmp_path / "a", "A"), repo_id=repo_id)
+    assert "USER/NAME" in refusal
+
+
+def test_card_that_the_hub_does_not_take_is_one_line(hub, tmp_path):
+    folder = write_files(tmp_path / "a", "A")
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    assert "the Hub does not take the card" in Sender(hub, tmp_path).refusal(folder)
+    assert len(hub.repository("model", "me/voice").commits) == 1
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "GET /api/models/me/voice$",
+        "POST /api/repos/create",
+        "POST /api/models/me/voice/tag",
+        "/tree/",
+        "POST /api/validate-yaml",
+        "/preupload/",
+        "(objects/batch|xet-write-token)",
+        "POST /api/models/me/voice/commit",
+    ],
+)
+@pytest.mark.parametrize("kind", ["status", "drop", "lost"])
+def test_bad_moment_at_any_step_is_survived_with_one_commit(hub, sender, tmp_path, step, kind):
+    folder = write_files(tmp_path / "a", "A", 1)
+    fault = Fault(step, kind, status=503)
+    hub.faults.append(fault)
+    sent = sender.send(folder, tag="v-1")
+    assert fault.happened == 1
+    repository = hub.repository("model", "me/voice")
+    assert held(repository.head) == digests(folder)
+    assert [commit.message for commit in repository.commits] == ["initial commit", "Model"]
+    assert repository.tags == {"ownvoice": repository.commits[0].oid, "v-1": sent["commit"]}
+
+
+def test_token_that_loses_its_right_while_sending_is_one_line(hub, tmp_path):
+    hub.faults.append(Fault("xet-write-token", status=403, times=None))
+    assert "the upload was refused" in Sender(hub, tmp_path).refusal(write_files(tmp_path / "a", "A"))
+
+
+def test_too_many_requests_waits_as_long_as_the_hub_says(hub, tmp_path):
+    folder = write_files(tmp_path / "a", "A", 1)
+    hub.faults.append(Fault("/commit/", status=429, headers={"Retry-After": "3"}))
+    sender = Sender(hub, tmp_path)
+    began_s = time.monotonic()
+    code, screen, _ = sender.try_to_send(folder)
+    assert code == 0 and time.monotonic() - began_s >= 3
+    assert "the Hub answers 429, trying again in 3 s" in screen
+
+
+def test_slow_hub_is_waited_for(hub, sender, tmp_path):
+    hub.faults.append(Fault("/commit/", "slow", seconds=2.0))
+    sender.send(write_files(tmp_path / "a", "A", 1))
+    assert len(hub.repository("model", "me/voice").commits) == 2
+
+
+def test_commit_of_another_in_between_is_built_upon_and_never_mixed_with(hub, tmp_path):
+    sender = Sender(hub, tmp_path)
+    sender.send(write_files(tmp_path / "a", "A"))
+    repository = hub.repository("model", "me/voice")
+    preupload, files = hub.preupload, dict(repository.head.files)
+
+    def then_another_commits(*arguments, **named):
+        if "notes.txt" not in repository.files:
+            theirs = {name: hub.blobs.regular(b"{}") for name in ("notes.txt", "merged/config.json")}
+            repository.add_commit(files | theirs, "by hand", "", "me")
+        return preupload(*arguments, **named)
+
+    hub.routes = [(*route[:3], then_another_commits if route[3] == preupload else route[3]) for route in hub.routes]
+    folder = write_files(tmp_path / "b", "B")
+    sender.send(folder)
+    assert repository.files["notes.txt"] == b"{}"
+    assert [commit.message for commit in repository.commits] == ["initial commit", "Model", "by hand", "Model"]
+    assert {path: digest for path, digest in held(repository.head).items() if path != "notes.txt"} == digests(folder)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_at_ten_moments_of_300_files_main_is_whole_at_every_commit(tmp_path, mode):
+    """One reply in twenty fails all the while; kills come with no warning (SIGKILL)."""
+    moments = random.Random(0)
+    with HubServer(tokens={TOKEN: "write"}) as hub:
+        sender = Sender(hub, tmp_path, **MODES[mode])
+        began_s = time.monotonic()
+        sender.send(write_files(tmp_path / "0", "0", 299))
+        whole_s = time.monotonic() - began_s
+        hub.failure_rate = 0.05
+        versions = [digests(tmp_path / "0")]
+        killed = 0
+        for number in range(1, 11):
+            folder = write_files(tmp_path / str(number), str(number), 299)
+            versions.append(digests(folder))
+            process = sender.start(folder, tag=f"v-{number}")
+            time.sleep(moments.uniform(0.2, whole_s))
+            killed += process.poll() is None
+            process.kill()
+            process.communicate()
+        assert killed >= 5
+        sender.send(folder, tag="v-10")
+        repository = hub.repository("model", "me/voice")
+        assert held(repository.head) == versions[-1]
+        assert all(held(commit) in ({}, *versions) for commit in repository.commits), "main showed a half model"
+        assert repository.tags["v-10"] == repository.head.oid
+        assert hub.errors == []
+
+
+def test_listing_names_each_file_with_size_and_hash_and_sends_nothing(tmp_path):
+    folder = write_files(tmp_path / "a", "A", 1)
+    listed = listing({"b.txt": b"abc", "README.md": folder / "README.md"})
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # NIST FIPS 180-2, appendix B.1
+    assert listed[1] == {"path": "b.txt", "size": 3, "sha256": abc}
+    assert listed[0]["path"] == "README.md" and listed[0]["sha256"] == digests(folder)["README.md"]
+
+
+def test_no_token_survives_in_a_message(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-another-form")
+    text = f"refused\n{TOKEN} and a-token-of-another-form, {'x' * 400}"
+    assert one_line(text).startswith("refused <token> and <token>, xxx")
+    assert len(one_line(text)) == 300

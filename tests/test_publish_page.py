@@ -1,0 +1,73 @@
+"""The Publish page in a real browser, against a Hub that answers: model, recordings and demo page."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.browser import chromium, needs_chromium, recorder_server
+from tests.hub_server import HubServer
+from tests.workspaces import DEMO_CLIPS, ROOT, dvc, make_workspace, read_json, read_rows
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A project in which the pipeline has run once; its recordings are of a speaker who has agreed to be recorded."""
+    folder = make_workspace(
+        tmp_path_factory.mktemp("publish"), train__epochs=1, train__max_clips=16, push__require="none"
+    )
+    shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
+    shutil.copytree(ROOT / "demo_voxtral", folder / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "data/raw/recorded"
+    source.mkdir(parents=True)
+    rows = read_rows(DEMO_CLIPS / "clips.jsonl")[:60]
+    for row in rows:
+        shutil.copy(DEMO_CLIPS / row["audio_path"], source)
+    rows[0]["text"] += " Write to ann at example dot org."
+    (source / "clips.jsonl").write_text("".join(json.dumps(row | {"speaker": "Ann"}) + "\n" for row in rows))
+    (source / "consents.jsonl").write_text(
+        '{"speaker": "Ann", "wording": "I agree", "given_at": "2026-01-01T12:00:00+00:00"}\n'
+    )
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "add", "--quiet", "data/raw")
+    dvc(folder, "repro")
+    return folder
+
+
+def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(workspace, tmp_path):
+    with HubServer(tokens={"planted-token": "write:ann,*"}) as hub:
+        variables = hub.environment(tmp_path / "home", token="planted-token")
+        wanted = {name: value for name, value in variables.items() if name.startswith(("HF_", "NO_PROXY"))}
+        with (
+            recorder_server(workspace, **wanted | {"HF_HUB_OFFLINE": "0"}) as address,
+            chromium(tmp_path / "profile") as page,
+        ):
+            page.goto(f"{address}/publish?speaker=Ann&language=en")
+            page.get_by_text("Logged in to the Hub as ann").wait_for()
+            assert page.get_by_role("textbox", name="Name on the Hub").first.input_value() == "ann/my-voxtral"
+            page.get_by_text("Also the whole model in one piece").click()
+            page.get_by_text("Also publish the recordings").click()
+            page.get_by_text("I am this speaker").click()
+            page.get_by_role("button", name="Store this agreement").click()
+            page.get_by_text("has agreed to publication").wait_for()
+            page.get_by_text("e-mail address: this text may be published").click()
+            page.get_by_text("Put up a page on the Hub").click()
+            page.get_by_role("textbox", name="Name on the Hub").nth(2).wait_for()
+            assert not hub.repositories
+            page.get_by_role("button", name="Publish", exact=True).click()
+            page.get_by_text("Last run: ✓ done").wait_for(timeout=240_000)
+            page.get_by_role("link", name="Model on the Hub").wait_for()
+            page.get_by_role("link", name="Demo page on the Hub").wait_for()
+            page.get_by_role("link", name="Recordings on the Hub").wait_for()
+        receipt = read_json(workspace / "data/receipts/push.json")
+        assert receipt["private"] and receipt["commit"] == hub.commit("model", "ann/my-voxtral")
+        assert receipt["dataset"]["commit"] == hub.commit("dataset", "ann/my-voice")
+        assert hub.repository("dataset", "ann/my-voice").private
+        assert (
+            hub.repository("space", "ann/my-voxtral-demo").files["app.py"]
+            == (ROOT / "demo_voxtral/app.py").read_bytes()
+        )
+        logs = [path for path in workspace.rglob("*") if path.suffix in (".txt", ".log", ".json", ".yaml", ".lock")]
+        assert not [path for path in logs if b"planted-token" in path.read_bytes()]

@@ -1,0 +1,411 @@
+"""push: what goes up, what never does, what is refused, and that the Hub's copy transcribes as the evaluation did."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from stages.hub import artefact
+from stages.pipeline.stage import UserError
+from tests.hub_server import HubServer
+from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, set_params
+
+TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
+MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
+PUBLISHED = {
+    "README.md", "training.json", "curve.csv", "metrics.json",
+    "adapter_config.json", "adapter_model.safetensors", "config.json", "processor_config.json", "tekken.json",
+}  # fmt: skip
+# With the libraries alone, as somebody would who knows nothing of this project.
+TRANSCRIBE = """
+import json, sys
+import soundfile, torch
+from transformers import AutoProcessor, VoxtralForConditionalGeneration
+
+repo, inside, base, clips = json.loads(sys.argv[1])
+model = VoxtralForConditionalGeneration.from_pretrained(base or repo, dtype=torch.float32, subfolder=inside)
+if base:
+    from peft import PeftModel
+    model = PeftModel.from_pretrained(model, repo).merge_and_unload()
+    processor = AutoProcessor.from_pretrained(repo)
+else:
+    from huggingface_hub import snapshot_download
+    processor = AutoProcessor.from_pretrained(f"{snapshot_download(repo)}/{inside}")
+audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
+window = round(audio.chunk_length_s * audio.sampling_rate)
+heard = {}
+for clip in clips:
+    samples, rate = soundfile.read(clip["path"], dtype="float32")
+    inputs = processor.apply_transcription_request(
+        audio=[samples], format=["WAV"], language=clip["language"], sampling_rate=rate, model_id=repo,
+        audio_kwargs={"pad_to_multiple_of": window, "max_source_positions": window // 160},
+    )
+    output = model.generate(**inputs, max_new_tokens=int(24 * clip["duration_s"]) + 17, do_sample=False)
+    [heard[clip["id"]]] = processor.batch_decode(output[:, inputs.input_ids.shape[1]:], skip_special_tokens=True)
+print(json.dumps(heard))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A git and DVC repository whose pipeline has run once, with a training of seconds that makes the model better."""
+    workspace = make_workspace(tmp_path_factory.mktemp("trained"), train__epochs=3, train__max_clips=48)
+    shutil.copytree(ROOT / "demo_voxtral", workspace / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
+    add_demo_clips(workspace, 60)
+    shutil.copy(ROOT / ".gitignore", workspace / ".gitignore")
+    run(workspace, {}, "git", "init", "--quiet")
+    dvc(workspace, {}, "init", "--quiet")
+    dvc(workspace, {}, "add", "--quiet", "data/raw")
+    dvc(workspace, {}, "repro")
+    commit(workspace, "first run")
+    assert read_json(workspace / "data/evaluation/metrics.json")["improvement"]["low"] > 0
+    return workspace
+
+
+@pytest.fixture
+def workspace(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as working folder, with push enabled."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(trained, folder, symlinks=True)
+    set_params(folder, push__enabled=True, push__repo_id="me/voice")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def hub():
+    with HubServer(tokens={TOKEN: "write"}) as hub:
+        yield hub
+
+
+@pytest.fixture(params=MODES)
+def mode(request) -> dict[str, str]:
+    return MODES[request.param]
+
+
+def variables(hub: HubServer, workspace: Path, **extra: str) -> dict[str, str]:
+    return hub.environment(workspace.parent / "home", token=TOKEN) | extra
+
+
+def run(workspace: Path, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_", "HF_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        list(command), cwd=workspace, env=kept | environment | {"PATH": path, "DVC_NO_ANALYTICS": "1"},
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
+def dvc(workspace: Path, environment: dict[str, str], *arguments: str) -> str:
+    result = run(workspace, environment, sys.executable, "-m", "dvc", *arguments)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return result.stdout
+
+
+def commit(workspace: Path, message: str) -> None:
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(workspace, {}, "git", "add", "--all")
+    result = run(workspace, {}, "git", *author, "commit", "--quiet", "-m", message)
+    assert result.returncode == 0, result.stderr
+
+
+def push(hub: HubServer, workspace: Path, **extra: str) -> dict:
+    """The receipt of a push that must succeed."""
+    result = run(workspace, variables(hub, workspace, **extra), sys.executable, "-m", "stages.push")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    assert TOKEN not in result.stdout + result.stderr
+    return read_json(workspace / "data/receipts/push.json")
+
+
+def refusal(hub: HubServer, workspace: Path) -> str:
+    """Why a push refuses, after which nothing has been sent."""
+    result = run(workspace, variables(hub, workspace), sys.executable, "-m", "stages.push")
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stdout[-2000:] + result.stderr[-3000:]
+    assert hub.repositories == {}
+    assert not (workspace / "data/receipts/push.json").exists()
+    return result.stderr.strip().splitlines()[-1]
+
+
+def on_the_hub(hub: HubServer, name: str = "me/voice") -> dict[str, str]:
+    files = hub.repository("model", name).head.files
+    return {path: file.sha256 for path, file in files.items() if path != ".gitattributes"}
+
+
+def in_receipt(receipt: dict) -> dict[str, str]:
+    return {entry["path"]: entry["sha256"] for entry in receipt["files"]}
+
+
+def transcribe_from_hub(hub: HubServer, workspace: Path, base: str | None, inside: str = "", **extra: str) -> dict:
+    """{clip id: text} of the test clips, in a fresh process with its own cache."""
+    clips = [
+        {"id": row["id"], "path": f"data/prepared/{row['audio_path']}"}
+        | {name: row[name] for name in ("language", "duration_s")}
+        for row in read_rows(workspace / "data/split/test.jsonl")
+    ]
+    environment = hub.environment(workspace.parent / "reader", token=TOKEN) | extra
+    code = [sys.executable, "-c", TRANSCRIBE, json.dumps(["me/voice", inside, base, clips])]
+    result = run(workspace, environment, *code)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def evaluated(workspace: Path) -> dict[str, str]:
+    rows = read_rows(workspace / "data/evaluation/predictions.jsonl")
+    return {row["id"]: row["hypothesis"] for row in rows if row["model"] == "tuned"}
+
+
+def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(hub, workspace, mode):
+    best = workspace / "data/checkpoints/best"
+    for name in ("optimizer.pt", "training_args.bin", "recording.flac", "sub/adapter_model.safetensors"):
+        (best / name).parent.mkdir(exist_ok=True)
+        (best / name).write_bytes(b"must stay here")
+    (workspace / "data/card/notes.md").write_text("mine")
+    receipt = push(hub, workspace, **mode)
+    repository = hub.repository("model", "me/voice")
+    assert set(on_the_hub(hub)) == PUBLISHED and repository.private
+    assert in_receipt(receipt) == on_the_hub(hub)
+    assert receipt["published"] and receipt["commit"] == repository.head.oid
+    assert receipt["url"] == f"{hub.url}/me/voice" and repository.tags[receipt["tag"]] == repository.head.oid
+    assert len(repository.commits) == 2, "not one commit"
+    left_out = {entry["path"]: entry["reason"] for entry in receipt["left_out"]}
+    assert left_out == {
+        "data/card/notes.md": artefact.UNKNOWN,
+        "data/checkpoints/best/optimizer.pt": artefact.UNKNOWN,
+        "data/checkpoints/best/recording.flac": artefact.UNKNOWN,
+        "data/checkpoints/best/sub/adapter_model.safetensors": artefact.UNKNOWN,
+        "data/checkpoints/best/training_args.bin": artefact.UNKNOWN,
+        "data/evaluation/predictions.jsonl": artefact.TRANSCRIPTS,
+        "data/evaluation/report.html": artefact.TRANSCRIPTS,
+    }
+    heard = transcribe_from_hub(hub, workspace, base="data/demo/voxtral-tiny", **mode)
+    assert heard == evaluated(workspace) and len(heard) >= 5
+
+
+def test_nothing_changed_sends_nothing_loads_nothing_and_leaves_the_same_receipt(hub, workspace):
+    push(hub, workspace)
+    first = (workspace / "data/receipts/push.json").read_bytes()
+    hub.requests.clear()
+    result = run(workspace, variables(hub, workspace), sys.executable, "-m", "stages.push")
+    assert "heard" not in result.stdout
+    assert {request.split()[0] for request in hub.requests} == {"GET"}
+    assert (workspace / "data/receipts/push.json").read_bytes() == first
+
+
+def test_dry_run_lists_what_a_push_then_sends_and_asks_the_hub_nothing(hub, workspace):
+    set_params(workspace, push__dry_run=True)
+    dry = push(hub, workspace)
+    assert hub.requests == []
+    assert not dry["published"] and dry["reason"] == "push.dry_run is true" and dry["refused"] is None
+    set_params(workspace, push__dry_run=False)
+    receipt = push(hub, workspace)
+    assert dry["files"] == receipt["files"] and dry["left_out"] == receipt["left_out"]
+    sizes = {path: len(content) for path, content in hub.repository("model", "me/voice").files.items()}
+    assert all(sizes[entry["path"]] == entry["size"] for entry in receipt["files"])
+
+
+def test_merged_model_stands_beside_the_adapter_and_transcribes_alone(hub, workspace):
+    set_params(workspace, push__merged=True)
+    receipt = push(hub, workspace)
+    merged = {"config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tekken.json"}
+    assert set(on_the_hub(hub)) == PUBLISHED | {f"merged/{name}" for name in merged}
+    assert in_receipt(receipt) == on_the_hub(hub)
+    assert transcribe_from_hub(hub, workspace, base=None, inside="merged") == evaluated(workspace)
+    set_params(workspace, push__merged=False)
+    push(hub, workspace)
+    assert set(on_the_hub(hub)) == PUBLISHED
+
+
+def test_a_b_and_back_to_a_through_dvc_and_git_and_no_experiment_publishes(hub, workspace):
+    environment = variables(hub, workspace)
+    held = {}
+    for name, seed in (("A", 0), ("B", 1)):
+        set_params(workspace, train__seed=seed)
+        dvc(workspace, environment, "repro")
+        held[name] = on_the_hub(hub)
+        assert held[name] == in_receipt(read_json(workspace / "data/receipts/push.json"))
+        run(workspace, {}, "git", "branch", name)
+        commit(workspace, name)
+        run(workspace, {}, "git", "branch", "--force", name)
+    assert held["A"]["adapter_model.safetensors"] != held["B"]["adapter_model.safetensors"]
+    hub.requests.clear()
+    dvc(workspace, environment, "exp", "run", "-S", "train.seed=0")
+    dvc(workspace, environment, "exp", "run", "--queue", "-S", "train.seed=0,1")
+    dvc(workspace, environment, "exp", "run", "--run-all")
+    assert hub.requests == [], "an experiment spoke to the Hub"
+    assert run(workspace, {}, "git", "checkout", "--force", "A").returncode == 0
+    screen = dvc(workspace, environment, "repro")
+    assert "heard" in screen and on_the_hub(hub) == held["A"]
+    receipt = read_json(workspace / "data/receipts/push.json")
+    assert in_receipt(receipt) == held["A"] and receipt["commit"] == hub.repository("model", "me/voice").head.oid
+
+
+def test_adapter_that_lost_its_training_is_refused_with_the_clip(hub, workspace):
+    weights = workspace / "data/checkpoints/best/adapter_model.safetensors"
+    save_file({name: 0 * tensor for name, tensor in load_file(weights).items()}, weights)
+    words = refusal(hub, workspace)
+    clip = next(clip for clip in evaluated(workspace) if clip in words)
+    assert f"was heard as {evaluated(workspace)[clip]!r}, and now as" in words
+
+
+def test_file_that_does_not_load_is_refused(hub, workspace):
+    (workspace / "data/checkpoints/best/adapter_model.safetensors").write_bytes(b"cut off")
+    result = run(workspace, variables(hub, workspace), sys.executable, "-m", "stages.push")
+    assert result.returncode == 1 and "the files that would go up do not load" in result.stderr
+    assert hub.repositories == {}
+
+
+def test_model_that_is_not_shown_to_be_better_is_refused_with_the_figures(hub, workspace):
+    metrics = read_json(workspace / "data/evaluation/metrics.json")
+    metrics["improvement"] = {"wer_relative": 0.1, "low": -0.123, "high": 0.4}
+    (workspace / "data/evaluation/metrics.json").write_text(json.dumps(metrics))
+    words = refusal(hub, workspace)
+    assert "is not shown to be better" in words and "improvement -12% to 40%" in words
+    set_params(workspace, push__dry_run=True)
+    assert "is not shown to be better" in push(hub, workspace)["refused"]
+
+
+def test_folder_of_this_machine_in_a_published_file_is_refused(hub, workspace):
+    training = read_json(workspace / "data/checkpoints/training.json")
+    training["settings"]["model"]["name"] = str(workspace / "models/x")
+    (workspace / "data/checkpoints/training.json").write_text(json.dumps(training))
+    assert "data/checkpoints/training.json names a folder of this machine" in refusal(hub, workspace)
+
+
+def test_missing_name_of_the_repository_is_one_line(hub, workspace):
+    set_params(workspace, push__repo_id=None)
+    assert refusal(hub, workspace) == (
+        "push: params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME"
+    )
+
+
+def test_token_is_nowhere_but_in_the_environment(hub, workspace, mode):
+    """Not in a file, a log, a receipt, a repository, a message, nor among the arguments of any process."""
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def watch_arguments() -> None:
+        while not stop.wait(0.05):
+            for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(arguments.read_bytes().decode(errors="replace"))
+                except OSError:
+                    continue  # it has ended
+
+    watcher = threading.Thread(target=watch_arguments)
+    watcher.start()
+    hub.failure_rate = 0.05
+    screens = dvc(workspace, variables(hub, workspace, HF_DEBUG="1", **mode), "repro", "push")
+    hub.failure_rate = 0.0
+    (workspace / "data/card/README.md").write_text("---\nlicense: [\n---\n")
+    failed = run(workspace, variables(hub, workspace, HF_DEBUG="1", **mode), sys.executable, "-m", "stages.push")
+    stop.set()
+    watcher.join()
+    assert failed.returncode == 1
+    assert any("stages.voxtral.reproduce" in arguments for arguments in seen)
+    assert TOKEN not in screens + failed.stdout + failed.stderr + "".join(seen)
+    files = [path for path in workspace.parent.rglob("*") if path.is_file()]
+    assert workspace / "data/receipts/push.json" in files or workspace / "dvc.lock" in files
+    assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
+    assert not any(TOKEN.encode() in content for content in hub.repository("model", "me/voice").files.values())
+
+
+# Without a Hub
+
+
+def metrics_of(base: float, tuned: float, low: float | None, high: float | None) -> dict:
+    improvement = {"wer_relative": None, "low": low, "high": high}
+    return {"base": {"wer": base}, "tuned": {"wer": tuned}, "improvement": improvement}
+
+
+@pytest.mark.parametrize(
+    ("require", "metrics", "refused"),
+    [
+        ("better", metrics_of(0.5, 0.2, 0.01, 0.9), False),
+        ("better", metrics_of(0.5, 0.4, 0.0, 0.6), True),
+        ("better", metrics_of(0.5, 0.4, -0.2, 0.6), True),
+        ("better", metrics_of(0.0, 0.0, None, None), True),
+        ("not_worse", metrics_of(0.5, 0.4, -0.2, 0.6), False),
+        ("not_worse", metrics_of(0.5, 0.5, -0.2, 0.0), False),
+        ("not_worse", metrics_of(0.5, 0.6, -0.4, -0.01), True),
+        ("not_worse", metrics_of(0.0, 0.0, None, None), False),
+        ("not_worse", metrics_of(0.0, 0.1, None, None), True),
+        ("none", metrics_of(0.5, 0.9, -2.0, -1.0), False),
+    ],
+)
+def test_rule_of_the_interval(require, metrics, refused):
+    assert (artefact.reason_to_refuse(require, metrics) is not None) == refused
+
+
+def rows(*clips: tuple[str, float, str, str]) -> list[dict]:
+    return [
+        {"id": clip, "duration_s": duration_s, "model": model, "hypothesis": text}
+        for clip, duration_s, base, tuned in clips
+        for model, text in (("base", base), ("tuned", tuned))
+    ]
+
+
+def test_checked_clips_come_in_whole_batches_of_the_evaluation_that_tell_the_models_apart():
+    predictions = rows(
+        ("a", 1.0, "same", "same"), ("b", 9.0, "same", "same"), ("c", 5.0, "x", "y"), ("d", 8.0, "same", "same"),
+        ("e", 4.0, "x", "y"), ("f", 0.5, "x", "y"),
+    )  # fmt: skip
+    assert artefact.clips_to_check(predictions, 1, batch_size=2) == {"c": "y", "e": "y"}
+    assert list(artefact.clips_to_check(predictions, 3, batch_size=2)) == ["c", "e", "a", "f"]
+    assert len(artefact.clips_to_check(predictions, 99, batch_size=2)) == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"token": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}', "holds an access token"),
+        ("set from a-token-of-another-form", "holds an access token"),
+        ('{"base": "/home/ann/models/voxtral"}', "names a folder of this machine (/home/ann/models/voxtral)"),
+        ("see /Users/ann/x", "names a folder of this machine"),
+        ('{"base": "C:\\\\Users\\\\ann"}', "names a folder of this machine"),
+        ("in {here}/data", "names a folder of this machine"),
+    ],
+)
+def test_what_must_not_be_published_is_found(tmp_path, monkeypatch, content, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-another-form")
+    path = tmp_path / "training.json"
+    path.write_text(content.replace("{here}", str(tmp_path)))
+    with pytest.raises(UserError) as raised:
+        artefact.check_harmless({"training.json": path})
+    assert words in str(raised.value) and "a-token-of" not in str(raised.value).partition(" (")[0]
+
+
+def test_what_is_harmless_is_not_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    card = tmp_path / "README.md"
+    card.write_text("data/demo/voxtral-tiny https://huggingface.co/home/x hf_hub_download and/home/ hf_transfer")
+    weights = tmp_path / "model.safetensors"
+    save_file({"a": np.zeros(3)}, weights)
+    artefact.check_harmless({"README.md": card, "model.safetensors": weights})
+
+
+def test_header_of_weights_is_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    save_file({"a": np.zeros(3)}, weights, metadata={"from": "/home/ann/voxtral"})
+    with pytest.raises(UserError, match=r"model\.safetensors names a folder of this machine"):
+        artefact.check_harmless({"model.safetensors": weights})
+
+
+def test_of_a_whole_model_every_part_of_the_weights_goes_up_and_nothing_pickled(tmp_path):
+    names = {
+        "config.json", "generation_config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors", "tekken.json", "processor_config.json",
+    }  # fmt: skip
+    for name in names | {"pytorch_model.bin", "optimizer.pt", "trainer_state.json", "consolidated.safetensors"}:
+        (tmp_path / name).touch()
+    assert set(artefact.model_files(tmp_path)) == names
