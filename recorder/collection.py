@@ -77,26 +77,6 @@ def language_name(code: str | None) -> str:
     return LANGUAGES[code].name if code in LANGUAGES else (code or "no language")
 
 
-def erasing() -> list[tuple[str, str]]:
-    """What to run, in this order, so that no copy of a deleted recording is left here: (why, command)."""
-    made_again = [str(paths.cache_root() / kind) for kind in ("prepared", "base-predictions", "training")]
-    return [
-        ("Train again without it, so that the present version no longer has it.", "dvc repro"),
-        (
-            "Remove from this machine what only older versions have. This takes older models and experiments too.",
-            "dvc gc --workspace",
-        ),
-        (
-            "Only if the data is also kept elsewhere with 'dvc push': remove it there too.",
-            "dvc gc --workspace --cloud",
-        ),
-        (
-            "Remove converted copies, transcripts and half-finished trainings. They are made again when needed.",
-            f"rm -r {' '.join(made_again)}",
-        ),
-    ]
-
-
 def _coverage_of(language: str, clips: Sequence[StoredClip | Clip]) -> Coverage:
     texts = [normalise(clip.text) for clip in clips]
     apart = language in WITHOUT_SPACES

@@ -48,7 +48,7 @@ def delete(clip: StoredClip) -> None:
         return
     inbox.start_moving()
     open_clip(None)
-    say("The recording is deleted. Older versions of the data still hold it: see the end of this page.")
+    say(f"Recording {clip.id} is deleted. Older versions of the data still hold it: see the end of this page.")
 
 
 def delete_all_of_speaker() -> None:
@@ -161,18 +161,16 @@ def show_recordings(clips: list[StoredClip]) -> None:
 
 
 def explain_erasing() -> None:
-    with st.expander("How to erase deleted recordings for good"):
+    with st.expander("How to erase recordings for good"):
         st.write(
             "Deleting takes a recording out of the data and out of every later training. Copies are left where DVC "
-            "keeps older versions, and the present model has learnt from it. To erase those too, run this in a "
-            "terminal in this folder, when no training is running:"
+            "keeps older versions, and the present model has learnt from it. To erase those too, run one of these in a "
+            "terminal in this folder. It lists what would go, and asks before it does anything:"
         )
-        for why, command in collection.erasing():
-            st.write(why)
-            st.code(command, language=None, wrap_lines=True)
+        st.code("make forget CLIP=the id of the recording", language=None, wrap_lines=True)
+        st.code('make forget SPEAKER="the name of the speaker"', language=None, wrap_lines=True)
         st.write(
-            "Copies of this folder on other machines need the same. A model that was published has to be taken down "
-            "where it is. The note that a speaker agreed stays in data/raw/recorded/consents.jsonl."
+            "With HUB=1 behind it, what was published goes too. Copies of this folder on other machines need the same."
         )
 
 
