@@ -129,7 +129,7 @@ def open_repository(repo_id: str, kind: Kind, private: bool, create: Mapping[str
     info, made = _info(what, repo_id, kind), False
     if info is None:
         # exist_ok: the reply to a first try may have been lost. It hides an existing public one: hence looking again.
-        call(what, api().create_repo, repo_id, repo_type=kind, private=private, **create)
+        call(what, api().create_repo, repo_id, repo_type=kind, private=private, exist_ok=True, **create)
         info, made = call(what, api().repo_info, repo_id, repo_type=kind), True
     _check_private(info, repo_id, kind, private)
     return Opened(info.sha, bool(info.private), _marked(repo_id, kind, info.sha), made)
