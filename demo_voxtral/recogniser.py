@@ -137,9 +137,14 @@ def load(model: str, base: str | None = None) -> tuple[Recogniser | None, Recogn
     """
     found = Source.named(model)
     folder = found.fetch("*.json")
-    if (folder / ADAPTER_CONFIG).is_file():
-        return _load_adapter(found, folder, base)
-    inside = "" if (folder / "config.json").is_file() else "merged/"
+    is_adapter, has_merged = (folder / ADAPTER_CONFIG).is_file(), (folder / "merged/config.json").is_file()
+    if is_adapter:
+        base_source = _base_of(folder, base)
+        # The base may be a folder of the machine that it was trained on: then only the merged model can be shown.
+        if base_source.is_there() or not has_merged:
+            return _load_adapter(found, folder, base_source)
+        base = None
+    inside = "" if (folder / "config.json").is_file() and not is_adapter else "merged/"
     if not (folder / inside / "config.json").is_file():
         raise SetupError(f"{model} holds no model: neither {ADAPTER_CONFIG} nor config.json, nor merged/config.json.")
     tuned = Recogniser(found.name, *_load_whole(found, inside))
@@ -177,6 +182,20 @@ class Source:
                 f"({_one_line(error)}). Check its name; a private one needs the secret HF_TOKEN."
             ) from None
 
+    def is_there(self) -> bool:
+        try:
+            return (self.fetch("config.json") / "config.json").is_file()
+        except SetupError:
+            return False
+
+
+def _base_of(folder: Path, base: str | None) -> Source:
+    """The base of the adapter in `folder`: the one that is asked for, else the one that it names."""
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text())
+    own_base = Source(settings["base_model_name_or_path"] or "", settings.get("revision"))
+    base_source = Source.named(base) if base else own_base
+    return own_base if base_source == Source(own_base.name, None) else base_source
+
 
 def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralProcessor]:
     """A whole model, in evaluation mode and on the GPU where there is one, and its processor.
@@ -204,13 +223,8 @@ def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralPro
     return model.eval().to("cuda" if on_gpu else "cpu"), processor
 
 
-def _load_adapter(source: Source, folder: Path, base: str | None) -> tuple[Recogniser, Recogniser]:
+def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Recogniser, Recogniser]:
     """One model in memory: the base is the tuned one with its adapter switched off."""
-    settings = json.loads((folder / ADAPTER_CONFIG).read_text())
-    own_base = Source(settings["base_model_name_or_path"] or "", settings.get("revision"))
-    base_source = Source.named(base) if base else own_base
-    if base_source == Source(own_base.name, None):
-        base_source = own_base
     model, processor = _load_whole(base_source)
     weights = source.fetch("*.json", ADAPTER_WEIGHTS) / ADAPTER_WEIGHTS
     if not weights.is_file():

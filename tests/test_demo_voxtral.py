@@ -279,6 +279,16 @@ def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, 
     assert nobody is None
     assert merged.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
 
+    # With its adapter beside it, whose base is a folder of another machine.
+    for file in Path(best).glob("adapter_*"):
+        shutil.copy(file, published)
+    settings = json.loads((published / "adapter_config.json").read_text())
+    elsewhere = {**settings, "base_model_name_or_path": "models/of-another-machine"}
+    (published / "adapter_config.json").write_text(json.dumps(elsewhere))
+    nobody, merged = recogniser.load(str(published))
+    assert nobody is None
+    assert merged.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
+
     base, whole = recogniser.load(str(published / "merged"), str(TINY_MODEL))
     assert whole.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
     assert base.transcribe([samples], None).text == heard[clip["id"], "base"]
