@@ -109,11 +109,12 @@ def main() -> str:
         receipt = publish_model(params)
     else:
         receipt = {"published": False, "reason": reason}
+    write_receipt("push", receipt)  # it stays where the data set is refused
     if reason_to_stay(params.push.dataset.enabled, "push.dataset") is None:
         from stages.hub.dataset import publish_dataset
 
         receipt["dataset"] = publish_dataset(params)
-    write_receipt("push", receipt)
+        write_receipt("push", receipt)
     if not receipt["published"]:
         return f"nothing published: {receipt['reason']}"
     return f"{len(receipt['files'])} files at {receipt['url']}, commit {receipt['commit'][:8]}, tag {receipt['tag']}"
