@@ -466,8 +466,8 @@ def _dvc_at_rest() -> Iterator[Repo]:
             if busy := stages_at_work():
                 raise Busy(", ".join(busy))
             yield repository
-    except LockError as error:
-        raise Busy(str(error)) from None
+    except LockError:
+        raise Busy("another DVC command") from None
     except NotDvcRepoError:
         raise UserError(
             "this folder is no DVC repository: run 'dvc init' here, or go to the project's folder"

@@ -348,16 +348,14 @@ class _Supervisor:
     def bring_in(self) -> None:
         """Move the inbox into data/raw, and wait for any other DVC command: ours would fail beside it."""
         while not self.is_cancelled:
-            busy = inbox.stages_at_work()
-            if not busy:
-                try:
-                    inbox.bring_in()
-                    break
-                except inbox.Busy as error:
-                    busy = [str(error)]
-            if self.row.get("waits_for") != busy[0]:
-                self.note(waits_for=busy[0])
-                print(f"waiting for {busy[0]}", flush=True)
+            try:
+                inbox.bring_in()
+                break
+            except inbox.Busy as error:
+                busy = str(error)
+            if self.row.get("waits_for") != busy:
+                self.note(waits_for=busy)
+                print(f"waiting for {busy}", flush=True)
             time.sleep(POLL_S)
         self.note(waits_for=None)
 

@@ -21,6 +21,7 @@ from tests.workspaces import dvc, make_workspace, read_rows
 
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 CLIPS = 200
+WAYS = ("page", "make", "plain")
 KILLED = {
     "dvc": ["-m", "dvc"],
     "stage": ["-m", "stages."],
@@ -116,13 +117,14 @@ def test_all_clips_arrive_once_whoever_runs_and_is_killed_meanwhile(workspace):
                 tabs[first] = start_tab(first, SEED)
         at_work = processes("dvc") + processes("supervisor")
         if not at_work or chance.random() < 0.05:
-            way = chance.choice(["page", "make", "plain"])
+            way = WAYS[sum(started.values()) % len(WAYS)]
             terminals += [run for run in [start_a_run(way)] if run]
             started[way] += 1
         if time.monotonic() > next_kill_s:
-            kind = chance.choice(list(KILLED))
-            for process in processes(kind)[:1]:
-                process.kill()
+            alive = {kind: found for kind in KILLED if (found := processes(kind))}
+            if alive:
+                kind = min(alive, key=lambda kind: (killed[kind], chance.random()))
+                chance.choice(alive[kind]).kill()
                 killed[kind] += 1
             next_kill_s = time.monotonic() + chance.uniform(0.2, 2.5)
         for terminal in terminals:
@@ -155,7 +157,7 @@ def test_all_clips_arrive_once_whoever_runs_and_is_killed_meanwhile(workspace):
     assert broken_cache_objects(workspace) == []
     assert "up to date" in dvc(workspace, "status").stdout
     # It was a soak: all ways of starting, and kills of all kinds.
-    assert set(started) == {"page", "make", "plain"} and sum(started.values()) >= 6
+    assert sum(started.values()) >= 6
     assert len(killed) >= 4 and sum(killed.values()) >= 10
 
 
