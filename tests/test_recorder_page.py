@@ -105,6 +105,7 @@ def test_german_speaker_records_trains_and_is_understood(workspace, tmp_path):
         page.goto(address)
         page.get_by_label("Your name").fill("Jörg")
         page.get_by_role("button", name="Start").click()
+        page.get_by_text("For: Jörg").wait_for()
         page.get_by_role("combobox", name="Language").click()
         page.get_by_role("option", name="German").click()
         page.get_by_text("I have read this").click()

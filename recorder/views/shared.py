@@ -60,8 +60,7 @@ def sidebar() -> None:
     known = list(dict.fromkeys([clip.speaker for clip in clips[NEWEST_FIRST] if clip.speaker] + list(inbox.consents())))
     asked = st.query_params
     with st.sidebar:
-        # Also where the box has just said "nobody": a click right after the name was given may still carry that.
-        if not st.session_state.get("speaker"):
+        if "speaker" not in st.session_state:
             st.session_state["speaker"] = asked.get("speaker") or next(iter(known), None)
         if st.session_state["speaker"] and st.session_state["speaker"] not in known:
             known.append(st.session_state["speaker"])
