@@ -137,7 +137,11 @@ def wait_until_over() -> runs.Run:
 
 
 def wait_until_nothing_runs(workspace: Path) -> None:
-    wait_until(lambda: not processes_in(workspace), 10)
+    """What still runs waits for a file that this test does not make yet, or ends by itself: patience hides nothing."""
+    try:
+        wait_until(lambda: not processes_in(workspace))
+    except AssertionError:
+        pytest.fail(f"still running: {[process.cmdline() for process in processes_in(workspace)]}")
 
 
 def dvc_of(run: runs.Run) -> int:

@@ -170,7 +170,7 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
     assert trainers_in(short_run), "no training process found while it trains"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while trainers_in(short_run) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not trainers_in(short_run)
