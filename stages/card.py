@@ -45,7 +45,7 @@ def eval_results(metrics: dict, languages: list[str]) -> list[EvalResult]:
 def render_card(params: Params, prepared: dict, split: dict, training: dict, metrics: dict) -> ModelCard:
     """The card, with valid Hub metadata."""
     languages = sorted(prepared["languages"], key=lambda language: -prepared["languages"][language])
-    is_adapter = training["settings"]["mode"] == "lora"
+    is_adapter = training["settings"]["mode"] != "full"
     is_local = training["base_model_identity"].startswith("folder:")
     # A folder of this machine is named without the way there: the card may become public.
     base_model = Path(training["base_model"]).name if is_local else training["base_model"]
@@ -71,7 +71,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             revision=training["settings"]["model"]["revision"],
             base_model_is_local=is_local,
             adapter=is_adapter,
-            quantised=training["settings"].get("quantisation"),
+            quantised=training["settings"]["quantisation"],
             repo_id=repo_id,
             languages=languages,
             window=training["window"],
@@ -85,6 +85,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             training=training,
             base=metrics["base"],
             tuned=metrics["tuned"],
+            base_quantised=metrics.get("base_quantised"),
             percent=percent,
         )
 

@@ -20,7 +20,7 @@ def variables_of(params: Params, pushed: dict, training: dict, languages: dict[s
     Raises: UserError for an adapter whose base a Space cannot reach.
     """
     base_is_local = training["base_model_identity"].startswith("folder:")
-    is_adapter = training["settings"]["mode"] == "lora"
+    is_adapter = training["settings"]["mode"] != "full"
     merged = any(entry["path"].startswith("merged/") for entry in pushed["files"])
     if is_adapter and base_is_local and not merged:
         raise UserError(

@@ -24,7 +24,7 @@ from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, differences, relative_improvement, score_clip, summarise, wer_interval
-from stages.voxtral import loading, prompts, transcription
+from stages.voxtral import encoder_cache, loading, processes, prompts, transcription
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.loading import (
     ModelSource,
@@ -46,19 +46,30 @@ BEST = paths.CHECKPOINTS / "best"
 def transcribe_timed(
     model: VoxtralForConditionalGeneration, prompter: Prompter, clips: Sequence[Clip], batch_size: int, title: str
 ) -> list[dict]:
-    """For each clip its transcript and its share of the seconds that all took: [{"text", "seconds"}]."""
+    """For each clip its transcript and its share of the seconds that all took: [{"text", "seconds"}].
+
+    An encoder's outputs from the cache count with the seconds that they took when they were made.
+    """
     began_s = time.monotonic()
     texts = transcribe(model, prompter, clips, batch_size, progress=title)
     seconds = (time.monotonic() - began_s) / max(len(clips), 1)
-    return [{"text": text, "seconds": seconds} for text in texts]
+    return [
+        {"text": text, "seconds": seconds + prompter.seconds_before(clip)}
+        for text, clip in zip(texts, clips, strict=True)
+    ]
 
 
 def transcribe_base(
-    model: VoxtralForConditionalGeneration, prompter: Prompter, clips: Sequence[Clip], batch_size: int, identity: str
+    model: VoxtralForConditionalGeneration,
+    prompter: Prompter,
+    clips: Sequence[Clip],
+    batch_size: int,
+    identity: str,
+    title: str = "base model",
 ) -> list[dict]:
     """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
     cache = ContentCache("base-predictions")
-    code = code_of(loading, prompts, transcription)
+    code = code_of(encoder_cache, loading, prompts, transcription)
     libraries = [version(package) for package in ("torch", "transformers", "mistral-common")]
     keys = [
         {
@@ -75,7 +86,7 @@ def transcribe_base(
     ]
     entries = [cache.read(key) for key in keys]
     missing = [index for index, entry in enumerate(entries) if entry is None]
-    made = transcribe_timed(model, prompter, [clips[index] for index in missing], batch_size, "base model")
+    made = transcribe_timed(model, prompter, [clips[index] for index in missing], batch_size, title)
     for index, prediction in zip(missing, made, strict=True):
         entries[index] = json.dumps(prediction).encode()
         cache.write(keys[index], entries[index])
@@ -142,6 +153,7 @@ def render_report(metrics: dict, rows: Sequence[dict], training: dict, listed: i
 def main() -> str:
     all_params = load_params()
     params = all_params.evaluate
+    processes.launch("evaluate", all_params.train.launcher)
     announce("evaluate", model=all_params.model.name, **params.model_dump())
     clips = read_clips(paths.SPLIT / "test.jsonl")
     source = find_model(all_params.model)
@@ -149,17 +161,34 @@ def main() -> str:
     if training["base_model_identity"] != source.identity:
         raise UserError(f"{BEST} was trained from another base than model.name {source.name}: run 'dvc repro'")
     processor = load_processor(source)
+    quantisation = training["settings"]["quantisation"]
+    dtype = resolve_dtype(all_params.model.dtype)
     with enough_memory("halve evaluate.batch_size"):
-        model = load_model(source, resolve_dtype(all_params.model.dtype))
+        predictions = {}
+        if quantisation:
+            # What the training began with: a base in 4 bits may answer what is said instead of writing it down.
+            model = load_model(source, dtype, four_bit=True)
+            prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
+            identity = f"{source.identity} {training['quantisation']}"
+            predictions["base_quantised"] = transcribe_base(
+                model, prompter, clips, params.batch_size, identity, quantisation
+            )
+            del model
+        model = load_model(source, dtype)
         prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
         prompter.check_lengths(clips)
-        predictions = {"base": transcribe_base(model, prompter, clips, params.batch_size, source.identity)}
-        if (BEST / ADAPTER_CONFIG).exists():
+        is_adapter = (BEST / ADAPTER_CONFIG).exists()
+        if is_adapter and "encoder" not in training["adapted_layers"]:  # one and the same for both models
+            prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
+        predictions["base"] = transcribe_base(model, prompter, clips, params.batch_size, source.identity)
+        if is_adapter:
             model = load_adapter(model, BEST).merge_and_unload()
         else:
             del model  # before the tuned one takes its place in memory
-            model = load_model(ModelSource(str(BEST), None, BEST, ""), resolve_dtype(all_params.model.dtype))
+            model = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
         predictions["tuned"] = transcribe_timed(model, prompter, clips, params.batch_size, "tuned model")
+    if not processes.is_main():
+        return "done"
 
     metrics, scores, rows = {}, {}, []
     for name, made in predictions.items():

@@ -25,9 +25,10 @@ from stages.pipeline.files import sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech.clips import Clip, read_clips
-from stages.voxtral import adapters, training
+from stages.voxtral import adapters, encoder_cache, last_layer, processes, training
 from stages.voxtral.loading import (
     ModelSource,
+    computes_in_bfloat16,
     device_name,
     enough_memory,
     find_model,
@@ -41,8 +42,8 @@ from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "mistral-common")
 MEMORY_REMEDY = (
-    "halve train.batch_size and double train.gradient_accumulation_steps, set train.gradient_checkpointing to true, or "
-    "take the encoder out of train.lora.scope"
+    "set train.clips_per_update to what train.batch_size is now and train.batch_size to auto, set "
+    "train.gradient_checkpointing to true, or take the encoder out of train.lora.scope"
 )
 # What a checkpoint holds beyond the model, needed only to go on training.
 TRAINER_FILES = (
@@ -65,7 +66,7 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
 
 def check_validation(params: TrainParams, clips: int) -> None:
     """Raises: UserError where training would end before its first validation, and nothing could be chosen."""
-    updates = math.ceil(clips / (params.batch_size * params.gradient_accumulation_steps)) * params.epochs
+    updates = math.ceil(clips / training.clips_per_update(params, params.batch_size)) * params.epochs
     if params.validate_every_steps and params.validate_every_steps > updates:
         raise UserError(
             f"params.yaml: train.validate_every_steps is {params.validate_every_steps}, but {clips} clips make only "
@@ -81,7 +82,9 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
             "model": source.identity,
             "dtype": params.model.dtype,
             "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "train": params.train.model_dump(exclude={"tracking"}),
+            "bfloat16": computes_in_bfloat16(params.model.dtype),
+            "train": params.train.model_dump(exclude={"tracking", "launcher"}),
+            "processes": processes.count(),
             "clips": [
                 [[clip.id, clip.text, clip.language, clip.duration_s] for clip in part]
                 for part in (train_clips, validation_clips)
@@ -102,7 +105,7 @@ def load_trainee(
         # Fixed sinusoids by design; the library freezes them, but loading weights thaws them again.
         model.model.audio_tower.embed_positions.requires_grad_(False)
         return model.train(), {}
-    model = load_model(source, resolve_dtype(model_params.dtype))
+    model = load_model(source, resolve_dtype(model_params.dtype), four_bit=params.mode == "qlora")
     layers = adapters.matched_layers(model, params.lora.scope)
     return adapters.add_lora(model, params.lora).train(), layers
 
@@ -117,19 +120,58 @@ def save_best(checkpoint: Path, source: ModelSource, prompter: Prompter, folder:
         adapters.name_base(folder, source.name, source.revision)
 
 
+def write_results(
+    folder: Path, state: training.TrainerState, scratch: Path, source: ModelSource, prompter: Prompter, facts: dict
+) -> dict:
+    """Write all of data/checkpoints into `folder`; returns the validation of the best checkpoint."""
+    save_best(scratch / f"checkpoint-{state.best_global_step}", source, prompter, folder / "best")
+    training.write_curve(folder / "curve.csv", state.log_history)
+    best = next(
+        entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry
+    )
+    seconds = training.seconds_of(state)
+    write_json(
+        folder / "training.json",
+        {
+            **facts,
+            "versions": {package: version(package) for package in PACKAGES},
+            "base_model": source.name,
+            "base_model_identity": source.identity,
+            "window": {"samples": prompter.sizes.window_samples, "frames": prompter.sizes.window_frames},
+            "device": device_name(),
+            "processes": processes.count(),
+            "epochs_run": state.epoch,
+            "steps": state.global_step,
+            "best_step": state.best_global_step,
+            "best_epoch": best["epoch"],
+            "best_validation_wer": best["eval_wer"],
+            "seconds": round(seconds, 1),
+            "clips_per_s": round(state.epoch * facts["train_clips"] / seconds, 2),
+            "peak_memory_bytes": training.peak_memory_bytes(),
+        },
+    )
+    return best
+
+
 def main() -> str:
     params = load_params()
+    processes.launch("train", params.train.launcher)
     announce("train", model=params.model.name, **params.train.model_dump())
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
+    clips = [*train_clips, *validation_clips]
     check_validation(params.train, len(train_clips))
     source = find_model(params.model)
     processor = load_processor(source)
     transformers.set_seed(params.train.seed)
     with enough_memory(MEMORY_REMEDY):
         model, adapted_layers = load_trainee(source, params.model, params.train)
-    prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-    prompter.check_lengths([*train_clips, *validation_clips])
+        prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
+        prompter.check_lengths(clips)
+        last_layer.only_kept_positions(model)
+        stopwatch = training.Stopwatch()
+        if encoder_cache.is_frozen(model):
+            prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
@@ -139,6 +181,8 @@ def main() -> str:
     settings = {
         **params.train.model_dump(),
         "learning_rate": learning_rate,
+        "bfloat16": computes_in_bfloat16(params.model.dtype),
+        "quantisation": "4 bits (NF4)" if params.train.mode == "qlora" else None,
         "model": {
             "name": source.name,
             "revision": source.revision,
@@ -146,10 +190,12 @@ def main() -> str:
         },
     }
     with training.scratch_folder(run_name) as scratch:
+        with enough_memory(MEMORY_REMEDY):
+            batch_size = training.resolve_batch_size(model, prompter, train_clips, params.train, scratch)
+        settings |= {"batch_size": batch_size, "clips_per_update": training.clips_per_update(params.train, batch_size)}
         tracker = Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings)
-        callbacks = [training.Stopwatch(), tracker]
         trainer = training.build_trainer(
-            model, prompter, train_clips, validation_clips, params.train, learning_rate, scratch, callbacks
+            model, prompter, train_clips, validation_clips, params.train, settings, scratch, [stopwatch, tracker]
         )
         checkpoint = training.last_checkpoint(scratch)
         resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
@@ -157,43 +203,21 @@ def main() -> str:
             print(f"train: going on from step {resumed_from_step}", flush=True)
         with enough_memory(MEMORY_REMEDY):
             training.fit(trainer, checkpoint)
-        state = trainer.state
-        seconds = training.seconds_of(state)
+        facts = {
+            "settings": settings,
+            "train_clips": len(train_clips),
+            "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
+            "validation_clips": len(validation_clips),
+            "adapted_layers": adapted_layers,
+            "trainable_parameters": trainable,
+            "resumed_from_step": resumed_from_step,
+        }
+        if not processes.is_main():
+            return "done"
         with whole_folder(paths.CHECKPOINTS) as folder:
-            save_best(scratch / f"checkpoint-{state.best_global_step}", source, prompter, folder / "best")
-            training.write_curve(folder / "curve.csv", state.log_history)
-            best = next(
-                entry
-                for entry in state.log_history
-                if entry.get("step") == state.best_global_step and "eval_wer" in entry
-            )
-            write_json(
-                folder / "training.json",
-                {
-                    "settings": settings,
-                    "versions": {package: version(package) for package in PACKAGES},
-                    "base_model": source.name,
-                    "window": {"samples": prompter.sizes.window_samples, "frames": prompter.sizes.window_frames},
-                    "base_model_identity": source.identity,
-                    "device": device_name(),
-                    "train_clips": len(train_clips),
-                    "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
-                    "validation_clips": len(validation_clips),
-                    "adapted_layers": adapted_layers,
-                    "trainable_parameters": trainable,
-                    "epochs_run": state.epoch,
-                    "steps": state.global_step,
-                    "best_step": state.best_global_step,
-                    "best_epoch": best["epoch"],
-                    "best_validation_wer": best["eval_wer"],
-                    "seconds": round(seconds, 1),
-                    "clips_per_s": round(state.epoch * len(train_clips) / seconds, 2),
-                    "peak_memory_bytes": training.peak_memory_bytes(),
-                    "resumed_from_step": resumed_from_step,
-                },
-            )
+            best = write_results(folder, trainer.state, scratch, source, prompter, facts)
     return (
-        f"{len(train_clips)} clips, {state.epoch:g} epochs, best validation WER {best['eval_wer']:.1%} "
+        f"{len(train_clips)} clips, {trainer.state.epoch:g} epochs, best validation WER {best['eval_wer']:.1%} "
         f"at epoch {best['epoch']:g} -> {paths.CHECKPOINTS}"
     )
 

@@ -33,7 +33,7 @@ def metrics_of(wer: float, cer: float) -> dict:
 @pytest.fixture
 def inputs(params) -> dict[str, dict]:
     """What the earlier stages leave behind, as small as the card needs it."""
-    settings = {**params.train.model_dump(), "learning_rate": 0.0001}
+    settings = {**params.train.model_dump(), "learning_rate": 0.0001, "clips_per_update": 8, "quantisation": None}
     training = {
         "settings": {**settings, "model": params.model.model_dump()},
         "versions": {"torch": "2.9.1", "transformers": "4.57.1"},
@@ -162,6 +162,15 @@ def test_full_model_is_loaded_by_itself(card, inputs, set_param):
     assert "LoRA" not in rendered.text
     assert "PeftModel" not in rendered.text
     assert 'VoxtralForConditionalGeneration.from_pretrained("ann/my-voice"' in rendered.text
+
+
+def test_base_in_four_bits_is_told_with_its_own_rate(card, inputs):
+    inputs["data/checkpoints/training.json"]["settings"] |= {"mode": "qlora", "quantisation": "4 bits (NF4)"}
+    inputs["data/evaluation/metrics.json"]["base_quantised"] = {"wer": 0.432}
+    rendered = card()
+    assert rendered.data.library_name == "peft"
+    assert "held in 4 bits (NF4) while training, where it alone has a word error rate of 43.2 %" in rendered.text
+    assert "8 clips an update" in rendered.text
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])

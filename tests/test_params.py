@@ -124,7 +124,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(edit):
         ("[encoder, projector, decoder]", "[encoder, head]", "train.lora.scope", "'head'"),
         ("[encoder, projector, decoder]", "[]", "train.lora.scope", "[]"),
         ("group_by: prompt", "group_by: word", "split.group_by", "'word'"),
-        ("mode: lora", "mode: qlora", "train.mode", "'qlora'"),
+        ("mode: lora", "mode: half", "train.mode", "'half'"),
     ],
 )
 def test_wrong_value_is_named_with_its_key_and_what_was_found(edit, old, new, key, found):

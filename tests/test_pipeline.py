@@ -98,9 +98,9 @@ def test_every_section_of_params_is_read_by_a_stage_but_that_of_the_page():
     assert read | {"recorder"} == set(Params.model_fields) and "recorder" not in read
 
 
-def test_training_runs_again_for_all_its_settings_but_those_of_tracking():
+def test_training_runs_again_for_all_its_settings_but_who_watches_and_who_starts_it():
     named = {key for key in STAGES["train"]["params"] if key.startswith("train.")}
-    assert named == {f"train.{name}" for name in TrainParams.model_fields if name != "tracking"}
+    assert named == {f"train.{name}" for name in TrainParams.model_fields if name not in ("tracking", "launcher")}
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])

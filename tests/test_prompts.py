@@ -65,16 +65,54 @@ def test_each_clip_is_asked_for_in_its_own_language(prompter, clips):
         assert text.endswith(f"[/INST]lang:{clip.language}[TRANSCRIBE]")
 
 
+def test_features_are_those_of_the_whole_window(prompter):
+    """The silence behind the sound is not transformed, but made up: for every length and level."""
+    rng = np.random.default_rng(1)
+    extractor, sizes = prompter.processor.feature_extractor, prompter.sizes
+    for length in [1, 399, 400, 16_000, 33_333, sizes.window_samples - 700, sizes.window_samples - 1]:
+        for level in (1e-5, 0.3):
+            samples = rng.normal(0, level, length).astype(np.float32)
+            whole = extractor(
+                samples, sampling_rate=16_000, padding=True, pad_to_multiple_of=sizes.window_samples, truncation=False,
+                return_tensors="pt",
+            )["input_features"]  # fmt: skip
+            assert torch.allclose(prompter.features_of(samples), whole, rtol=0, atol=2e-6), (length, level)
+
+
 def test_loss_falls_on_transcript_and_end_alone(prompter, clips):
     batch = prompter.training_batch(clips)
+    kept = batch["logits_to_keep"]
+    assert batch["labels"].shape == (3, kept) and kept < batch["input_ids"].shape[1]
     for row, clip in enumerate(clips):
-        counted = batch["labels"][row] != IGNORED
-        assert batch["labels"][row][counted].tolist() == prompter.target_ids(clip.text)
-        assert batch["labels"][row][counted][-1] == prompter.sizes.eos_token_id
-        assert batch["input_ids"][row][counted].tolist() == batch["labels"][row][counted].tolist()
-        assert batch["attention_mask"][row][counted].all()
-    padding = batch["input_ids"] == prompter.sizes.pad_token_id
-    assert padding.any() and not batch["attention_mask"][padding].any()
+        ids, labels = batch["input_ids"][row], batch["labels"][row]
+        counted = labels != IGNORED
+        assert labels[counted].tolist() == prompter.target_ids(clip.text)
+        assert labels[counted][-1] == prompter.sizes.eos_token_id
+        assert ids[-kept:][counted].tolist() == labels[counted].tolist()
+        assert not counted[0]  # shifted by one, the loss never asks for the first
+        # Padding only behind: nothing looks at it, and no mask is needed.
+        length = len(prompter.prompt_ids(prompter.windows_in(clip), clip.language)) + counted.sum()
+        assert (ids[length:] == prompter.sizes.pad_token_id).all() and (ids[:length] != IGNORED).all()
+
+
+def test_loss_is_that_of_a_mask_and_a_logit_for_every_position(prompter, clips):
+    source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
+    model = load_model(source, torch.float32)
+    plain = prompter.transcription_batch(clips)
+    targets = [prompter.target_ids(clip.text) for clip in clips]
+    longest = max(map(len, targets))
+    ids = torch.tensor([target + [prompter.sizes.pad_token_id] * (longest - len(target)) for target in targets])
+    labels = torch.tensor([target + [IGNORED] * (longest - len(target)) for target in targets])
+    with torch.inference_mode():
+        expected = model(
+            input_ids=torch.cat([plain["input_ids"], ids], dim=1),
+            attention_mask=torch.cat([plain["attention_mask"], (labels != IGNORED).long()], dim=1),
+            input_features=plain["input_features"],
+            labels=torch.cat([torch.full_like(plain["input_ids"], IGNORED), labels], dim=1),
+        )
+        ours = model(**prompter.training_batch(clips))
+    assert ours.logits.shape[1] < expected.logits.shape[1]
+    assert ours.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
 
 
 def test_transcript_survives_its_tokens(prompter):

@@ -344,10 +344,10 @@ def test_changed_settings_keep_every_comment_and_every_other_line(params_text):
     [
         ("train.epochs", 0, "train.epochs: input should be greater than 0, found 0"),
         ("train.epochs", True, "train.epochs: input should be a valid integer, found True"),
-        ("train.gradient_accumulation_steps", True, "train.gradient_accumulation_steps: .*, found True"),  # 1 before
+        ("train.max_gradient_norm", True, "train.max_gradient_norm: .*, found True"),  # 1.0 before
         ("train.epochs", "5", r"train.epochs: .*\(remove the quotes\)"),
         ("train.learning_rate", float("nan"), "train.learning_rate"),
-        ("train.mode", "half", "train.mode: input should be 'lora' or 'full', found 'half'"),
+        ("train.mode", "half", "train.mode: input should be 'lora', 'qlora' or 'full', found 'half'"),
         ("train.lora.scope", [], "train.lora.scope"),
         ("train.epoch", 5, "train.epoch is no key of ours"),
         ("split.test_fraction", 0.95, "must stay below 1"),
@@ -355,7 +355,7 @@ def test_changed_settings_keep_every_comment_and_every_other_line(params_text):
 )
 def test_refused_setting_leaves_the_file_as_it_was(params_text, key, value, words):
     with pytest.raises(UserError, match=rf"^params\.yaml: {words}|^params\.yaml: .*{words}"):
-        runs.change_settings({"train.batch_size": 4, key: value})
+        runs.change_settings({"train.lora.r": 4, key: value})
     assert Path("params.yaml").read_text() == params_text
     assert [path.name for path in Path().iterdir() if "params" in path.name] == ["params.yaml"]
 

@@ -39,7 +39,7 @@ def test_demo_clips_are_complete_and_fit_one_window():
     assert {row["audio_path"] for row in rows} == {path.name for path in DEMO_CLIPS.glob("*.opus")}
     for row in rows:
         info = soundfile.info(DEMO_CLIPS / row["audio_path"])
-        assert 0.5 < info.frames / info.samplerate < architecture.WINDOW_S
+        assert 0.5 < info.frames / info.samplerate < architecture.TINY.window_s
 
 
 def test_every_demo_word_is_in_the_grammar():
@@ -91,10 +91,10 @@ def test_features_of_training_are_those_of_the_processor(tmp_path):
             return 1.0
 
     utterance = pretrain.Utterance("any", torch.from_numpy(power), labels, [])
-    ours, _ = pretrain.Augmenter(torch.device("cpu"))([utterance], architecture.WINDOW_S, 0.0, NotMoved())
+    ours, _ = pretrain.Augmenter(torch.device("cpu"))([utterance], architecture.TINY.window_s, 0.0, NotMoved())
     expected = processor.feature_extractor(
         samples, sampling_rate=16_000, padding=True, truncation=False,
-        pad_to_multiple_of=architecture.WINDOW_S * 16_000, return_tensors="pt",
+        pad_to_multiple_of=architecture.TINY.window_s * 16_000, return_tensors="pt",
     )["input_features"]  # fmt: skip
     assert ours.shape == expected.shape == (1, 128, 400)
     inner = slice(1, power.shape[1] - 2)  # the outermost frames see the padding
@@ -112,7 +112,7 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
         if not speech.is_held_out(text):
             continue
         samples = speech.synthesise(text, speech.random_voice(rng)).samples
-        if len(samples) > (architecture.WINDOW_S - 0.1) * 16_000:
+        if len(samples) > (architecture.TINY.window_s - 0.1) * 16_000:
             continue
         name = f"{len(clips)}.flac"
         soundfile.write(tmp_path / name, np.clip(samples, -1, 1), 16_000)

@@ -17,7 +17,11 @@ from recorder.views.shared import as_plain, listener
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 
-MODES = {"lora": "LoRA: small additions to the model (recommended)", "full": "Full: the whole model, much memory"}
+MODES = {
+    "lora": "LoRA: small additions to the model (recommended)",
+    "qlora": "QLoRA: the same with the model packed small, for little GPU memory",
+    "full": "Full: the whole model, much memory",
+}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 EMBEDDED_MODELS = Path("data/demo")
 

@@ -44,6 +44,13 @@ class ContentCache:
         digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
         return content if hashlib.sha256(content).digest() == digest else None
 
+    def has(self, key: Mapping) -> bool:
+        """Whether there is an entry, whole or broken: for what is too much to be read only to know."""
+        return self._path(key).exists()
+
+    def remove(self, key: Mapping) -> None:
+        self._path(key).unlink(missing_ok=True)
+
     def write(self, key: Mapping, content: bytes) -> None:
         write_whole(self._path(key), hashlib.sha256(content).digest() + content)
 

@@ -74,13 +74,14 @@ class TrackingParams(Section):
 
 
 class TrainParams(Section):
-    mode: Literal["lora", "full"]
+    mode: Literal["lora", "qlora", "full"]
     lora: LoraParams
     epochs: PositiveInt
     learning_rate: Literal["auto"] | PositiveFloat
-    batch_size: PositiveInt
-    gradient_accumulation_steps: PositiveInt
+    batch_size: Literal["auto"] | PositiveInt
+    clips_per_update: PositiveInt | None
     gradient_checkpointing: bool
+    optimizer: Literal["adamw", "adamw_8bit"]
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)]
     scheduler: Literal["cosine", "linear", "constant_with_warmup"]
     weight_decay: NonNegativeFloat
@@ -89,6 +90,7 @@ class TrainParams(Section):
     early_stopping_patience: PositiveInt | None
     max_clips: PositiveInt | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    launcher: str
     tracking: TrackingParams
 
 
@@ -183,6 +185,8 @@ def _checked(content: bytes, path: Path) -> Params:
         raise UserError(
             f"{path}: split.test_fraction + split.validation_fraction must stay below 1, or none is trained"
         )
+    if params.train.batch_size == "auto" and params.train.clips_per_update is None:
+        raise UserError(f"{path}: train.batch_size auto needs a number as train.clips_per_update, such as 8")
     if params.prepare.min_duration_s >= params.prepare.max_duration_s:
         raise UserError(f"{path}: prepare.min_duration_s must be below prepare.max_duration_s")
     return params

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import bitsandbytes
 import httpx2
 import torch
 from huggingface_hub import snapshot_download
@@ -25,7 +26,13 @@ from huggingface_hub.errors import (
     StrictDataclassError,
 )
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, VoxtralForConditionalGeneration, VoxtralProcessor
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    BitsAndBytesConfig,
+    VoxtralForConditionalGeneration,
+    VoxtralProcessor,
+)
 from transformers.utils import logging as transformers_logging
 
 from stages.pipeline.files import sha256_of_file
@@ -114,14 +121,21 @@ def load_processor(source: ModelSource) -> VoxtralProcessor:
     return processor
 
 
-def load_model(source: ModelSource, dtype: torch.dtype) -> VoxtralForConditionalGeneration:
+def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) -> VoxtralForConditionalGeneration:
     """The model in `dtype` on this machine's device, for inference; training sets what it trains.
 
+    four_bit: the decoder's linear layers in 4 bits (NF4, Dettmers et al. 2023, arXiv 2305.14314); the encoder, the
+    projector and the head are small or delicate, and stay as they are.
     Only safetensors are read. Raises: UserError where weights are missing, unexpected or of another shape.
     """
     try:
         model, info = VoxtralForConditionalGeneration.from_pretrained(
-            source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            source.folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            quantization_config=_four_bit(dtype) if four_bit else None,
+            device_map={"": device()} if four_bit else None,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"model.name {source.name}: its weights do not load: {_one_line(error)}") from None
@@ -132,6 +146,12 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> VoxtralForConditional
                 f"model.name {source.name}: {len(names)} {problem.replace('_', ' ')}, e.g. {names[0]}: "
                 f"the weights do not belong to this configuration"
             )
+    if four_bit:
+        for module in model.modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                # Its quick way on some CPUs repacks the weights at the first use, and fails on widths such as 160.
+                module.support_avx512bf16_for_cpu = False
+        return model.eval()
     return model.to(device()).eval()
 
 
@@ -192,6 +212,28 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name != "auto":
         return getattr(torch, name)
     return torch.bfloat16 if device().type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def computes_in_bfloat16(name: str) -> bool:
+    """Whether training computes in bfloat16 (mixed precision): where the machine does, unless `model.dtype` is float32.
+
+    name: `model.dtype`. A CPU without instructions for it would only be slower.
+    """
+    if name == "float32":
+        return False
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
+def _four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["lm_head", "audio_tower", "multi_modal_projector"],
+    )
 
 
 def _identity_of(folder: Path) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 import torch
 from mistral_common.protocol.transcription.request import TranscriptionRequest
+from torch import nn
 from transformers import VoxtralProcessor
 
 from stages.pipeline.stage import UserError
@@ -49,21 +50,28 @@ class Prompter:
             raise UserError(
                 f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz"
             )
-        samples = read_prepared(self.folder / clip.audio_path)
-        return self.features_of(samples)
+        return self.features_of(read_prepared(self.folder / clip.audio_path))
 
     def features_of(self, samples: np.ndarray) -> torch.Tensor:
-        """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate."""
-        extracted = self.processor.feature_extractor(
-            samples,
-            sampling_rate=self.sizes.sample_rate_hz,
-            padding=True,
-            truncation=False,
-            pad_to_multiple_of=self.sizes.window_samples,
-            return_tensors="pt",
+        """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate.
+
+        Only the sound itself is transformed: every frame of the silence behind it is like the first that hears no
+        sound (tests/test_prompts.py), and most of a window is silence.
+        """
+        extractor = self.processor.feature_extractor
+        windows = max(1, math.ceil(len(samples) / self.sizes.window_samples))
+        silence = np.zeros(extractor.n_fft + 2 * extractor.hop_length, dtype=samples.dtype)
+        heard = np.concatenate([samples, silence])[: windows * self.sizes.window_samples]
+        extracted = extractor(
+            heard, sampling_rate=self.sizes.sample_rate_hz, padding=False, truncation=False, return_tensors="pt"
         )["input_features"]
-        bins = extracted.shape[1]
-        return extracted.reshape(bins, -1, self.sizes.window_frames).transpose(0, 1)
+        behind = windows * self.sizes.window_frames - extracted.shape[2]
+        extracted = nn.functional.pad(extracted, (0, behind), mode="replicate")
+        return extracted.reshape(extracted.shape[1], windows, self.sizes.window_frames).transpose(0, 1)
+
+    def seconds_before(self, clip: Clip) -> float:
+        """Seconds that went into a clip's features before they were asked for."""
+        return 0.0
 
     def prompt_ids(self, windows: int, language: str | None) -> list[int]:
         """Token ids of the prompt for a clip of `windows` windows."""
@@ -105,26 +113,30 @@ class Prompter:
             attention_mask[row, longest - len(prompt) :] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask, "input_features": torch.cat(features)}
 
-    def training_batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
-        """A transcription batch with the transcripts behind the prompts, padded right, and labels [B, S].
+    def training_batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor | int]:
+        """Prompts with their transcripts behind them, [B, S], padded right; labels [B, K] of the last K positions.
 
-        Labels are masked by length, not by the padding id: loss falls on every token of transcript and end, and on
-        nothing else.
+        Padded right, nothing looks at the padding, so that no mask is needed and attention can take its fastest way.
+        `logits_to_keep` is K: the model computes no logits before the first position that has a label. Labels are
+        masked by length, not by the padding id: loss falls on every token of transcript and end, and on nothing else.
         """
-        batch = self.transcription_batch(clips)
+        features = [self.features(clip) for clip in clips]
+        prompts = [self.prompt_ids(len(part), clip.language) for part, clip in zip(features, clips, strict=True)]
         targets = [self.target_ids(clip.text) for clip in clips]
-        longest = max(map(len, targets))
-        target_ids = torch.full((len(clips), longest), self.sizes.pad_token_id)
-        labels = torch.full((len(clips), longest), IGNORED)
-        attended = torch.zeros((len(clips), longest), dtype=torch.long)
-        for row, target in enumerate(targets):
-            target_ids[row, : len(target)] = labels[row, : len(target)] = torch.tensor(target)
-            attended[row, : len(target)] = 1
+        longest = max(len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True))
+        input_ids = torch.full((len(clips), longest), self.sizes.pad_token_id)
+        labels = torch.full_like(input_ids, IGNORED)
+        for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
+            end = len(prompt) + len(target)
+            input_ids[row, :end] = torch.tensor([*prompt, *target])
+            labels[row, len(prompt) : end] = torch.tensor(target)
+        kept = longest - min(map(len, prompts)) + 1  # the position before a token is the one that predicts it
         return {
-            "input_ids": torch.cat([batch["input_ids"], target_ids], dim=1),
-            "attention_mask": torch.cat([batch["attention_mask"], attended], dim=1),
-            "input_features": batch["input_features"],
-            "labels": torch.cat([torch.full_like(batch["input_ids"], IGNORED), labels], dim=1),
+            "input_ids": input_ids,
+            "input_features": torch.cat(features),
+            "labels": labels[:, -kept:],
+            "logits_to_keep": kept,
+            "use_cache": False,  # of keys and values: only generation reads it
         }
 
 

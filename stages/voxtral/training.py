@@ -15,9 +15,10 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -27,11 +28,12 @@ from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, Train
 from transformers.trainer_callback import ExportableState, TrainerState
 
 from stages.pipeline import paths
-from stages.pipeline.files import write_whole
+from stages.pipeline.files import read_json, write_json, write_whole
 from stages.pipeline.params import TrainParams
 from stages.pipeline.stage import UserError
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
+from stages.voxtral import batches, processes
 from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
@@ -41,6 +43,7 @@ KEPT_CHECKPOINTS = 3  # the best, the newest, and the one before it, for a crash
 KEPT_UNFINISHED_S = 7 * 24 * 3600  # how long an interrupted run can still be resumed
 LORA_LEARNING_RATE_TIMES_WIDTH = 0.3
 FULL_TO_LORA_LEARNING_RATE = 0.2
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}  # train.optimizer, as the Trainer calls it
 
 
 def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
@@ -51,17 +54,20 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
     if params.learning_rate != "auto":
         return params.learning_rate
     rate = LORA_LEARNING_RATE_TIMES_WIDTH / decoder_width
-    return rate if params.mode == "lora" else FULL_TO_LORA_LEARNING_RATE * rate
+    return FULL_TO_LORA_LEARNING_RATE * rate if params.mode == "full" else rate
 
 
 @contextlib.contextmanager
 def scratch_folder(run: str) -> Iterator[Path]:
-    """The folder that holds a run's checkpoints, kept until the next run; only one process at a time may have it.
+    """The folder that holds a run's checkpoints, kept until the next run; only one training at a time may have it.
 
-    Raises: UserError where another process trains the very same run.
+    Raises: UserError where another training of the very same run is at work.
     """
     folder = (paths.cache_root() / "training" / run).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    if not processes.is_main():
+        yield folder
+        return
     with (folder.parent / f"{run}.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,32 +111,73 @@ def last_checkpoint(scratch: Path) -> Path | None:
     return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
+def clips_per_update(params: TrainParams, batch_size: int) -> int:
+    """Clips whose gradients make one update, over all steps and devices."""
+    return params.clips_per_update or batch_size * processes.count()
+
+
+def resolve_batch_size(
+    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], params: TrainParams, scratch: Path
+) -> int:
+    """`train.batch_size`, where auto is the most that the free memory holds, found once and kept for a resumed run.
+
+    Raises: UserError where `train.clips_per_update` cannot be dealt out in such batches.
+    """
+    found_before = scratch / "batch_size.json"
+    aim = params.clips_per_update
+    if params.batch_size != "auto":
+        if aim and aim % (params.batch_size * processes.count()):
+            raise UserError(
+                f"params.yaml: train.clips_per_update {aim} is no multiple of train.batch_size {params.batch_size} "
+                f"times {processes.count()} devices: change one of them"
+            )
+        return params.batch_size
+    if aim % processes.count():
+        raise UserError(
+            f"params.yaml: train.clips_per_update {aim} is no multiple of the {processes.count()} devices: change it"
+        )
+    if found_before.exists():
+        return read_json(found_before)
+    longest = max(clips, key=lambda clip: (prompter.windows_in(clip), len(clip.text)))
+    own = batches.largest_batch(model, prompter.training_batch([longest]), aim // processes.count())
+    batch_size = min(processes.gathered({os.environ.get("RANK", "0"): own}).values())
+    if processes.is_main():
+        write_json(found_before, batch_size)
+    return batch_size
+
+
 def build_trainer(
     model: nn.Module,
     prompter: Prompter,
     train_clips: Sequence[Clip],
     validation_clips: Sequence[Clip],
     params: TrainParams,
-    learning_rate: float,
+    resolved: Mapping[str, Any],
     scratch: Path,
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
-    """A Trainer over clips, with validation WER, early stopping and checkpoints in `scratch`."""
+    """A Trainer over clips, with validation WER, early stopping and checkpoints in `scratch`.
+
+    resolved: learning_rate, batch_size and clips_per_update as numbers; bfloat16, whether to compute in it.
+    """
     when = "steps" if params.validate_every_steps else "epoch"
     on_gpu = torch.cuda.is_available()
+    batch_size, update = resolved["batch_size"], resolved["clips_per_update"]
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size,
-        per_device_eval_batch_size=params.batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        gradient_accumulation_steps=update // (batch_size * processes.count()),
         activation_checkpointing=params.gradient_checkpointing,
-        learning_rate=learning_rate,
+        optim=OPTIMIZERS[params.optimizer],
+        learning_rate=resolved["learning_rate"],
         warmup_steps=params.warmup_fraction,  # below 1, the Trainer takes it as a share of all steps
         lr_scheduler_type=params.scheduler,
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_gradient_norm,
-        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        use_cpu=not on_gpu,
+        bf16=resolved["bfloat16"],
         eval_strategy=when,
         eval_steps=params.validate_every_steps,
         save_strategy=when,
@@ -146,6 +193,9 @@ def build_trainer(
         data_seed=params.seed,
         dataloader_pin_memory=on_gpu,
         dataloader_num_workers=min(8, os.cpu_count() or 1) if on_gpu else 0,
+        dataloader_persistent_workers=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},  # the next batch travels while this one is computed
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         label_names=["labels"],
         prediction_loss_only=True,
@@ -154,6 +204,7 @@ def build_trainer(
     trainer = VoxtralTrainer(
         prompter,
         validation_clips,
+        update,
         model=model,
         args=arguments,
         data_collator=Collator(prompter),
@@ -192,7 +243,8 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         progress.bar.close()  # or the bar would be drawn again below an error
-    write_whole(scratch / FINISHED, b"")
+    if processes.is_main():
+        write_whole(scratch / FINISHED, b"")
 
 
 def seconds_of(state: TrainerState) -> float:
@@ -201,12 +253,23 @@ def seconds_of(state: TrainerState) -> float:
 
 
 class VoxtralTrainer(Trainer):
-    """A Trainer whose evaluation also transcribes the validation clips."""
+    """A Trainer that puts clips of like length together, and whose evaluation also transcribes the validation clips."""
 
-    def __init__(self, prompter: Prompter, validation_clips: Sequence[Clip], **kwargs) -> None:
+    def __init__(self, prompter: Prompter, validation_clips: Sequence[Clip], clips_per_update: int, **kwargs) -> None:
         super().__init__(**kwargs)
         self.prompter = prompter
         self.validation_clips = validation_clips
+        self.clips_per_update = clips_per_update
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> batches.LikeLengths:
+        """The library's own LengthGroupedSampler draws another order in a resumed epoch, and on more devices."""
+        clips = [Clip(**row) for row in train_dataset or self.train_dataset]
+        lengths = [
+            len(self.prompter.prompt_ids(self.prompter.windows_in(clip), clip.language))
+            + len(self.prompter.target_ids(clip.text))
+            for clip in clips
+        ]
+        return batches.LikeLengths(lengths, self.clips_per_update, self.args.seed)
 
     def evaluation_loop(self, *args, **kwargs):
         """Adds `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) to the metrics.
@@ -242,7 +305,9 @@ class MarkComplete(TrainerCallback):
     """Marks each checkpoint after its last file is written: what a crash cut off is never resumed from."""
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        write_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, b"")
+        processes.wait_for_all()  # each has a file of its own there
+        if processes.is_main():
+            write_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, b"")
 
 
 class Stopwatch(TrainerCallback, ExportableState):
@@ -261,7 +326,7 @@ class Progress(TrainerCallback):
     """A bar over the steps, with one line for each validation."""
 
     def __init__(self) -> None:
-        self.bar = tqdm(desc="train", unit="step")
+        self.bar = tqdm(desc="train", unit="step", disable=not processes.is_main())
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.bar.reset(state.max_steps)
@@ -271,9 +336,11 @@ class Progress(TrainerCallback):
         self.bar.update(state.global_step - self.bar.n)
 
     def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
-        self.bar.write(
-            f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  loss {metrics['eval_loss']:.3f}"
-        )
+        if processes.is_main():
+            self.bar.write(
+                f"train: epoch {state.epoch:.1f}  validation WER {metrics['eval_wer']:.1%}  "
+                f"loss {metrics['eval_loss']:.3f}"
+            )
 
 
 CURVE_COLUMNS = ["step", "epoch", "train_loss", "validation_loss", "validation_perplexity", "validation_wer"]

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from tqdm import tqdm
+from transformers import StoppingCriteria
 
 from stages.speech.clips import Clip
+from stages.voxtral import processes
+from stages.voxtral.batches import in_batches
 from stages.voxtral.prompts import Prompter, max_new_tokens
+
+
+class OwnLimits(StoppingCriteria):
+    """Ends each clip at its own length: nobody waits for one that repeats itself without end."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.lengths = torch.tensor(lengths, device=device)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        return input_ids.shape[1] >= self.lengths
 
 
 @torch.inference_mode()
 def transcribe(
     model: nn.Module, prompter: Prompter, clips: Sequence[Clip], batch_size: int, progress: str | None = None
 ) -> list[str]:
-    """What the model hears in each clip, in the order given.
+    """What the model hears in each clip, in the order given; several processes share the clips.
 
     progress: title of a progress bar; None shows none.
     """
@@ -25,13 +38,15 @@ def transcribe(
     model.eval()
     texts: dict[int, str] = {}
     # Longest first: clips of like length share a batch, and a batch too big for the memory fails at once.
-    order = sorted(range(len(clips)), key=lambda index: -clips[index].duration_s)
-    with tqdm(total=len(clips), desc=progress, unit="clip", disable=progress is None) as bar:
-        for indices in _in_batches(order, batch_size):
+    order = processes.own_share(sorted(range(len(clips)), key=lambda index: -clips[index].duration_s))
+    hidden = progress is None or not processes.is_main()
+    with tqdm(total=len(order), desc=progress, unit="clip", disable=hidden) as bar:
+        for indices in in_batches(order, batch_size):
             batch = [clips[index] for index in indices]
             texts.update(zip(indices, _transcribe_batch(model, prompter, batch), strict=True))
             bar.update(len(batch))
     model.train(was_training)
+    texts = processes.gathered(texts)
     return [texts[index] for index in range(len(clips))]
 
 
@@ -43,24 +58,17 @@ def strip_language_tag(text: str) -> str:
 def _transcribe_batch(model: nn.Module, prompter: Prompter, clips: Sequence[Clip]) -> list[str]:
     inputs = prompter.transcription_batch(clips)
     prompt_length = inputs["input_ids"].shape[1]
-    parameter = next(model.parameters())
-    inputs = {name: tensor.to(parameter.device) for name, tensor in inputs.items()}
+    device = next(model.parameters()).device
+    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+    limits = [max_new_tokens(clip.duration_s) for clip in clips]
     generated = model.generate(
         **inputs,
-        max_new_tokens=max_new_tokens(max(clip.duration_s for clip in clips)),
+        max_new_tokens=max(limits),
+        stopping_criteria=[OwnLimits([prompt_length + limit for limit in limits], device)],
         do_sample=False,
         num_beams=1,
         eos_token_id=prompter.sizes.eos_token_id,
         pad_token_id=prompter.sizes.pad_token_id,
     )
-    # Each clip is cut at its own length, so that its transcript does not depend on the others of its batch.
-    transcripts = [
-        row[: max_new_tokens(clip.duration_s)].tolist()
-        for row, clip in zip(generated[:, prompt_length:], clips, strict=True)
-    ]
+    transcripts = generated[:, prompt_length:].tolist()
     return [strip_language_tag(text) for text in prompter.processor.batch_decode(transcripts, skip_special_tokens=True)]
-
-
-def _in_batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

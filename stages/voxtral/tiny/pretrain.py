@@ -83,7 +83,7 @@ def synthesise_many(seed: int, count: int, held_out: bool) -> list[tuple[str, np
         if speech.is_held_out(text) != held_out:
             continue
         spoken = speech.synthesise(text, speech.random_voice(rng))
-        if len(spoken.samples) > (architecture.WINDOW_S - 0.1) * speech.SAMPLE_RATE_HZ:
+        if len(spoken.samples) > (architecture.TINY.window_s - 0.1) * speech.SAMPLE_RATE_HZ:
             continue
         utterances.append((text, mel_power(spoken.samples), spoken.phonemes))
     return utterances
@@ -200,7 +200,7 @@ class Trainee:
         self.before_audio = [self.bos, special("[INST]"), special("[BEGIN_AUDIO]")]
         self.hint = self.tokenizer.encode("lang:en", bos=False, eos=False)
         self.end_inst, self.transcribe = special("[/INST]"), special("[TRANSCRIBE]")
-        self.phoneme_head = torch.nn.Linear(architecture.WIDTH, MOST_PHONEMES).to(device)
+        self.phoneme_head = torch.nn.Linear(architecture.TINY.width, MOST_PHONEMES).to(device)
 
     def encode_text(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, bos=False, eos=True)
@@ -257,12 +257,12 @@ class Trainee:
         rng = np.random.default_rng(0)
         self.model.eval()
         prompt = [*self.before_audio]
-        prompt += [self.model.config.audio_token_id] * int(architecture.WINDOW_S * architecture.AUDIO_TOKENS_PER_S)
+        prompt += [self.model.config.audio_token_id] * int(architecture.TINY.window_s * architecture.AUDIO_TOKENS_PER_S)
         prompt += [self.end_inst, *self.hint, self.transcribe]
         hypotheses = []
         for start in range(0, len(corpus), 100):
             batch = corpus[start : start + 100]
-            features, _ = augmenter(batch, architecture.WINDOW_S, strength, rng)
+            features, _ = augmenter(batch, architecture.TINY.window_s, strength, rng)
             ids = torch.tensor([prompt] * len(batch), device=self.device)
             output = self.model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), input_features=features,
@@ -342,13 +342,13 @@ def train(args: argparse.Namespace) -> None:
     # Short clips in a short window: half the work of the full one.
     is_short = [utterance.duration_s < SHORT_WINDOW_S - 0.3 for utterance in corpus]
     words = np.array([len(utterance.text.split()) for utterance in corpus])
-    pools = {SHORT_WINDOW_S: np.flatnonzero(is_short), architecture.WINDOW_S: np.arange(len(corpus))}
+    pools = {SHORT_WINDOW_S: np.flatnonzero(is_short), architecture.TINY.window_s: np.arange(len(corpus))}
     optimizers = make_optimizers(trainee)
     began_s = reported_s = saved_s = time.monotonic()
     step, losses = 0, []
     while (progress := (time.monotonic() - began_s) / 60 / args.minutes) < 1:
         full_window = progress > 0.75 or rng.random() < (0.3 if progress > 0.1 else 0)
-        window_s = architecture.WINDOW_S if full_window else SHORT_WINDOW_S
+        window_s = architecture.TINY.window_s if full_window else SHORT_WINDOW_S
         pool = pools[window_s]
         pool = pool[words[pool] <= words_allowed(progress)]
         batch = [corpus[index] for index in rng.choice(pool, args.batch_size, replace=False)]

@@ -1,0 +1,89 @@
+"""Which clips go through the model together: in which order, and how many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import psutil
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+
+from stages.voxtral.loading import device
+
+UPDATES_SORTED_TOGETHER = 50  # enough for like lengths, few enough that every epoch has other updates
+# What a step needs beyond the tensors kept for the backward pass (its own results, the allocator's gaps): a guess on
+# the safe side, since too little memory ends a training, and a smaller batch hardly slows it down.
+ROOM = 1.5
+USED_SHARE = 0.8  # of the free memory
+
+
+def in_batches(items: Sequence, size: int) -> Iterator[Sequence]:
+    """`items` in parts of `size`, the last perhaps smaller."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+class LikeLengths(Sampler[int]):
+    """Every clip once in an epoch, in a random order in which those of an update are of like length.
+
+    The order depends on seed and epoch alone, not on how an update is dealt out to steps and devices.
+    """
+
+    def __init__(self, lengths: Sequence[int], clips_per_update: int, seed: int) -> None:
+        self.lengths, self.clips_per_update, self.seed = lengths, clips_per_update, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch, also of a resumed one."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = torch.Generator().manual_seed(self.seed + self.epoch)
+        shuffled = torch.randperm(len(self.lengths), generator=random).tolist()
+        updates: list[list[int]] = []
+        for part in in_batches(shuffled, UPDATES_SORTED_TOGETHER * self.clips_per_update):
+            # Stable, so that clips of one length stay shuffled; the longest first.
+            by_length = sorted(part, key=lambda index: -self.lengths[index])
+            updates += [
+                by_length[at : at + self.clips_per_update] for at in range(0, len(by_length), self.clips_per_update)
+            ]
+        *whole, last = updates
+        for at in torch.randperm(len(whole), generator=random).tolist():
+            yield from whole[at]
+        yield from last  # the only one that may be smaller
+
+
+def largest_batch(model: nn.Module, longest: dict, most: int) -> int:
+    """How many clips like `longest` a training step can hold in the free memory, a divisor of `most`.
+
+    longest: the training batch of one clip. Measures what its forward pass keeps for the backward pass, and leaves room
+    for gradients and optimizer.
+    """
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    inputs = {name: value.to(device()) if isinstance(value, torch.Tensor) else value for name, value in longest.items()}
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        model(**inputs)
+    trained_bytes = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    for_clips = USED_SHARE * free_bytes() - 3 * trained_bytes  # a gradient and Adam's two moments
+    fitting = int(for_clips / (ROOM * sum(kept.values())))
+    return max(size for size in range(1, most + 1) if most % size == 0 and (size <= fitting or size == 1))
+
+
+def free_bytes() -> int:
+    """Memory that this process can still take: of its GPU, or of the machine."""
+    if device().type != "cuda":
+        return psutil.virtual_memory().available
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return torch.cuda.mem_get_info()[0] + unused

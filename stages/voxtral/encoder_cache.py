@@ -1,0 +1,151 @@
+"""Encoder outputs, made once for each clip: where the encoder stays as it is, nothing need run it again.
+
+They are kept as the encoder gives them, before the projector: one entry serves every scope without the encoder, every
+rank and learning rate, training, validation and test, base and tuned model. A window costs 3.8 MB with the 3B model in
+bfloat16 (1,500 positions of width 1,280).
+
+Shapes: W windows, P encoder positions of a window, C the encoder's width.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load, save
+from torch import nn
+from tqdm import tqdm
+from transformers import VoxtralForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
+
+from stages.pipeline.cache import ContentCache, code_of
+from stages.pipeline.files import sha256_of_file
+from stages.pipeline.stage import UserError
+from stages.speech.clips import Clip
+from stages.voxtral import loading, processes, prompts
+from stages.voxtral.batches import in_batches
+from stages.voxtral.loading import device_name
+from stages.voxtral.prompts import Prompter
+
+# Always so many at once, the rest filled up with silence: other shapes are added up in another order, and an entry's
+# last bits would depend on the clips that happened to stand beside it. A GPU wants many, a CPU's cache holds few.
+WINDOWS_AT_ONCE = {"cuda": 8, "cpu": 2}
+SPARE_BYTES = 2 * 1024**3  # left free on the disk
+
+
+class PassOn(nn.Module):
+    """Stands in the encoder's place and passes on what it gets: outputs that the encoder has made before."""
+
+    def forward(self, input_features: torch.Tensor, **_: object) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=input_features)
+
+
+@dataclass(frozen=True)
+class EncodedPrompter(Prompter):
+    """A Prompter for a model without its encoder: its features are encoder outputs from the cache."""
+
+    made_by: dict  # the part of an entry's name that tells model, machine and code
+    store: ContentCache = field(default_factory=lambda: ContentCache("encoded"))
+
+    def features(self, clip: Clip) -> torch.Tensor:
+        """Encoder outputs [W, P, C] of a clip.
+
+        Raises: UserError where the entry was damaged or removed since the encoder went.
+        """
+        return self._entry(clip)["encoded"]
+
+    def seconds_before(self, clip: Clip) -> float:
+        return self._entry(clip)["seconds"].item()
+
+    def _entry(self, clip: Clip) -> dict[str, torch.Tensor]:
+        content = self.store.read(self.key(clip))
+        if content is None:
+            self.store.remove(self.key(clip))
+            raise UserError(f"{self.store.folder}: the entry of clip {clip.id} is damaged or gone: run it again")
+        return load(content)
+
+    def key(self, clip: Clip) -> dict:
+        return {**self.made_by, "sound": sha256_of_file(self.folder / clip.audio_path)}
+
+
+def is_frozen(model: nn.Module) -> bool:
+    """Whether training leaves the encoder of a model, with or without adapters, as it is."""
+    return not any(parameter.requires_grad for parameter in _base(model).model.audio_tower.parameters())
+
+
+def take_encoder_out(
+    model: VoxtralForConditionalGeneration | PeftModel, prompter: Prompter, clips: Sequence[Clip], identity: str
+) -> Prompter:
+    """Run the encoder over all clips that the cache does not know, and take it out of the model.
+
+    identity: names the model's files. Returns the Prompter that the model now needs; the same, with the model left as
+    it is, where the disk has no room for the outputs.
+    """
+    base = _base(model)
+    encoder = base.model.audio_tower
+    weight = next(encoder.parameters())
+    encoded = EncodedPrompter(
+        prompter.processor,
+        prompter.sizes,
+        prompter.folder,
+        made_by={
+            "model": identity,
+            "dtype": str(weight.dtype),
+            "device": device_name(),
+            "code": [*code_of(loading, prompts), sha256_of_file(Path(__file__))],
+            "libraries": [version(package) for package in ("torch", "transformers")],
+        },
+    )
+    missing = [clip for clip in clips if not encoded.store.has(encoded.key(clip))]
+    window_bytes = encoder.config.max_source_positions * encoder.config.d_model * weight.element_size()
+    needed = window_bytes * sum(map(prompter.windows_in, missing))
+    encoded.store.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(encoded.store.folder).free - SPARE_BYTES
+    if needed > free:
+        print(
+            f"no encoder cache: {needed / 1e9:.1f} GB needed in {encoded.store.folder}, {max(free, 0) / 1e9:.1f} GB "
+            f"free; the encoder runs in every epoch instead",
+            flush=True,
+        )
+        return prompter
+    processes.wait_for_all()  # before anybody writes what another would then not count as missing
+    _fill(encoder, prompter, encoded, processes.own_share(missing))
+    processes.wait_for_all()
+    base.model.audio_tower = PassOn()
+    return encoded
+
+
+@torch.inference_mode()
+def _fill(encoder: nn.Module, prompter: Prompter, encoded: EncodedPrompter, clips: Sequence[Clip]) -> None:
+    weight = next(encoder.parameters())
+    at_once = WINDOWS_AT_ONCE[weight.device.type]
+    was_training = encoder.training
+    encoder.eval()
+    with tqdm(total=len(clips), desc="encoder", unit="clip", disable=not clips or not processes.is_main()) as bar:
+        for group in in_batches(clips, at_once):
+            began_s = time.monotonic()
+            features = [prompter.features(clip) for clip in group]
+            outputs = [
+                encoder(_filled_up(windows, at_once).to(weight)).last_hidden_state[: len(windows)].cpu()
+                for windows in torch.cat(features).split(at_once)
+            ]
+            outputs = torch.cat(outputs).split([len(part) for part in features])
+            seconds = torch.tensor((time.monotonic() - began_s) / len(group), dtype=torch.float64)
+            for clip, output in zip(group, outputs, strict=True):
+                encoded.store.write(encoded.key(clip), save({"encoded": output.contiguous(), "seconds": seconds}))
+            bar.update(len(group))
+    encoder.train(was_training)
+
+
+def _base(model: nn.Module) -> VoxtralForConditionalGeneration:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _filled_up(windows: torch.Tensor, count: int) -> torch.Tensor:
+    return torch.cat([windows, windows.new_zeros(count - len(windows), *windows.shape[1:])])

@@ -1,0 +1,95 @@
+"""Several processes that train or transcribe together: who starts them, and how work and results are shared.
+
+accelerate starts them (`accelerate launch`) and is asked who is who; with one process everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from stages.pipeline.stage import UserError
+
+LAUNCHED = "OWNVOICE_LAUNCHED"  # in the environment of the processes that a launcher has started
+# FSDP 2 shards parameter by parameter: adapters and frozen weights may share a layer, which FSDP 1 refuses.
+STRATEGIES = {
+    "ddp": ["--multi_gpu"],
+    "fsdp": [
+        "--use_fsdp",
+        "--fsdp_version=2",
+        "--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP",
+        "--fsdp_state_dict_type=FULL_STATE_DICT",
+    ],
+}
+
+
+def launch(stage: str, launcher: str) -> None:
+    """Become the launcher of `python -m stages.STAGE`, where `train.launcher` names one and this is not its child.
+
+    launcher: none, ddp, fsdp, or a file that `accelerate config --config_file` has written.
+    Raises: UserError where there is no such file, or no GPU for ddp and fsdp.
+    """
+    if LAUNCHED in os.environ and not is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one voice is enough; errors still come from each
+    if launcher == "none" or LAUNCHED in os.environ:
+        return
+    if launcher in STRATEGIES:
+        gpus = torch.cuda.device_count()
+        if not gpus:
+            raise UserError(f"params.yaml: train.launcher is {launcher}, but this machine has no GPU: set it to none")
+        how = [f"--num_processes={gpus}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+        how += STRATEGIES[launcher]
+    elif Path(launcher).is_file():
+        how = [f"--config_file={launcher}"]
+    else:
+        raise UserError(
+            f"params.yaml: train.launcher {launcher}: no such file; write one with 'accelerate config --config_file "
+            f"{launcher}', or set it to none, ddp or fsdp"
+        )
+    os.environ[LAUNCHED] = "1"
+    sys.stdout.flush()
+    # In this process' place, so that it still dies with DVC.
+    os.execv(sys.executable, [sys.executable, "-m", "accelerate.commands.launch", *how, "-m", f"stages.{stage}"])
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks to the person."""
+    return PartialState().is_main_process
+
+
+def count() -> int:
+    return PartialState().num_processes
+
+
+def wait_for_all() -> None:
+    PartialState().wait_for_everyone()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process goes through the block before all others."""
+    with PartialState().main_process_first():
+        yield
+
+
+def own_share(items: Sequence) -> Sequence:
+    """Every N-th item, beginning with this process' own number: all processes together have each item once."""
+    state = PartialState()
+    return items[state.process_index :: state.num_processes]
+
+
+def gathered(own: dict) -> dict:
+    """The entries of all processes together, the same in each of them."""
+    if count() == 1:
+        return own
+    together: dict = {}
+    for part in gather_object([own]):
+        together |= part
+    return together

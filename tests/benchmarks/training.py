@@ -1,0 +1,296 @@
+"""Training: the plain recipe against ours, on the same clips, model, scope, order and clips per update, in one run.
+
+    python -m tests.benchmarks.training [--sizes tiny middle 3b] [--mode lora|qlora|full]
+
+The plain recipe is what is published again and again: Trainer, batches of 2, the processor called for each batch, the
+encoder run every time, a logit for every position. Six minutes on two cores for tiny and middle; 3b needs a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import transformers
+from datasets import Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+
+from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
+from stages.speech.clips import Clip
+from stages.train import load_trainee
+from stages.voxtral import batches, encoder_cache, last_layer, training
+from stages.voxtral.loading import computes_in_bfloat16, find_model, load_processor, read_sizes
+from stages.voxtral.prompts import IGNORED, Prompter
+from tests.benchmarks.models import SIZES, machine, make_clips, make_model, require_recordings
+from tests.workspaces import ROOT
+
+EPOCHS = 3
+CLIPS_PER_UPDATE = 8
+PARTS = ("load", "mel", "encoder", "decoder", "backward", "optimizer")
+
+
+class Clock(TrainerCallback):
+    """Seconds of each part, of each epoch, and the loss of each step."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = defaultdict(float)
+        self.epochs: list[float] = []
+        self.losses: list[float] = []
+
+    def watch(self, owner: object, method: str, part: str) -> None:
+        """Add the seconds of every call to a part."""
+        original = getattr(owner, method)
+
+        def timed(*args, **kwargs):
+            with self.timing(part):
+                return original(*args, **kwargs)
+
+        object.__setattr__(owner, method, timed)
+
+    @contextlib.contextmanager
+    def timing(self, part: str):
+        began_s = time.monotonic()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.parts[part] += time.monotonic() - began_s
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.began_s = time.monotonic()
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        self.epochs.append(time.monotonic() - self.began_s)
+
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.parts["optimizer"] += time.monotonic() - self.before_optimizer_s
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.before_optimizer_s = time.monotonic()
+
+    def on_log(self, args, state, control, logs, **kwargs) -> None:
+        self.losses += [logs["loss"]] if "loss" in logs else []
+
+
+class PlainTrainer(Trainer):
+    """Only the order of the clips is ours, so that losses can be compared step by step."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        return self.sampler
+
+
+def plain_arguments(learning_rate: float, folder: Path, params: TrainParams, bfloat16: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder), num_train_epochs=EPOCHS, per_device_train_batch_size=2,
+        gradient_accumulation_steps=CLIPS_PER_UPDATE // 2, learning_rate=learning_rate,
+        warmup_steps=params.warmup_fraction, lr_scheduler_type=params.scheduler, logging_steps=1, save_strategy="no",
+        remove_unused_columns=False, label_names=["labels"], report_to=[], disable_tqdm=True, dataloader_num_workers=1,
+        bf16=bfloat16, use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+
+
+def plain_collator(prompter: Prompter, clock: Clock):
+    """Sound to a training batch by the processor, as its documentation shows it."""
+
+    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+        with clock.timing("load"):
+            sounds = [soundfile.read(prompter.folder / row["audio_path"], dtype="float32")[0] for row in rows]
+        with clock.timing("mel"):
+            batch = prompter.processor.apply_transcription_request(
+                audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,
+                format=["WAV"] * len(rows),
+                audio_kwargs={
+                    "pad_to_multiple_of": prompter.sizes.window_samples,
+                    "max_source_positions": prompter.sizes.window_frames,
+                },
+            )  # fmt: skip
+        targets = [prompter.target_ids(row["text"]) for row in rows]
+        longest = max(map(len, targets))
+        pad = prompter.sizes.pad_token_id
+        ids = torch.tensor([target + [pad] * (longest - len(target)) for target in targets])
+        labels = torch.tensor([target + [IGNORED] * (longest - len(target)) for target in targets])
+        return {
+            "input_features": batch["input_features"],
+            "input_ids": torch.cat([batch["input_ids"], ids], dim=1),
+            "attention_mask": torch.cat([batch["attention_mask"], (labels != IGNORED).long()], dim=1),
+            "labels": torch.cat([torch.full_like(batch["input_ids"], IGNORED), labels], dim=1),
+        }
+
+    return collate
+
+
+def watch_model(clock: Clock, model: torch.nn.Module, trainer: Trainer) -> None:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    clock.watch(base.model.audio_tower, "forward", "encoder")
+    clock.watch(base.model.language_model, "forward", "decoder")
+    clock.watch(base.lm_head, "forward", "decoder")
+    clock.watch(trainer.accelerator, "backward", "backward")
+
+
+def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
+    clock = Clock()
+    source = find_model(params.model)
+    processor = load_processor(source)
+    transformers.set_seed(0)
+    model, _ = load_trainee(source, params.model, params.train)
+    prompter = Prompter(processor, read_sizes(model.config, processor), folder)
+    rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
+    trainer = PlainTrainer(
+        model=model, args=plain_arguments(rate, scratch, params.train, bfloat16), callbacks=[clock],
+        data_collator=plain_collator(prompter, clock), train_dataset=Dataset.from_list([asdict(c) for c in clips]),
+    )  # fmt: skip
+    lengths = [
+        len(prompter.prompt_ids(prompter.windows_in(c), c.language)) + len(prompter.target_ids(c.text)) for c in clips
+    ]
+    trainer.sampler = batches.LikeLengths(lengths, CLIPS_PER_UPDATE, seed=0)
+    for pair in batches.in_batches([asdict(clip) for clip in clips], 2):
+        trainer.data_collator(pair)
+    clock.parts |= {part: EPOCHS * seconds for part, seconds in clock.parts.items()}
+    watch_model(clock, model, trainer)
+    trainer.train()
+    return clock
+
+
+def train_ours(
+    folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool
+) -> tuple[Clock, float, int]:
+    """The clock, the seconds that filling the cache took, and the FLOP of one clip's training step."""
+    clock = Clock()
+    source = find_model(params.model)
+    processor = load_processor(source)
+    transformers.set_seed(0)
+    model, _ = load_trainee(source, params.model, params.train)
+    prompter = Prompter(processor, read_sizes(model.config, processor), folder)
+    last_layer.only_kept_positions(model)
+    began_s = time.monotonic()
+    if encoder_cache.is_frozen(model):
+        prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
+    cache_s = time.monotonic() - began_s
+    resolved = {
+        "learning_rate": training.resolve_learning_rate(params.train, model.config.text_config.hidden_size),
+        "batch_size": CLIPS_PER_UPDATE,
+        "clips_per_update": CLIPS_PER_UPDATE,
+        "bfloat16": bfloat16,
+    }
+    trainer = training.build_trainer(model, prompter, clips, clips[:1], params.train, resolved, scratch, [clock])
+    trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO  # as in the plain one
+    original = trainer.data_collator
+
+    def collate(rows: list[dict]) -> dict:
+        with clock.timing("load"):
+            return original(rows)
+
+    if not trainer.args.dataloader_num_workers:
+        trainer.data_collator = collate
+    watch_model(clock, model, trainer)
+    trainer.train()
+    batch = {
+        name: value.to(trainer.args.device) if isinstance(value, torch.Tensor) else value
+        for name, value in prompter.training_batch(clips[:1]).items()
+    }
+    with FlopCounterMode(display=False) as flop, torch.autocast("cuda", torch.bfloat16, torch.cuda.is_available()):
+        model(**batch).loss.backward()
+    return clock, cache_s, flop.get_total_flops()
+
+
+def matrix_flop_per_s() -> float:
+    """What a large bfloat16 matrix product reaches on this GPU."""
+    left, right = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for rounds in (5, 50):
+        torch.cuda.synchronize()
+        began_s = time.monotonic()
+        for _ in range(rounds):
+            left @ right
+        torch.cuda.synchronize()
+    return rounds * 2 * 8192**3 / (time.monotonic() - began_s)
+
+
+def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        os.environ["OWNVOICE_CACHE"] = str(folder / "cache")
+        (folder / "clips").mkdir()
+        clips = make_clips(folder / "clips", count)
+        settings = load_params(ROOT / "params.yaml")
+        lora = settings.train.lora.model_copy(update={"r": 8, "alpha": 16, "scope": scope})
+        changes = {
+            "mode": mode,
+            "lora": lora,
+            "epochs": EPOCHS,
+            "validate_every_steps": 10**9,
+            "early_stopping_patience": None,
+        }
+        params = settings.model_copy(
+            update={
+                "model": ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto"),
+                "train": settings.train.model_copy(update=changes),
+            }
+        )
+        for bfloat16 in {False, computes_in_bfloat16("auto")}:
+            shutil.rmtree(folder / "cache", ignore_errors=True)
+            ours, cache_s, flop = train_ours(folder / "clips", clips, params, folder / "ours", bfloat16)
+            peak_bytes = training.peak_memory_bytes()
+            gc.collect()
+            plain = train_plainly(folder / "clips", clips, params, folder / "plain", bfloat16)
+            gc.collect()
+            precision = "bfloat16 autocast" if bfloat16 else "float32"
+            print(f"\n### {size}: {mode} on {' + '.join(scope)}, {precision}, {count} clips x {EPOCHS} epochs\n")
+            report(ours, plain, count, cache_s)
+            if torch.cuda.is_available():
+                rate = flop * EPOCHS * count / sum(ours.epochs)
+                share = rate / matrix_flop_per_s()
+                print(
+                    f"{flop / 1e12:.2f} TFLOP a clip counted; {rate / 1e12:.0f} TFLOP/s, {share:.0%} of what a large "
+                    f"matrix product reaches; peak memory {peak_bytes / 1e9:.1f} GB."
+                )
+
+
+def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> None:
+    whole, plain_whole = cache_s + sum(ours.epochs), sum(plain.epochs)
+    later, plain_later = sum(ours.epochs[1:]) / (EPOCHS - 1), sum(plain.epochs[1:]) / (EPOCHS - 1)
+    difference = np.abs(np.array(ours.losses) - np.array(plain.losses)).max()
+    print("| | plain | ours | ratio |\n|---|---|---|---|")
+    rows = [
+        ("clips/s, all epochs, cache building counted", EPOCHS * count / plain_whole, EPOCHS * count / whole),
+        ("clips/s, from the second epoch on", count / plain_later, count / later),
+    ]
+    for title, before, after in rows:
+        print(f"| {title} | {before:.2f} | {after:.2f} | {after / before:.1f} |")
+    print(f"| filling the encoder cache, s | | {cache_s:.2f} | |")
+    for part in PARTS:
+        aside = " (measured alone; runs in the loader's worker)" if part in ("load", "mel") else ""
+        print(f"| {part}, s | {plain.parts[part]:.2f}{aside} | {ours.parts[part]:.2f} | |")
+    print(f"\nLosses of {len(ours.losses)} updates ({ours.losses[0]:.4f} to {ours.losses[-1]:.4f}) differ by at most "
+          f"{difference:.1e}.")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny", "middle"])
+    parser.add_argument("--mode", choices=["lora", "qlora", "full"], default="lora")
+    parser.add_argument("--scope", nargs="+", default=["decoder"])
+    parser.add_argument("--clips", type=int, default=64)
+    arguments = parser.parse_args()
+    require_recordings()
+    print(f"Training on {machine()}")
+    for size in arguments.sizes:
+        if size == "3b" and not torch.cuda.is_available():
+            print("\n3b: skipped, there is no GPU here")
+            continue
+        compare(size, arguments.clips, arguments.mode, arguments.scope)
+
+
+if __name__ == "__main__":
+    main()
