@@ -22,6 +22,7 @@ from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.speech import audio
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, differences, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import encoder_cache, loading, processes, prompts, transcription
@@ -69,14 +70,17 @@ def transcribe_base(
 ) -> list[dict]:
     """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
     cache = ContentCache("base-predictions")
-    code = code_of(encoder_cache, loading, prompts, transcription)
-    libraries = [version(package) for package in ("torch", "transformers", "mistral-common")]
+    code = code_of(audio, encoder_cache, loading, prompts, transcription)
+    libraries = [version(package) for package in ("torch", "transformers", "mistral-common", "bitsandbytes")]
     keys = [
         {
             "model": identity,
             "dtype": str(model.dtype),
             "device": device_name(),
-            "batch_size": batch_size,  # for the seconds; the text does not depend on it
+            # For the seconds; the text does not depend on them.
+            "batch_size": batch_size,
+            "processes": processes.count(),
+            "prompter": type(prompter).__name__,
             "sound": sha256_of_file(prompter.folder / clip.audio_path),
             "language": clip.language,
             "code": code,
@@ -169,7 +173,8 @@ def main() -> str:
             # What the training began with: a base in 4 bits may answer what is said instead of writing it down.
             model = load_model(source, dtype, four_bit=True)
             prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-            identity = f"{source.identity} {training['quantisation']}"
+            prompter.check_lengths(clips)
+            identity = f"{source.identity} {quantisation}"
             predictions["base_quantised"] = transcribe_base(
                 model, prompter, clips, params.batch_size, identity, quantisation
             )

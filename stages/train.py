@@ -40,20 +40,14 @@ from stages.voxtral.loading import (
 from stages.voxtral.prompts import Prompter
 from stages.voxtral.tracking import Tracker
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "mistral-common")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common")
 MEMORY_REMEDY = (
-    "set train.clips_per_update to what train.batch_size is now and train.batch_size to auto, set "
-    "train.gradient_checkpointing to true, or take the encoder out of train.lora.scope"
+    "run it again where train.batch_size is auto (it then takes half as many clips at once), else make it auto, and "
+    "train.clips_per_update what it was; or set train.gradient_checkpointing to true, or take the encoder out of "
+    "train.lora.scope"
 )
 # What a checkpoint holds beyond the model, needed only to go on training.
-TRAINER_FILES = (
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state*.pth",
-    "trainer_state.json",
-    "training_args.bin",
-    "README.md",
-)
+TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md")
 
 
 def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
@@ -84,7 +78,7 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "bfloat16": computes_in_bfloat16(params.model.dtype),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
-            "processes": processes.count(),
+            "processes": [processes.count(), processes.is_sharded()],
             "clips": [
                 [[clip.id, clip.text, clip.language, clip.duration_s] for clip in part]
                 for part in (train_clips, validation_clips)
@@ -160,6 +154,7 @@ def main() -> str:
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
     clips = [*train_clips, *validation_clips]
+    training.check_batches(params.train)
     check_validation(params.train, len(train_clips))
     source = find_model(params.model)
     processor = load_processor(source)
@@ -191,11 +186,15 @@ def main() -> str:
     }
     with training.scratch_folder(run_name) as scratch:
         with enough_memory(MEMORY_REMEDY):
-            batch_size = training.resolve_batch_size(model, prompter, train_clips, params.train, scratch)
+            batch_size = training.resolve_batch_size(
+                model, prompter, train_clips, params.train, settings["bfloat16"], scratch
+            )
         settings |= {"batch_size": batch_size, "clips_per_update": training.clips_per_update(params.train, batch_size)}
-        tracker = Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings)
+        callbacks = [stopwatch]
+        if processes.is_main():
+            callbacks.append(Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings))
         trainer = training.build_trainer(
-            model, prompter, train_clips, validation_clips, params.train, settings, scratch, [stopwatch, tracker]
+            model, prompter, train_clips, validation_clips, params.train, settings, scratch, callbacks
         )
         checkpoint = training.last_checkpoint(scratch)
         resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None

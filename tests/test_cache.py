@@ -103,3 +103,17 @@ def test_environment_decides_where_the_cache_lies(monkeypatch, variables, root):
         monkeypatch.setenv(name, value)
     assert paths.cache_root() == Path(root)
     assert ContentCache("prepared").folder == Path(root, "prepared")
+
+
+def test_entries_that_nobody_looked_for_are_removed_and_the_others_stay(cache):
+    keys = [{"sha256": name} for name in ("old", "old but looked for", "new")]
+    for key in keys:
+        cache.write(key, b"x")
+    for key in keys[:2]:
+        os.utime(cache._path(key), (1, 1))
+    assert cache.has(keys[1]) and not cache.has({"sha256": "never written"})
+    cache.remove_unused(after_s=3600)
+    assert [cache.read(key) for key in keys] == [None, b"x", b"x"]
+    cache.remove(keys[1])
+    cache.remove(keys[1])  # gone already
+    assert cache.read(keys[1]) is None

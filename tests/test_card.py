@@ -133,7 +133,7 @@ def test_text_says_how_many_recordings_trained_and_tested(card):
         "Measured on 57 recordings (412 words) that training never heard",
         "400 usable recordings, 28.75 minutes, 13 rejected",
         "Training 301, validation 42, test 57.",
-        "Learning rate 1.00e-04, batch 8, 9.0 epochs, seed 0, 987.6 s on NVIDIA A10G",
+        "Learning rate 1.00e-04, 8 clips an update, 9.0 epochs, seed 0, 987.6 s on NVIDIA A10G",
         "(epoch 4.0, 12.3 %)",
         "torch 2.9.1, transformers 4.57.1",
     ):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import bitsandbytes
 import pytest
 import torch
 
@@ -30,6 +31,17 @@ def test_sizes_are_read_from_the_model():
     assert (sizes.sample_rate_hz, sizes.window_samples, sizes.window_frames) == (16_000, 64_000, 400)
     assert (sizes.audio_token_id, sizes.eos_token_id, sizes.pad_token_id) == (24, 2, 11)
     assert sum(parameter.numel() for parameter in model.parameters()) == 2_468_000
+
+
+def test_only_the_decoder_is_held_in_four_bits():
+    """The encoder's outputs are cached under the same key with and without: they must be the same."""
+    source = find_model(params(TINY_MODEL))
+    model, whole = load_model(source, torch.float32, four_bit=True), load_model(source, torch.float32)
+    packed = {name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)}
+    assert len(packed) == 14 and all(name.startswith("model.language_model.layers.") for name in packed)
+    weights = model.state_dict()
+    for name, tensor in whole.model.audio_tower.state_dict().items():
+        assert weights[f"model.audio_tower.{name}"].equal(tensor), name
 
 
 def test_identity_changes_with_any_file(model_copy):

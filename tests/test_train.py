@@ -1,5 +1,6 @@
 """The train stage: what it learns from, and what survives a crash. Everything here really trains the tiny model."""
 
+import csv
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from tests.workspaces import (
     environment,
     make_workspace,
     read_json,
+    read_rows,
     run_stage,
     run_stages,
     set_params,
@@ -92,7 +94,21 @@ def trainers_in(workspace: Path) -> list[psutil.Process]:
     return found
 
 
-def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(short_run):
+ALL_PARTS = ["encoder", "projector", "decoder"]
+
+
+@pytest.fixture(params=["encoder trained", "encoder outputs cached, batch size found"])
+def either_way(request, short_run):
+    if "cached" in request.param:
+        lora = {"r": 16, "alpha": 32, "dropout": 0.1, "scope": ["projector", "decoder"]}
+        set_params(short_run, train__lora=lora, train__batch_size="auto", train__clips_per_update=8)
+    yield short_run
+    lora = {"r": 16, "alpha": 32, "dropout": 0.0, "scope": ALL_PARTS}
+    set_params(short_run, train__lora=lora, train__batch_size=8, train__clips_per_update=None)
+
+
+def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(either_way):
+    short_run = either_way
     run_stages(short_run, "train")
     whole = read_json(short_run / "data/checkpoints/training.json")
     whole_weights = load_file(short_run / "data/checkpoints/best/adapter_model.safetensors")
@@ -187,6 +203,26 @@ def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run):
     assert (short_run / "data/checkpoints/best/model.safetensors").exists()
     assert "Full fine-tuning" in (short_run / "data/card/README.md").read_text()
     set_params(short_run, train__mode="lora", train__epochs=3, train__validate_every_steps=3)
+
+
+def test_base_in_four_bits_learns_and_is_measured_beside_the_whole_one(short_run):
+    lora = {"r": 16, "alpha": 32, "dropout": 0.0, "scope": ["projector", "decoder"]}
+    set_params(short_run, train__mode="qlora", train__lora=lora, train__optimizer="adamw_8bit")
+    run_stages(short_run, "train", "evaluate", "card")
+    set_params(short_run, train__mode="lora", train__lora={**lora, "scope": ALL_PARTS}, train__optimizer="adamw")
+    training = read_json(short_run / "data/checkpoints/training.json")
+    with (short_run / "data/checkpoints/curve.csv").open() as file:
+        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert training["settings"]["quantisation"] == "4 bits (NF4)"
+    assert training["adapted_layers"] == {"projector": 2, "decoder": 14}
+    metrics = read_json(short_run / "data/evaluation/metrics.json")
+    assert metrics["base_quantised"]["clips"] == metrics["base"]["clips"]
+    rows = read_rows(short_run / "data/evaluation/predictions.jsonl")
+    heard = {model: [row["hypothesis"] for row in rows if row["model"] == model] for model in metrics if model in
+             ("base", "base_quantised", "tuned")}  # fmt: skip
+    assert len(heard) == 3 and heard["base"] != heard["base_quantised"]
+    assert "The base was held in 4 bits (NF4) while training" in (short_run / "data/card/README.md").read_text()
 
 
 def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(short_run):

@@ -4,8 +4,10 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from stages.pipeline.params import load_params
+from stages.pipeline.stage import UserError, run
 from stages.voxtral.training import last_checkpoint, resolve_learning_rate, selection, write_curve
 
 TRAIN = load_params(Path("data/demo/params.yaml")).train
@@ -62,3 +64,15 @@ def test_curve_has_a_row_for_each_validation_with_the_mean_loss_before_it(tmp_pa
         ("2", "1.5", "0.25"),
         ("4", "0.5", "0.25"),
     ]
+
+
+def fail(_rows: list) -> None:
+    raise UserError("clip 7 is gone: run it again")
+
+
+def test_error_in_a_loaders_worker_is_one_line_too(capsys):
+    loader = torch.utils.data.DataLoader([1, 2], num_workers=1, collate_fn=fail)
+    with pytest.raises(SystemExit) as ended:
+        run("train", lambda: next(iter(loader)), outlives_parent=True)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "train: clip 7 is gone: run it again\n"

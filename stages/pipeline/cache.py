@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -45,8 +47,18 @@ class ContentCache:
         return content if hashlib.sha256(content).digest() == digest else None
 
     def has(self, key: Mapping) -> bool:
-        """Whether there is an entry, whole or broken: for what is too much to be read only to know."""
-        return self._path(key).exists()
+        """Whether there is an entry, whole or broken: for what is too much to be read only to know. Counts as use."""
+        try:
+            os.utime(self._path(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove_unused(self, after_s: float) -> None:
+        """Remove entries that nothing has written or looked for (`has`) in so many seconds."""
+        for path in self.folder.glob("??/*"):
+            if time.time() - path.stat().st_mtime > after_s:
+                path.unlink(missing_ok=True)
 
     def remove(self, key: Mapping) -> None:
         self._path(key).unlink(missing_ok=True)

@@ -28,7 +28,9 @@ def run(name: str, main: Callable[[], str], outlives_parent: bool = False) -> No
     try:
         summary = main()
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        # One from a data loader's worker comes with that process' traceback, and its own line last.
+        message = str(error).splitlines()[-1].removeprefix(f"{__name__}.{UserError.__name__}: ")
+        print(f"{name}: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{name}: stopped; run it again to go on", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 import torch
@@ -30,19 +30,15 @@ class LikeLengths(Sampler[int]):
     The order depends on seed and epoch alone, not on how an update is dealt out to steps and devices.
     """
 
-    def __init__(self, lengths: Sequence[int], clips_per_update: int, seed: int) -> None:
-        self.lengths, self.clips_per_update, self.seed = lengths, clips_per_update, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of each epoch, also of a resumed one."""
-        self.epoch = epoch
+    def __init__(self, lengths: Sequence[int], clips_per_update: int, seed: int, epoch: Callable[[], float]) -> None:
+        """epoch: tells how far the training is. A `set_epoch` is not called in all the wrappings of a resumed run."""
+        self.lengths, self.clips_per_update, self.seed, self.epoch = lengths, clips_per_update, seed, epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        random = torch.Generator().manual_seed(self.seed + self.epoch)
+        random = torch.Generator().manual_seed(1_000_003 * self.seed + int(self.epoch()))
         shuffled = torch.randperm(len(self.lengths), generator=random).tolist()
         updates: list[list[int]] = []
         for part in in_batches(shuffled, UPDATES_SORTED_TOGETHER * self.clips_per_update):
@@ -60,8 +56,8 @@ class LikeLengths(Sampler[int]):
 def largest_batch(model: nn.Module, longest: dict, most: int) -> int:
     """How many clips like `longest` a training step can hold in the free memory, a divisor of `most`.
 
-    longest: the training batch of one clip. Measures what its forward pass keeps for the backward pass, and leaves room
-    for gradients and optimizer.
+    longest: the training batch of one clip. Measures what its forward pass keeps for the backward pass (without
+    gradient checkpointing), and leaves room for gradients and optimizer.
     """
     kept: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -78,7 +74,12 @@ def largest_batch(model: nn.Module, longest: dict, most: int) -> int:
     trained_bytes = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     for_clips = USED_SHARE * free_bytes() - 3 * trained_bytes  # a gradient and Adam's two moments
     fitting = int(for_clips / (ROOM * sum(kept.values())))
-    return max(size for size in range(1, most + 1) if most % size == 0 and (size <= fitting or size == 1))
+    return largest_divisor(most, fitting)
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` up to `most`; 1 where `most` is less."""
+    return max(divisor for divisor in range(1, number + 1) if number % divisor == 0 and divisor <= max(most, 1))
 
 
 def free_bytes() -> int:

@@ -27,6 +27,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import sha256_of_file
 from stages.pipeline.stage import UserError
+from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.voxtral import loading, processes, prompts
 from stages.voxtral.batches import in_batches
@@ -36,6 +37,7 @@ from stages.voxtral.prompts import Prompter
 # Always so many at once, the rest filled up with silence: other shapes are added up in another order, and an entry's
 # last bits would depend on the clips that happened to stand beside it. A GPU wants many, a CPU's cache holds few.
 WINDOWS_AT_ONCE = {"cuda": 8, "cpu": 2}
+KEPT_UNUSED_S = 30 * 24 * 3600  # of another model, another version of this code, or a clip that is gone
 SPARE_BYTES = 2 * 1024**3  # left free on the disk
 
 
@@ -98,7 +100,7 @@ def take_encoder_out(
             "model": identity,
             "dtype": str(weight.dtype),
             "device": device_name(),
-            "code": [*code_of(loading, prompts), sha256_of_file(Path(__file__))],
+            "code": [*code_of(audio, loading, prompts), sha256_of_file(Path(__file__))],
             "libraries": [version(package) for package in ("torch", "transformers")],
         },
     )
@@ -106,15 +108,16 @@ def take_encoder_out(
     window_bytes = encoder.config.max_source_positions * encoder.config.d_model * weight.element_size()
     needed = window_bytes * sum(map(prompter.windows_in, missing))
     encoded.store.folder.mkdir(parents=True, exist_ok=True)
+    if processes.is_main():
+        encoded.store.remove_unused(KEPT_UNUSED_S)
     free = shutil.disk_usage(encoded.store.folder).free - SPARE_BYTES
-    if needed > free:
+    if not all(processes.gathered({processes.own_number(): needed <= free}).values()):
         print(
             f"no encoder cache: {needed / 1e9:.1f} GB needed in {encoded.store.folder}, {max(free, 0) / 1e9:.1f} GB "
             f"free; the encoder runs in every epoch instead",
             flush=True,
         )
         return prompter
-    processes.wait_for_all()  # before anybody writes what another would then not count as missing
     _fill(encoder, prompter, encoded, processes.own_share(missing))
     processes.wait_for_all()
     base.model.audio_tower = PassOn()

@@ -42,7 +42,8 @@ def only_kept_positions(model: nn.Module) -> None:
 
     def forward(hidden: torch.Tensor, attention_mask=None, past_key_values=None, position_embeddings=None, **keywords):
         cut = hidden.shape[1] - kept
-        if not kept or cut <= 0 or attention_mask is not None or past_key_values is not None:
+        recomputed = layer.gradient_checkpointing and layer.training  # takes every cache away from the layer
+        if not kept or cut <= 0 or attention_mask is not None or past_key_values is not None or recomputed:
             return whole(
                 hidden, attention_mask=attention_mask, past_key_values=past_key_values,
                 position_embeddings=position_embeddings, **keywords,

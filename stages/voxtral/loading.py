@@ -211,7 +211,7 @@ def resolve_dtype(name: str) -> torch.dtype:
     """`model.dtype`, where auto is bfloat16 on a GPU that computes in it, else float32."""
     if name != "auto":
         return getattr(torch, name)
-    return torch.bfloat16 if device().type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device().type == "cuda" and computes_in_bfloat16(name) else torch.float32
 
 
 def computes_in_bfloat16(name: str) -> bool:
@@ -232,7 +232,7 @@ def _four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=["lm_head", "audio_tower", "multi_modal_projector"],
+        llm_int8_skip_modules=["lm_head", "model.audio_tower", "model.multi_modal_projector"],
     )
 
 

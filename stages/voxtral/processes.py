@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ STRATEGIES = {
         "--use_fsdp",
         "--fsdp_version=2",
         "--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP",
+        "--fsdp_transformer_layer_cls_to_wrap=LlamaDecoderLayer",
         "--fsdp_state_dict_type=FULL_STATE_DICT",
     ],
 }
@@ -42,6 +42,8 @@ def launch(stage: str, launcher: str) -> None:
         return
     if launcher in STRATEGIES:
         gpus = torch.cuda.device_count()
+        if gpus == 1:
+            return
         if not gpus:
             raise UserError(f"params.yaml: train.launcher is {launcher}, but this machine has no GPU: set it to none")
         how = [f"--num_processes={gpus}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
@@ -61,27 +63,29 @@ def launch(stage: str, launcher: str) -> None:
 
 def is_main() -> bool:
     """Whether this is the process that writes files and speaks to the person."""
-    return PartialState().is_main_process
+    return _state().is_main_process
+
+
+def own_number() -> int:
+    return _state().process_index
 
 
 def count() -> int:
-    return PartialState().num_processes
+    return _state().num_processes
+
+
+def is_sharded() -> bool:
+    """Whether the model that is trained lies in shards (FSDP): it runs in every process or in none."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def wait_for_all() -> None:
-    PartialState().wait_for_everyone()
-
-
-@contextmanager
-def main_first() -> Iterator[None]:
-    """The main process goes through the block before all others."""
-    with PartialState().main_process_first():
-        yield
+    _state().wait_for_everyone()
 
 
 def own_share(items: Sequence) -> Sequence:
     """Every N-th item, beginning with this process' own number: all processes together have each item once."""
-    state = PartialState()
+    state = _state()
     return items[state.process_index :: state.num_processes]
 
 
@@ -93,3 +97,7 @@ def gathered(own: dict) -> dict:
     for part in gather_object([own]):
         together |= part
     return together
+
+
+def _state() -> PartialState:
+    return PartialState(cpu=not torch.cuda.is_available())

@@ -26,6 +26,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState, TrainerState
+from transformers.trainer_utils import EvalLoopOutput
 
 from stages.pipeline import paths
 from stages.pipeline.files import read_json, write_json, write_whole
@@ -34,10 +35,12 @@ from stages.pipeline.stage import UserError
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
 from stages.voxtral import batches, processes
-from stages.voxtral.prompts import Prompter
+from stages.voxtral.loading import device
+from stages.voxtral.prompts import IGNORED, Prompter
 from stages.voxtral.transcription import transcribe
 
 COMPLETE = "complete"  # marks a checkpoint whose every file is written
+BATCH_SIZE = "batch_size.json"  # the one found for train.batch_size auto
 FINISHED = "finished"  # marks a scratch folder whose training has ended
 KEPT_CHECKPOINTS = 3  # the best, the newest, and the one before it, for a crash before the newest is marked complete
 KEPT_UNFINISHED_S = 7 * 24 * 3600  # how long an interrupted run can still be resumed
@@ -106,8 +109,9 @@ def last_checkpoint(scratch: Path) -> Path | None:
     for folder in scratch.glob("checkpoint-*"):
         if (folder / COMPLETE).exists():
             complete.append(folder)
-        else:
+        elif processes.is_main():
             shutil.rmtree(folder)
+    processes.wait_for_all()
     return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
@@ -116,33 +120,31 @@ def clips_per_update(params: TrainParams, batch_size: int) -> int:
     return params.clips_per_update or batch_size * processes.count()
 
 
-def resolve_batch_size(
-    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], params: TrainParams, scratch: Path
-) -> int:
-    """`train.batch_size`, where auto is the most that the free memory holds, found once and kept for a resumed run.
-
-    Raises: UserError where `train.clips_per_update` cannot be dealt out in such batches.
-    """
-    found_before = scratch / "batch_size.json"
-    aim = params.clips_per_update
-    if params.batch_size != "auto":
-        if aim and aim % (params.batch_size * processes.count()):
-            raise UserError(
-                f"params.yaml: train.clips_per_update {aim} is no multiple of train.batch_size {params.batch_size} "
-                f"times {processes.count()} devices: change one of them"
-            )
-        return params.batch_size
-    if aim % processes.count():
+def check_batches(params: TrainParams) -> None:
+    """Raises: UserError where `train.clips_per_update` cannot be dealt out to the batches of all devices."""
+    at_once = processes.count() * (1 if params.batch_size == "auto" else params.batch_size)
+    if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
-            f"params.yaml: train.clips_per_update {aim} is no multiple of the {processes.count()} devices: change it"
+            f"params.yaml: train.clips_per_update {params.clips_per_update} is no multiple of train.batch_size "
+            f"{params.batch_size} times {processes.count()} devices: change one of them"
         )
-    if found_before.exists():
-        return read_json(found_before)
+
+
+def resolve_batch_size(
+    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
+) -> int:
+    """`train.batch_size`, where auto is the most that the free memory holds, found once and kept for a resumed run."""
+    if params.batch_size != "auto":
+        return params.batch_size
+    most = params.clips_per_update // processes.count()
+    if (scratch / BATCH_SIZE).exists():
+        return batches.largest_divisor(most, read_json(scratch / BATCH_SIZE))
     longest = max(clips, key=lambda clip: (prompter.windows_in(clip), len(clip.text)))
-    own = batches.largest_batch(model, prompter.training_batch([longest]), aim // processes.count())
-    batch_size = min(processes.gathered({os.environ.get("RANK", "0"): own}).values())
+    with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16):
+        own = batches.largest_batch(model, prompter.training_batch([longest]), most)
+    batch_size = min(processes.gathered({processes.own_number(): own}).values())
     if processes.is_main():
-        write_json(found_before, batch_size)
+        write_json(scratch / BATCH_SIZE, batch_size)
     return batch_size
 
 
@@ -188,6 +190,7 @@ def build_trainer(
         restore_callback_states_from_checkpoint=True,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        log_level_replica="error",  # as loading.py sets it for the first process
         disable_tqdm=False,
         seed=params.seed,
         data_seed=params.seed,
@@ -201,6 +204,7 @@ def build_trainer(
         prediction_loss_only=True,
         report_to=[],
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else copy the model to every GPU by DataParallel
     trainer = VoxtralTrainer(
         prompter,
         validation_clips,
@@ -209,7 +213,7 @@ def build_trainer(
         args=arguments,
         data_collator=Collator(prompter),
         train_dataset=Dataset.from_list([asdict(clip) for clip in train_clips]),
-        eval_dataset=Dataset.from_list([asdict(clip) for clip in validation_clips]),
+        eval_dataset=Dataset.from_list([asdict(clip) for clip in validation_clips]),  # the Trainer wants one
         callbacks=[MarkComplete(), *callbacks],
     )
     if params.early_stopping_patience:
@@ -241,6 +245,10 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
     trainer.add_callback(progress)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError:
+        if (scratch / BATCH_SIZE).exists() and processes.is_main():
+            write_json(scratch / BATCH_SIZE, max(1, trainer.args.per_device_train_batch_size // 2))
+        raise
     finally:
         progress.bar.close()  # or the bar would be drawn again below an error
     if processes.is_main():
@@ -269,31 +277,59 @@ class VoxtralTrainer(Trainer):
             + len(self.prompter.target_ids(clip.text))
             for clip in clips
         ]
-        return batches.LikeLengths(lengths, self.clips_per_update, self.args.seed)
+        return batches.LikeLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
 
-    def evaluation_loop(self, *args, **kwargs):
-        """Adds `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) to the metrics.
+    def evaluation_loop(self, *_: object, **__: object) -> EvalLoopOutput:
+        """Loss by token, `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) as metrics.
 
+        None of them depends on how the clips are dealt out to batches and devices.
         Raises: UserError where the loss is no number any more.
         """
-        output = super().evaluation_loop(*args, **kwargs)
         model = self.accelerator.unwrap_model(self.model)
-        hypotheses = transcribe(model, self.prompter, self.validation_clips, self.args.eval_batch_size)
-        scores = [
-            score_clip(clip.text, hypothesis)
-            for clip, hypothesis in zip(self.validation_clips, hypotheses, strict=True)
-        ]
-        totals = summarise(scores)
-        loss = output.metrics["eval_loss"]
+        loss = self.validation_loss(model)
         if not math.isfinite(loss):
             raise UserError(
                 f"training came apart at step {self.state.global_step}: the validation loss is {loss}; "
                 f"lower train.learning_rate (now {self.args.learning_rate:.1e})"
             )
-        output.metrics["eval_wer"] = totals["wer"]
-        output.metrics["eval_perplexity"] = math.exp(min(loss, 50))
-        output.metrics["eval_selection"] = selection(totals["wer"], loss, totals["reference_words"])
-        return output
+        hypotheses = transcribe(
+            model,
+            self.prompter,
+            self.validation_clips,
+            self.args.eval_batch_size,
+            shared=not processes.is_sharded(),
+        )
+        totals = summarise(
+            [
+                score_clip(clip.text, hypothesis)
+                for clip, hypothesis in zip(self.validation_clips, hypotheses, strict=True)
+            ]
+        )
+        metrics = {
+            "eval_loss": loss,
+            "eval_wer": totals["wer"],
+            "eval_perplexity": math.exp(min(loss, 50)),
+            "eval_selection": selection(totals["wer"], loss, totals["reference_words"]),
+        }
+        return EvalLoopOutput(None, None, metrics, len(self.validation_clips))
+
+    @torch.no_grad()
+    def validation_loss(self, model: nn.Module) -> float:
+        """Cross entropy by token over the validation clips."""
+        model.eval()
+        summed, tokens = 0.0, 0
+        own = sorted(self.validation_clips, key=lambda clip: -clip.duration_s)
+        if not processes.is_sharded():
+            own = processes.own_share(own)
+        for clips in batches.in_batches(own, self.args.eval_batch_size):
+            batch = self._prepare_inputs(self.prompter.training_batch(clips))
+            counted = int((batch["labels"][:, 1:] != IGNORED).sum())
+            with self.compute_loss_context_manager():
+                summed += counted * model(**batch).loss.item()
+            tokens += counted
+        model.train()
+        shares = processes.gathered({processes.own_number(): (summed, tokens)}).values()
+        return sum(share for share, _ in shares) / sum(count for _, count in shares)
 
 
 def selection(wer: float, loss: float, reference_words: int) -> float:

@@ -28,17 +28,24 @@ class OwnLimits(StoppingCriteria):
 
 @torch.inference_mode()
 def transcribe(
-    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], batch_size: int, progress: str | None = None
+    model: nn.Module,
+    prompter: Prompter,
+    clips: Sequence[Clip],
+    batch_size: int,
+    progress: str | None = None,
+    shared: bool = True,
 ) -> list[str]:
-    """What the model hears in each clip, in the order given; several processes share the clips.
+    """What the model hears in each clip, in the order given.
 
-    progress: title of a progress bar; None shows none.
+    progress: title of a progress bar; None shows none. shared: several processes share the clips.
     """
     was_training = model.training
     model.eval()
     texts: dict[int, str] = {}
     # Longest first: clips of like length share a batch, and a batch too big for the memory fails at once.
-    order = processes.own_share(sorted(range(len(clips)), key=lambda index: -clips[index].duration_s))
+    order = sorted(range(len(clips)), key=lambda index: -clips[index].duration_s)
+    if shared:
+        order = processes.own_share(order)
     hidden = progress is None or not processes.is_main()
     with tqdm(total=len(order), desc=progress, unit="clip", disable=hidden) as bar:
         for indices in in_batches(order, batch_size):
@@ -46,7 +53,8 @@ def transcribe(
             texts.update(zip(indices, _transcribe_batch(model, prompter, batch), strict=True))
             bar.update(len(batch))
     model.train(was_training)
-    texts = processes.gathered(texts)
+    if shared:
+        texts = processes.gathered(texts)
     return [texts[index] for index in range(len(clips))]
 
 

@@ -154,7 +154,7 @@ def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path
     lengths = [
         len(prompter.prompt_ids(prompter.windows_in(c), c.language)) + len(prompter.target_ids(c.text)) for c in clips
     ]
-    trainer.sampler = batches.LikeLengths(lengths, CLIPS_PER_UPDATE, seed=0)
+    trainer.sampler = batches.LikeLengths(lengths, CLIPS_PER_UPDATE, 0, lambda: trainer.state.epoch or 0)
     for pair in batches.in_batches([asdict(clip) for clip in clips], 2):
         trainer.data_collator(pair)
     clock.parts |= {part: EPOCHS * seconds for part, seconds in clock.parts.items()}
