@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro recorder demo-app push-dataset forget test lint clean
+.PHONY: help setup demo repro recorder demo-app push-dataset forget test bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=
 
 test: $(INSTALLED) ## run the tests
 	@python -m pytest
+
+bench: $(INSTALLED) ## measure speed against the plain recipe (docs/performance.md)
+	@python -m tests.benchmarks.training
+	@python -m tests.benchmarks.transcription
 
 lint: $(INSTALLED) ## check style and formatting
 	@ruff check .

@@ -30,6 +30,7 @@ from stages.pipeline.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.speech.languages import is_accepted
+from stages.voxtral import encoder_cache
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.loading import (
     ModelSource,
@@ -80,6 +81,8 @@ def load_models(folder: Path) -> Models:
     identity = f"{source.identity} training:{sha256_of_file(TRAINING)}"
     if (BEST / ADAPTER_CONFIG).exists():
         tuned = load_adapter(model, BEST).eval()
+        if "encoder" not in training["adapted_layers"]:
+            encoder_cache.remember_last_sound(tuned)
         return Models(tuned, tuned, prompter, Loaded(source.name, "LoRA adapter", identity))
     tuned = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
     return Models(model, tuned, prompter, Loaded(source.name, "full fine-tuning", identity))

@@ -10,7 +10,7 @@ from stages.pipeline.params import LoraParams, ModelParams
 from stages.pipeline.stage import UserError
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache
-from stages.voxtral.encoder_cache import EncodedPrompter, is_frozen, take_encoder_out
+from stages.voxtral.encoder_cache import EncodedPrompter, is_frozen, remember_last_sound, take_encoder_out
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
 from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
@@ -172,6 +172,17 @@ def test_full_disk_leaves_the_encoder_in_its_place_and_says_so(cache, clips, mon
     assert take_encoder_out(model, prompter, clips, SOURCE.identity) is prompter
     assert list(model.model.audio_tower.parameters())
     assert capsys.readouterr().out.startswith("no encoder cache: 0.0 GB needed in ")
+
+
+def test_sound_heard_again_at_once_is_encoded_once(clips):
+    model, prompter = load(TINY_MODEL)
+    expected = [transcribe(model, prompter, [clip], batch_size=1) for clip in clips[:2]]
+    runs = []
+    model.model.audio_tower.register_forward_hook(lambda *_: runs.append(1))
+    remember_last_sound(model)
+    heard = [transcribe(model, prompter, [clips[number]], batch_size=1) for number in (0, 0, 1, 0)]
+    assert heard == [expected[0], expected[0], expected[1], expected[0]]
+    assert len(runs) == 3
 
 
 def test_encoder_that_is_trained_is_not_frozen():

@@ -179,6 +179,20 @@ def test_settings_are_checked_and_written_with_comments_kept(workspace, open_pag
     assert (workspace / "params.yaml").read_text() == written
 
 
+@pytest.mark.parametrize(("typed", "update"), [("auto", 8), ("16", None)])
+def test_recordings_at_a_time_are_a_number_or_found(workspace, open_page, typed, update):
+    shutil.copy(ROOT / "params.yaml", workspace / "params.yaml")
+    page = open_page("train")
+    next(box for box in page.text_input if box.label.startswith("Recordings at a time")).set_value(typed)
+    button(page, "Keep these settings").click().run()
+    train = load_params().train
+    assert (str(train.batch_size), train.clips_per_update) == (typed, update)
+    page = open_page("train")  # shows what was kept, and takes another
+    next(box for box in page.text_input if box.label.startswith("Recordings at a time")).set_value("0")
+    button(page, "Keep these settings").click().run()
+    assert page.error and load_params().train == train
+
+
 def test_broken_settings_are_one_sentence_on_the_train_page(workspace, open_page):
     text = (workspace / "params.yaml").read_text()
     (workspace / "params.yaml").write_text(text.replace("epochs:", "epoch:"))

@@ -74,9 +74,9 @@ def ask_settings() -> None:
             "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is gone through at most. "
             "Training ends earlier when it no longer helps."
         )  # fmt: skip
-        batch_size = right.number_input(
-            "Recordings at a time (batch size)", 1, 1024, params.train.batch_size,
-            help="More is faster and needs more memory. Halve it when the memory does not suffice.",
+        at_once = right.text_input(
+            "Recordings at a time (batch size)", str(params.train.batch_size), help="More is faster and needs more "
+            "memory. auto takes as many as the memory holds."
         )  # fmt: skip
         rate = left.text_input(
             "Learning rate", str(params.train.learning_rate), help="auto fits it to the model. A number, such as "
@@ -96,12 +96,23 @@ def ask_settings() -> None:
             except ValueError:
                 st.error("The learning rate is no number. Write auto, or a number such as 1.0e-4.")
                 return
+            try:
+                batch_size = "auto" if at_once.strip() == "auto" else int(at_once)
+            except ValueError:
+                st.error("The recordings at a time are no number. Write auto, or a number such as 8.")
+                return
+            update = params.train.clips_per_update
+            if batch_size == "auto":
+                update = update or 8
+            elif update and (batch_size < 1 or update % batch_size):
+                update = None  # one batch an update
             changes = {
                 "model.name": model,
                 "model.revision": models.get(model),
                 "train.mode": mode,
                 "train.epochs": epochs,
                 "train.batch_size": batch_size,
+                "train.clips_per_update": update,
                 "train.learning_rate": learning_rate,
                 "train.lora.r": rank,
                 "recorder.train_after_clips": after or None,

@@ -48,6 +48,20 @@ class PassOn(nn.Module):
         return BaseModelOutput(last_hidden_state=input_features)
 
 
+class RememberLast(nn.Module):
+    """The encoder, which gives the same sound back its last outputs: base and tuned model ask for it one by one."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.sound = self.outputs = None
+
+    def forward(self, input_features: torch.Tensor, **keywords: object) -> BaseModelOutput:
+        if self.sound is None or not torch.equal(self.sound, input_features):
+            self.sound, self.outputs = input_features, self.encoder(input_features, **keywords)
+        return BaseModelOutput(last_hidden_state=self.outputs.last_hidden_state)
+
+
 @dataclass(frozen=True)
 class EncodedPrompter(Prompter):
     """A Prompter for a model without its encoder: its features are encoder outputs from the cache."""
@@ -79,6 +93,12 @@ class EncodedPrompter(Prompter):
 def is_frozen(model: nn.Module) -> bool:
     """Whether training leaves the encoder of a model, with or without adapters, as it is."""
     return not any(parameter.requires_grad for parameter in _base(model).model.audio_tower.parameters())
+
+
+def remember_last_sound(model: VoxtralForConditionalGeneration | PeftModel) -> None:
+    """From now on the encoder runs once for a sound that is heard again at once."""
+    base = _base(model)
+    base.model.audio_tower = RememberLast(base.model.audio_tower)
 
 
 def take_encoder_out(
