@@ -195,7 +195,7 @@ def as_html(clip: HeardClip) -> str:
         ("After", clip.tuned, clip.tuned_mistakes),
     ):
         count = "all right" if not mistakes else f"{mistakes} mistake" + "s" * (mistakes > 1)
-        rows.append((f"{label}, {count}", _marked(clip.reference, heard)))
+        rows.append((f"{label}, {count}", _marked(clip.reference, heard, clip.language)))
     return "".join(
         f'<div style="font-size: 0.9em; opacity: 0.75">{label}</div><p lang="{escape(clip.language)}" '
         f'dir="{direction}" style="margin: 0 0 0.6em; overflow-wrap: anywhere">{words}</p>'
@@ -275,10 +275,10 @@ def _mistakes(row: Mapping) -> int:
     return row["substitutions"] + row["deletions"] + row["insertions"]
 
 
-def _marked(reference: str, hypothesis: str) -> str:
+def _marked(reference: str, hypothesis: str, language: str) -> str:
     """The hypothesis as HTML, with its differences from the reference marked."""
     parts = []
-    for words, kind in differences(reference, hypothesis):
+    for words, kind in differences(reference, hypothesis, language):
         said = escape(words)
         if kind == "delete":
             said = f'<del style="{MARKED}"><span style="{UNSEEN}">missed: </span>{said}</del>'

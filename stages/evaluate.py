@@ -9,8 +9,11 @@ model's transcripts come from the content cache where it has them.
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -22,7 +25,7 @@ from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
-from stages.speech import audio
+from stages.speech import audio, mistakes
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, differences, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import encoder_cache, loading, processes, prompts, transcription
@@ -42,6 +45,7 @@ from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 BEST = paths.CHECKPOINTS / "best"
+FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
 
 
 def transcribe_timed(
@@ -103,10 +107,10 @@ def metrics_of(
     clips: Sequence[Clip], predictions: Sequence[dict], params: EvaluateParams
 ) -> tuple[dict, list[ClipScore]]:
     """One model's part of metrics.json, and each clip's score on normalised text."""
-    pairs = [(clip.text, prediction["text"]) for clip, prediction in zip(clips, predictions, strict=True)]
-    scores = [score_clip(reference, hypothesis) for reference, hypothesis in pairs]
-    as_written = summarise([score_clip(reference, hypothesis, prepare=str) for reference, hypothesis in pairs])
-    low, high = wer_interval(scores, params.bootstrap_samples)
+    pairs = [(clip.text, made["text"], clip.language) for clip, made in zip(clips, predictions, strict=True)]
+    scores = [score_clip(*pair) for pair in pairs]
+    as_written = summarise([score_clip(*pair, as_written=True) for pair in pairs])
+    low, high = wer_interval(scores, params.bootstrap_samples, units_of(clips, params))
     sound_s, seconds = sum(clip.duration_s for clip in clips), sum(prediction["seconds"] for prediction in predictions)
     metrics = {
         **summarise(scores),
@@ -117,6 +121,55 @@ def metrics_of(
         "rtfx": sound_s / seconds,
     }
     return {name: round(value, 5) for name, value in metrics.items()}, scores
+
+
+def units_of(clips: Sequence[Clip], params: EvaluateParams) -> list[str] | None:
+    """What the bootstrap draws: sessions, where it is asked for and the clips name them; None for clips."""
+    return [clip.session or clip.id for clip in clips] if params.bootstrap_by == "session" else None
+
+
+def doubts(metrics: dict) -> list[str]:
+    """What these figures cannot tell, in sentences."""
+    clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]
+    found = []
+    if clips == 1:
+        found.append("One test clip tells nothing about others: the intervals are empty.")
+    elif clips < FEW_CLIPS:
+        found.append(
+            f"{clips} test clips are few: they can hardly show a change of less than {100 * visible:.0f} points of the "
+            f"word error rate. Four times as many show half of that."
+        )
+    if metrics["improvement"]["difference"] == 0:
+        found.append("Both models make equally many mistakes here.")
+    if metrics["tuned"]["wer"] == 0:
+        # The rule of three (Hanley and Lippman-Hand 1983): the upper 95 % limit where nothing was counted.
+        hidden = min(3 / metrics["tuned"]["reference_words"], 1)
+        found.append(f"No word was wrong; with so few words, up to {100 * hidden:.1f} % can still be.")
+    return found
+
+
+def details_of(
+    clips: Sequence[Clip],
+    predictions: dict[str, Sequence[dict]],
+    scores: dict[str, Sequence[ClipScore]],
+    metrics: dict,
+    params: EvaluateParams,
+) -> dict:
+    """details.json: doubts, words most often wrong, marked words, groups and answers that are no transcripts."""
+    heard = {
+        model: [(clip, prediction["text"]) for clip, prediction in zip(clips, made, strict=True)]
+        for model, made in predictions.items()
+    }
+    return {
+        "doubts": doubts(metrics),
+        "groups": mistakes.groups(clips, scores),
+        "flags": {
+            model: Counter(flag for clip, text in pairs if (flag := mistakes.flag(text, clip.language)))
+            for model, pairs in heard.items()
+        },
+        "misheard": {model: mistakes.misheard_words(pairs, params.listed_words) for model, pairs in heard.items()},
+        "keywords": {model: mistakes.keyword_recall(pairs, params.keywords) for model, pairs in heard.items()},
+    }
 
 
 def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dict], scores: Sequence[ClipScore]):
@@ -130,6 +183,7 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
             "wer": round(score.word_errors / score.reference_words, 5),
             "cer": round(score.character_errors / score.reference_characters, 5),
             **asdict(score),
+            "flag": mistakes.flag(prediction["text"], clip.language),
             "language": clip.language,
             "speaker": clip.speaker,
             "source": clip.source,
@@ -137,8 +191,16 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
         }
 
 
-def render_report(metrics: dict, rows: Sequence[dict], training: dict, listed: int) -> bytes:
-    """report.html: one page without scripts or links to anywhere."""
+def read_curve() -> list[dict[str, float]]:
+    """The rows of curve.csv."""
+    with (paths.CHECKPOINTS / "curve.csv").open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def render_report(
+    metrics: dict, details: dict, rows: Sequence[dict], training: dict, curve: Sequence[dict], listed: int
+) -> bytes:
+    """report.html: one page, with the sounds of the clips it lists in it, and without links to anywhere."""
     tuned = [row for row in rows if row["model"] == "tuned"]
     base = {row["id"]: row for row in rows if row["model"] == "base"}
     by_error = sorted(tuned, key=lambda row: (-row["wer"], -base[row["id"]]["wer"], row["id"]))
@@ -146,10 +208,13 @@ def render_report(metrics: dict, rows: Sequence[dict], training: dict, listed: i
     environment.undefined = jinja2.StrictUndefined
     page = environment.get_template("report.html.j2").render(
         metrics=metrics,
+        details=details,
         training=training,
+        curve=curve,
         worst=[(base[row["id"]], row) for row in by_error[:listed]],
         best=[(base[row["id"]], row) for row in reversed(by_error[-listed:])],
         differences=differences,
+        sound=lambda clip_id: base64.b64encode((paths.PREPARED / f"audio/{clip_id}.flac").read_bytes()).decode(),
     )
     return page.encode()
 
@@ -199,11 +264,17 @@ def main() -> str:
     for name, made in predictions.items():
         metrics[name], scores[name] = metrics_of(clips, made, params)
         rows += prediction_rows(name, clips, made, scores[name])
-    metrics["improvement"] = relative_improvement(scores["base"], scores["tuned"], params.bootstrap_samples)
+    metrics["improvement"] = relative_improvement(
+        scores["base"], scores["tuned"], params.bootstrap_samples, units_of(clips, params)
+    )
+    details = details_of(clips, predictions, scores, metrics, params)
     with whole_folder(paths.EVALUATION) as folder:
         write_jsonl(folder / "predictions.jsonl", rows)
         write_json(folder / "metrics.json", metrics)
-        write_whole(folder / "report.html", render_report(metrics, rows, training, params.listed_clips))
+        write_json(folder / "details.json", details)
+        write_whole(
+            folder / "report.html", render_report(metrics, details, rows, training, read_curve(), params.listed_clips)
+        )
     base, tuned = metrics["base"], metrics["tuned"]
     return (
         f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} "

@@ -183,6 +183,7 @@ def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(
         "data/checkpoints/best/training_args.bin": artefact.UNKNOWN,
         "data/evaluation/predictions.jsonl": artefact.TRANSCRIPTS,
         "data/evaluation/report.html": artefact.TRANSCRIPTS,
+        "data/evaluation/details.json": artefact.TRANSCRIPTS,
     }
     heard = transcribe_from_hub(hub, workspace, base="data/demo/voxtral-tiny", **mode)
     assert heard == evaluated(workspace) and len(heard) >= 5

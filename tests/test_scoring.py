@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from stages.speech.scoring import differences, relative_improvement, score_clip, summarise, wer_interval
+from stages.speech.scoring import (
+    ClipScore,
+    differences,
+    relative_improvement,
+    score_clip,
+    summarise,
+    wer_interval,
+)
 
 
 def scores_of(*pairs: tuple[str, str]) -> list:
@@ -49,6 +56,41 @@ def test_character_errors_have_their_known_values(reference, hypothesis, cer):
     assert summarise([score])["cer"] == cer
 
 
+# language, said, heard, (word errors, words), (character errors, characters)
+LANGUAGES = [
+    # Whisper's English normaliser: Radford et al. 2022 (arXiv 2212.04356), appendix C: numbers, spelling, contractions.
+    (
+        "en",
+        "I'm going to colour 23 houses, Mr. Smith!",
+        "i am going to color twenty-three houses mister smith",
+        (0, 9),
+        (0, 43),
+    ),
+    ("en", "Um, don't stop.", "do not stop", (0, 3), (0, 11)),
+    ("en", "Hmm.", "mhm", (1, 1), (2, 3)),  # nothing but a hesitation: then it counts
+    # Full case folding, Unicode 16.0, CaseFolding.txt: U+00DF folds to "ss".
+    ("de", "Straße, 23 Häuser", "STRASSE 24 häuser", (1, 3), (1, 17)),
+    # An apostrophe inside a word is none of its letters; U+2019 is the typographic one.
+    ("fr", "L’été n'est pas fini.", "l'été n’est pas fini", (0, 4), (0, 18)),
+    # U+093F is a vowel sign (general category Mc): dropping it makes another word (arXiv 2409.02449).
+    ("hi", "कितने शब्द", "कतने शब्द", (1, 2), (1, 10)),
+    # U+060C ARABIC COMMA is punctuation (Po); the vowel mark U+064B (Mn) stays.
+    ("ar", "مرحبا، شكرًا", "مرحبا شكرا", (1, 2), (1, 11)),
+    # Written without spaces: each character is a word. UAX 29, 4: word boundaries would need a dictionary.
+    ("zh", "今天天气很好。", "今天天汽很好", (1, 6), (1, 6)),
+    ("ja", "今日は 天気", "今日わ天気", (1, 5), (1, 5)),
+    # U+0E31, U+0E35 (Mn) belong to the consonant before: seven clusters of ten code points (UAX 29).
+    ("th", "สวัสดีครับ", "สวัสดีคะ", (2, 7), (3, 10)),
+]
+
+
+@pytest.mark.parametrize(("language", "said", "heard", "words", "characters"), LANGUAGES)
+def test_each_language_has_its_known_values(language, said, heard, words, characters):
+    score = score_clip(said, heard, language)
+    assert (score.word_errors, score.reference_words) == words
+    assert (score.character_errors, score.reference_characters) == characters
+
+
 def test_missing_vowel_sign_of_hindi_is_an_error():
     score = score_clip("कितने शब्द", "कतने शब्द")
     assert (score.substitutions, score.reference_words) == (1, 2)
@@ -70,7 +112,7 @@ def test_empty_reference_has_no_rate(reference):
 
 def test_as_written_case_and_punctuation_count():
     assert score_clip("Hello, world.", "hello world").word_errors == 0
-    assert score_clip("Hello, world.", "hello world", str).substitutions == 2
+    assert score_clip("Hello, world.", "hello world", as_written=True).substitutions == 2
 
 
 def test_rate_of_a_set_is_not_the_mean_of_its_clips_rates():
@@ -135,6 +177,11 @@ def test_more_clips_make_the_interval_narrower(mixed):
     assert more_high - more_low == pytest.approx((high - low) / 4, rel=0.15)
 
 
+def of_the_errors(base, tuned, samples: int) -> tuple:
+    found = relative_improvement(base, tuned, samples)
+    return found["wer_relative"], found["low"], found["high"]
+
+
 def test_improvement_is_the_share_of_errors_that_went_away():
     base = scores_of(("a b c d", "x x c d"), ("a b c d", "x x c d"))
     tuned = scores_of(("a b c d", "x b c d"), ("a b c d", "a b c d"))
@@ -149,19 +196,18 @@ def test_improvement_draws_both_results_of_a_clip_together():
         base += scores_of((reference, reference.replace("a", "x")))
         tuned += scores_of((reference, reference.replace("a", "x", half)))
     assert [score.word_errors for score in base] == [2, 4, 6, 8]
-    assert relative_improvement(base, tuned, samples=200) == {"wer_relative": 0.5, "low": 0.5, "high": 0.5}
+    assert of_the_errors(base, tuned, 200) == (0.5, 0.5, 0.5)
 
 
 def test_worse_model_has_a_negative_improvement():
     base, tuned = scores_of(("a b", "x b")), scores_of(("a b", "x x"))
-    assert relative_improvement(base, tuned, samples=100) == {"wer_relative": -1.0, "low": -1.0, "high": -1.0}
+    assert of_the_errors(base, tuned, 100) == (-1.0, -1.0, -1.0)
 
 
 def test_perfect_base_leaves_nothing_to_improve():
     perfect, tuned = scores_of(("a b", "a b")), scores_of(("a b", "x b"))
-    nothing = {"wer_relative": None, "low": None, "high": None}
-    assert relative_improvement(perfect, tuned, samples=100) == nothing
-    assert relative_improvement(perfect, perfect, samples=100) == nothing
+    assert of_the_errors(perfect, tuned, 100) == (None, None, None)
+    assert of_the_errors(perfect, perfect, 100) == (None, None, None)
 
 
 def test_draws_in_which_the_base_makes_no_error_are_left_out():
@@ -179,3 +225,56 @@ def test_differences_show_what_was_replaced_added_and_missed():
     ]
     assert differences("one two three", "one three") == [("one", "equal"), ("two", "delete"), ("three", "equal")]
     assert differences("one", "") == [("one", "delete")]
+
+
+def test_difference_has_an_interval_a_p_value_and_what_could_be_seen():
+    rng = np.random.default_rng(0)
+    base = scores_of(*[("a b c d", " ".join(rng.choice(["a b c d", "x b c d", "x y c d"], 1))) for _ in range(200)])
+    tuned = scores_of(*[("a b c d", "a b c d")] * 150, *[("a b c d", "x b c d")] * 50)
+    found = relative_improvement(base, tuned, samples=2000)
+    assert found["difference"] == pytest.approx(summarise(base)["wer"] - summarise(tuned)["wer"])
+    assert 0 < found["difference_low"] < found["difference"] < found["difference_high"]
+    assert found["p_value"] == 1 / 2001  # no swap is as far: the smallest that so many draws can say
+    assert 0 < found["visible_difference"] < found["difference"]
+
+
+def test_p_value_is_that_of_the_sign_test():
+    # Six clips better by one word each, none worse: 2 of 2 ** 6 swaps are as far apart.
+    base, tuned = scores_of(*[("a b", "x b")] * 6), scores_of(*[("a b", "a b")] * 6)
+    assert relative_improvement(base, tuned, samples=20_000)["p_value"] == pytest.approx(2 / 64, abs=0.005)
+
+
+def test_equal_models_differ_by_nothing(mixed):
+    found = relative_improvement(mixed, mixed, samples=200)
+    assert (found["difference"], found["difference_low"], found["difference_high"]) == (0, 0, 0)
+    assert found["p_value"] == 1 and found["visible_difference"] == 0
+
+
+def test_clips_of_one_session_are_drawn_together(mixed):
+    """Ten copies of each clip tell no more than one, where each copy is said to be of the same session."""
+    low, high = wer_interval(mixed, samples=1000)
+    copies = [score for score in mixed for _ in range(10)]
+    units = [number for number in range(len(mixed)) for _ in range(10)]
+    assert wer_interval(copies, samples=1000, units=units) == pytest.approx((low, high))
+    narrow_low, narrow_high = wer_interval(copies, samples=1000)
+    assert narrow_high - narrow_low < 0.4 * (high - low)
+
+
+def test_single_clip_has_no_interval_of_its_own():
+    [score] = scores_of(("a b c d", "x b c d"))
+    assert wer_interval([score], samples=100) == (0.25, 0.25)
+
+
+def test_intervals_hold_the_true_rate_as_often_as_they_say():
+    """A sample of what tests/benchmarks/coverage.py measures: 300 sets of 50 clips with a known error rate."""
+    rng = np.random.default_rng(5)
+    held = 0
+    for draw in range(300):
+        words = rng.integers(3, 13, 50)
+        scores = [
+            ClipScore(int(wrong), 0, 0, int(said), 0, 1)
+            for wrong, said in zip(rng.binomial(words, 0.2), words, strict=True)
+        ]
+        low, high = wer_interval(scores, samples=300, seed=draw)
+        held += low <= 0.2 <= high
+    assert 0.91 <= held / 300 <= 0.985  # 0.95 +- 3 standard errors

@@ -54,6 +54,7 @@ TRANSCRIPTS = "holds transcripts of private recordings"
 PRIVATE = {
     paths.EVALUATION / "predictions.jsonl": TRANSCRIPTS,
     paths.EVALUATION / "report.html": TRANSCRIPTS,
+    paths.EVALUATION / "details.json": TRANSCRIPTS,
 }
 UNKNOWN = "not on the list of what may go up"
 LONGEST_HEADER_BYTES = 100_000_000  # safetensors takes no longer one; a broken file can name any size

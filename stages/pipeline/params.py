@@ -96,7 +96,10 @@ class TrainParams(Section):
 
 class EvaluateParams(Section):
     batch_size: PositiveInt
-    bootstrap_samples: PositiveInt
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    bootstrap_by: Literal["clip", "session"]
+    keywords: list[str]
+    listed_words: PositiveInt
     listed_clips: PositiveInt
 
 

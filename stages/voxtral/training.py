@@ -301,7 +301,7 @@ class VoxtralTrainer(Trainer):
         )
         totals = summarise(
             [
-                score_clip(clip.text, hypothesis)
+                score_clip(clip.text, hypothesis, clip.language)
                 for clip, hypothesis in zip(self.validation_clips, hypotheses, strict=True)
             ]
         )

@@ -1,0 +1,121 @@
+"""What goes wrong: the words that are misheard, marked words, groups of clips, empty and endless answers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from stages.speech.clips import Clip
+from stages.speech.normalisers import comparable, words_of
+from stages.speech.scoring import ClipScore, Span, align, summarise
+
+REPEATS = 4  # of the same words in a row: nobody is likely to have said that
+LONGEST_REPEAT_WORDS = 4
+# Upper bounds of groups, in seconds and in dB; low SNR hurts even mild speakers (Green et al. 2021).
+LENGTHS_S = (2.0, 5.0, 10.0)
+NOISES_DB = (10.0, 20.0, 30.0)
+
+
+def misheard_words(pairs: Sequence[tuple[Clip, str]], listed: int) -> list[dict]:
+    """The words most often wrong, the commonest first: [{"word", "said", "wrong", "became": [(words, times)]}].
+
+    pairs: clips and what a model heard. An empty `became` text is a word that was not heard at all.
+    """
+    said: Counter[str] = Counter()
+    became: dict[str, Counter[str]] = defaultdict(Counter)
+    for clip, heard in pairs:
+        for span in align(clip.text, heard, clip.language):
+            said.update(span.said)
+            if span.kind in ("substitute", "delete"):
+                for word, instead in _side_by_side(span):
+                    became[word][instead] += 1
+    wrong = sorted(became, key=lambda word: (-became[word].total(), word))
+    return [
+        {
+            "word": word,
+            "said": said[word],
+            "wrong": became[word].total(),
+            "became": [[instead, times] for instead, times in became[word].most_common(3)],
+        }
+        for word in wrong[:listed]
+    ]
+
+
+def keyword_recall(pairs: Sequence[tuple[Clip, str]], keywords: Sequence[str]) -> list[dict]:
+    """How often each word or name that matters was said, and heard there: [{"keyword", "said", "heard"}].
+
+    A keyword of several words counts as heard where all of them stand in their place.
+    """
+    counts = {keyword: [0, 0] for keyword in keywords}
+    for clip, heard in pairs:
+        spans = align(clip.text, heard, clip.language)
+        words = [(word, span.kind == "equal") for span in spans for word in span.said]
+        for keyword, count in counts.items():
+            wanted = words_of(comparable(keyword, "", clip.language)[0], clip.language)
+            for start in range(len(words) - len(wanted) + 1) if wanted else ():
+                place = words[start : start + len(wanted)]
+                if [word for word, _ in place] == wanted:
+                    count[0] += 1
+                    count[1] += all(right for _, right in place)
+    return [{"keyword": keyword, "said": said, "heard": heard} for keyword, (said, heard) in counts.items()]
+
+
+def groups(clips: Sequence[Clip], scores: Mapping[str, Sequence[ClipScore]]) -> list[dict]:
+    """Rates by language, speaker, source, length and noise, where there is more than one group of a kind.
+
+    scores: of each model, clip by clip. Returns [{"kind", "group", "clips", "reference_words", model: WER ...}].
+    """
+    kinds: dict[str, Callable[[Clip], str]] = {
+        "language": lambda clip: clip.language or "not said",
+        "speaker": lambda clip: clip.speaker or "not said",
+        "source": lambda clip: clip.source,
+        "length": lambda clip: _band(clip.duration_s, LENGTHS_S, "s"),
+        "speech above noise": lambda clip: _band(clip.snr_db, NOISES_DB, "dB"),
+    }
+    rows = []
+    for kind, group_of in kinds.items():
+        members = defaultdict(list)
+        for number, clip in enumerate(clips):
+            members[group_of(clip)].append(number)
+        if len(members) < 2:
+            continue
+        for group in sorted(members, key=_in_order):
+            row = {"kind": kind, "group": group, "clips": len(members[group])}
+            for model, model_scores in scores.items():
+                totals = summarise([model_scores[number] for number in members[group]])
+                row |= {"reference_words": totals["reference_words"], model: round(totals["wer"], 5)}
+            rows.append(row)
+    return rows
+
+
+def flag(heard: str, language: str | None) -> str | None:
+    """`empty` or `endless`, for an answer that is no transcript; None for any other."""
+    words = words_of(comparable(heard, "", language)[0], language)
+    if not words:
+        return "empty"
+    for length in range(1, LONGEST_REPEAT_WORDS + 1):
+        for start in range(len(words) - length * REPEATS + 1):
+            part = words[start : start + length]
+            if words[start : start + length * REPEATS] == part * REPEATS:
+                return "endless"
+    return None
+
+
+def _side_by_side(span: Span) -> list[tuple[str, str]]:
+    if span.kind == "delete":
+        return [(word, "") for word in span.said]
+    return list(zip(span.said, span.heard, strict=True))
+
+
+def _band(value: float, bounds: Sequence[float], unit: str) -> str:
+    for bound in bounds:
+        if value < bound:
+            return f"below {bound:g} {unit}"
+    return f"{bounds[-1]:g} {unit} and more"
+
+
+def _in_order(group: str) -> tuple:
+    """Bands by their bound, names by themselves."""
+    if group.startswith("below "):
+        return (0, float(group.split()[1]), group)
+    return (1, float("inf"), group)
