@@ -1,12 +1,17 @@
 """The evaluation's own rules; that its figures are right end to end is in test_demo.py and test_real_speech.py."""
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import pytest
+import soundfile
 
-from stages.evaluate import metrics_of, prediction_rows
+from stages.evaluate import doubts, metrics_of, prediction_rows
 from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
+from stages.speech.scoring import relative_improvement
 from tests.workspaces import add_demo_clips, make_workspace, read_json, read_rows, run_stage, run_stages, set_params
 
 PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
@@ -17,12 +22,12 @@ def clip(text: str, duration_s: float = 2.0) -> Clip:
 
 
 def test_metrics_count_normalised_and_written_errors_apart():
-    clips = [clip("Turn on the light."), clip("One, two!", 4.0)]
-    predictions = [{"text": "turn on light", "seconds": 0.5}, {"text": "one two two", "seconds": 1.0}]
+    clips = [clip("Turn on the light."), clip("Stop, now!", 4.0)]
+    predictions = [{"text": "turn on light", "seconds": 0.5}, {"text": "stop now now", "seconds": 1.0}]
     metrics, scores = metrics_of(clips, predictions, PARAMS)
     assert (metrics["deletions"], metrics["insertions"], metrics["substitutions"]) == (1, 1, 0)
     assert metrics["wer"] == pytest.approx(2 / 6, abs=1e-5)
-    # As written, also: Turn/turn, light./light, One,/one, two!/two.
+    # As written, also: Turn/turn, light./light, Stop,/stop, now!/now.
     assert metrics["wer_as_written"] == pytest.approx(6 / 6, abs=1e-5)
     assert metrics["rtfx"] == pytest.approx(6.0 / 1.5)
     assert metrics["wer_low"] <= metrics["wer"] <= metrics["wer_high"]
@@ -57,12 +62,55 @@ def test_every_test_clip_has_a_row_for_each_model(evaluated):
     assert [row["id"] for row in rows if row["model"] == "tuned"] == ids
 
 
-def test_report_needs_no_network(evaluated):
+def test_report_stands_alone_with_its_sounds(evaluated):
     report = (evaluated / "data/evaluation/report.html").read_text()
-    assert "http" not in report and "<script" not in report
-    for row in read_rows(evaluated / "data/evaluation/predictions.jsonl")[:3]:
-        assert row["model"] == "base"
-    assert "Hardest recordings" in report
+    assert "http" not in report and "<script" not in report and "<link" not in report
+    assert not re.findall(r'(?:src|href)="(?!data:)', report)
+    sounds = re.findall(r'src="data:audio/flac;base64,([^"]+)"', report)
+    assert len(sounds) == 2 * load_params(evaluated / "params.yaml").evaluate.listed_clips >= 4
+    for sound in sounds:
+        samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+        assert rate_hz == 16_000 and len(samples) > 1000
+    levels = [int(level) for level in re.findall(r"<h(\d)", report)]
+    assert levels[0] == 1 and set(levels[1:]) == {2}
+    assert report.count("<table>") == report.count("<caption>") >= 5
+
+
+def test_details_say_what_goes_wrong(evaluated):
+    rows = read_rows(evaluated / "data/evaluation/predictions.jsonl")
+    word = next(word for row in rows for word in row["reference"].split() if len(word) > 4)
+    set_params(evaluated, evaluate__keywords=[word])
+    run_stages(evaluated, "evaluate")
+    set_params(evaluated, evaluate__keywords=[])
+    details = read_json(evaluated / "data/evaluation/details.json")
+    for model in ("base", "tuned"):
+        wrong = sum(row["substitutions"] + row["deletions"] for row in rows if row["model"] == model)
+        assert 0 < sum(row["wrong"] for row in details["misheard"][model]) <= wrong
+        [found] = details["keywords"][model]
+        assert found["said"] == sum(row["reference"].split().count(word) for row in rows if row["model"] == model) > 0
+    assert {row["kind"] for row in details["groups"]} >= {"length"}
+    clips = len(rows) // 2
+    assert details["doubts"][0].startswith(f"{clips} test clips are few: they can hardly show a change of less than ")
+    assert word in (evaluated / "data/evaluation/report.html").read_text().split("Words that matter")[1]
+
+
+def figures(base: list[tuple[str, str]], tuned: list[str]) -> dict:
+    clips = [clip(said) for said, _ in base]
+    models = {"base": [heard for _, heard in base], "tuned": tuned}
+    metrics, scores = {}, {}
+    for model, texts in models.items():
+        made = [{"text": text, "seconds": 1.0} for text in texts]
+        metrics[model], scores[model] = metrics_of(clips, made, PARAMS)
+    return metrics | {"improvement": relative_improvement(scores["base"], scores["tuned"], PARAMS.bootstrap_samples)}
+
+
+def test_what_a_set_cannot_tell_is_said():
+    single = doubts(figures([("turn it on", "turn it off")], ["turn it off"]))
+    assert single[0] == "One test clip tells nothing about others: the intervals are empty."
+    assert "Both models make equally many mistakes here." in single
+    perfect = doubts(figures([("turn it on", "turn it off")] * 20, ["turn it on"] * 20))
+    assert perfect[-1] == "No word was wrong; with so few words, up to 5.0 % can still be."  # 3 / 60
+    assert doubts(figures([("turn it on", "turn it off"), ("turn it on", "it")] * 30, ["turn it off"] * 60)) == []
 
 
 def test_checkpoint_of_another_base_is_refused(evaluated):

@@ -8,9 +8,7 @@ hesitations no longer count. Every other language keeps all its letters and mark
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
-from importlib import resources
 
 import regex
 
@@ -25,7 +23,7 @@ def comparable(reference: str, hypothesis: str, language: str | None) -> tuple[s
 
     Whisper's normaliser drops hesitations: where it leaves nothing of the reference ("hmm"), both texts keep theirs.
     """
-    for normaliser in (_english(), normalise) if language == "en" else (normalise,):
+    for normaliser in (_english, normalise) if language == "en" else (normalise,):
         said, heard = normaliser(reference).strip(), normaliser(hypothesis).strip()
         if said:
             break
@@ -44,10 +42,14 @@ def characters_of(text: str, language: str | None) -> str:
     return "".join(text.split()) if language in WITHOUT_SPACES else " ".join(text.split())
 
 
-@functools.cache
-def _english() -> Callable[[str], str]:
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+@functools.lru_cache(maxsize=50_000)  # each text is compared several times
+def _english(text: str) -> str:
+    return _english_normaliser()(text)
 
-    # British to American spelling; transformers fetches this table from the Hub, together with a tokenizer.
-    table = resources.files("whisper_normalizer") / "normalizers/english.json"
-    return EnglishTextNormalizer(json.loads(table.read_text(encoding="utf-8")))
+
+@functools.cache
+def _english_normaliser() -> Callable[[str], str]:
+    # The same rules as in transformers, which fetches their table of spellings from the Hub.
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    return EnglishTextNormalizer()
