@@ -3,31 +3,26 @@
     python -m stages.evaluate       (or `dvc repro evaluate`)
 
 Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one, in the same way.
-Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), report.html. The base
-model's transcripts come from the content cache where it has them.
+Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), details.json (what goes
+wrong) and report.html. The base model's transcripts come from the content cache where it has them.
 """
 
 from __future__ import annotations
 
-import base64
-import csv
 import json
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-
-import jinja2
 
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
-from stages.speech import audio, mistakes
+from stages.speech import audio, mistakes, report
 from stages.speech.clips import Clip, read_clips
-from stages.speech.scoring import ClipScore, differences, relative_improvement, score_clip, summarise, wer_interval
+from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import encoder_cache, loading, processes, prompts, transcription
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.loading import (
@@ -45,7 +40,6 @@ from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 BEST = paths.CHECKPOINTS / "best"
-FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
 
 
 def transcribe_timed(
@@ -128,50 +122,6 @@ def units_of(clips: Sequence[Clip], params: EvaluateParams) -> list[str] | None:
     return [clip.session or clip.id for clip in clips] if params.bootstrap_by == "session" else None
 
 
-def doubts(metrics: dict) -> list[str]:
-    """What these figures cannot tell, in sentences."""
-    clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]
-    found = []
-    if clips == 1:
-        found.append("One test clip tells nothing about others: the intervals are empty.")
-    elif clips < FEW_CLIPS:
-        found.append(
-            f"{clips} test clips are few: they can hardly show a change of less than {100 * visible:.0f} points of the "
-            f"word error rate. Four times as many show half of that."
-        )
-    if metrics["improvement"]["difference"] == 0:
-        found.append("Both models make equally many mistakes here.")
-    if metrics["tuned"]["wer"] == 0:
-        # The rule of three (Hanley and Lippman-Hand 1983): the upper 95 % limit where nothing was counted.
-        hidden = min(3 / metrics["tuned"]["reference_words"], 1)
-        found.append(f"No word was wrong; with so few words, up to {100 * hidden:.1f} % can still be.")
-    return found
-
-
-def details_of(
-    clips: Sequence[Clip],
-    predictions: dict[str, Sequence[dict]],
-    scores: dict[str, Sequence[ClipScore]],
-    metrics: dict,
-    params: EvaluateParams,
-) -> dict:
-    """details.json: doubts, words most often wrong, marked words, groups and answers that are no transcripts."""
-    heard = {
-        model: [(clip, prediction["text"]) for clip, prediction in zip(clips, made, strict=True)]
-        for model, made in predictions.items()
-    }
-    return {
-        "doubts": doubts(metrics),
-        "groups": mistakes.groups(clips, scores),
-        "flags": {
-            model: Counter(flag for clip, text in pairs if (flag := mistakes.flag(text, clip.language)))
-            for model, pairs in heard.items()
-        },
-        "misheard": {model: mistakes.misheard_words(pairs, params.listed_words) for model, pairs in heard.items()},
-        "keywords": {model: mistakes.keyword_recall(pairs, params.keywords) for model, pairs in heard.items()},
-    }
-
-
 def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dict], scores: Sequence[ClipScore]):
     """Rows of predictions.jsonl."""
     for clip, prediction, score in zip(clips, predictions, scores, strict=True):
@@ -189,34 +139,6 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
             "source": clip.source,
             "duration_s": clip.duration_s,
         }
-
-
-def read_curve() -> list[dict[str, float]]:
-    """The rows of curve.csv."""
-    with (paths.CHECKPOINTS / "curve.csv").open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def render_report(
-    metrics: dict, details: dict, rows: Sequence[dict], training: dict, curve: Sequence[dict], listed: int
-) -> bytes:
-    """report.html: one page, with the sounds of the clips it lists in it, and without links to anywhere."""
-    tuned = [row for row in rows if row["model"] == "tuned"]
-    base = {row["id"]: row for row in rows if row["model"] == "base"}
-    by_error = sorted(tuned, key=lambda row: (-row["wer"], -base[row["id"]]["wer"], row["id"]))
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(paths.TEMPLATES), autoescape=True)
-    environment.undefined = jinja2.StrictUndefined
-    page = environment.get_template("report.html.j2").render(
-        metrics=metrics,
-        details=details,
-        training=training,
-        curve=curve,
-        worst=[(base[row["id"]], row) for row in by_error[:listed]],
-        best=[(base[row["id"]], row) for row in reversed(by_error[-listed:])],
-        differences=differences,
-        sound=lambda clip_id: base64.b64encode((paths.PREPARED / f"audio/{clip_id}.flac").read_bytes()).decode(),
-    )
-    return page.encode()
 
 
 def main() -> str:
@@ -267,14 +189,14 @@ def main() -> str:
     metrics["improvement"] = relative_improvement(
         scores["base"], scores["tuned"], params.bootstrap_samples, units_of(clips, params)
     )
-    details = details_of(clips, predictions, scores, metrics, params)
+    texts = {model: [prediction["text"] for prediction in made] for model, made in predictions.items()}
+    details = report.details_of(clips, texts, scores, metrics, params)
     with whole_folder(paths.EVALUATION) as folder:
         write_jsonl(folder / "predictions.jsonl", rows)
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "details.json", details)
-        write_whole(
-            folder / "report.html", render_report(metrics, details, rows, training, read_curve(), params.listed_clips)
-        )
+        page = report.render(metrics, details, rows, training, report.read_curve(), params.listed_clips)
+        write_whole(folder / "report.html", page)
     base, tuned = metrics["base"], metrics["tuned"]
     return (
         f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} "

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from stages.evaluate import doubts, metrics_of, prediction_rows
+from stages.evaluate import metrics_of, prediction_rows
 from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
+from stages.speech.report import doubts
 from stages.speech.scoring import relative_improvement
 from tests.workspaces import add_demo_clips, make_workspace, read_json, read_rows, run_stage, run_stages, set_params
 
