@@ -5,10 +5,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro recorder demo-app push-dataset forget test bench lint clean
+.PHONY: help setup demo repro sweep compare learning-curve recorder demo-app push-dataset forget test bench lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install the exact versions of requirements.txt into .venv
 
@@ -24,6 +24,15 @@ demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your o
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
 	@python -m recorder.runs
+
+sweep: $(INSTALLED) ## try a grid of settings as experiments (GRID="train.lora.r=8,16 train.epochs=5,10")
+	@python -m stages.pipeline.sweep $(GRID)
+
+compare: $(INSTALLED) ## show all experiments, the best by validation first
+	@python -m stages.pipeline.compare
+
+learning-curve: $(INSTALLED) ## train on ever more recordings, and say what more would bring (CLIPS="10 20 50")
+	@python -m stages.pipeline.learning_curve $(CLIPS)
 
 recorder: $(INSTALLED) ## open the recording page, on this machine only
 	@python -m streamlit run recorder/app.py

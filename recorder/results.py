@@ -6,16 +6,15 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from recorder import inbox
 from recorder.phrases import LANGUAGES
-from stages.pipeline import paths
+from stages.pipeline import experiments, paths
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.stage import UserError
 from stages.speech.scoring import differences
@@ -65,17 +64,6 @@ class Verdict:
     outcome: str
     words: str
     doubts: list[str]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One row of `dvc exp show` that has been evaluated."""
-
-    name: str
-    made_at: str
-    base_wer: float
-    tuned_wer: float
-    settings: dict[str, Any]  # by dotted keys
 
 
 def read() -> Results | None:
@@ -211,7 +199,7 @@ def experiments_state() -> float:
     return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
 
 
-def read_experiments() -> list[Experiment]:
+def read_experiments() -> list[experiments.Experiment]:
     """What `dvc exp show` says of the last commits and their experiments, the oldest first. Takes seconds.
 
     Raises: UserError where there is no git repository, or DVC fails.
@@ -226,34 +214,7 @@ def read_experiments() -> list[Experiment]:
             raise UserError("Experiments are kept with git, and this folder is no git repository, so there are none.")
         why = next((line for line in shown.stderr.splitlines() if line.startswith("ERROR")), "it ended with an error")
         raise UserError(f"'dvc exp show' failed: {why.removeprefix('ERROR: ')}")
-    return parse_experiments(json.loads(shown.stdout))
-
-
-def parse_experiments(commits: Sequence[Mapping]) -> list[Experiment]:
-    """Rows of `dvc exp show --json`, the oldest first; several commits with the same results count once."""
-    found: dict[str, Experiment] = {}
-    rows = [row for commit in reversed(commits) if commit["rev"] != "workspace" for row in [commit, *_of(commit)]]
-    for row in rows:
-        data = row["data"] or {}
-        metrics = data.get("metrics", {}).get(str(METRICS), {}).get("data")
-        if metrics:
-            settings = data.get("params", {}).get("params.yaml", {}).get("data", {})
-            experiment = Experiment(
-                name=row.get("name") or row["rev"][:7],
-                made_at=data.get("timestamp") or "",
-                base_wer=metrics["base"]["wer"],
-                tuned_wer=metrics["tuned"]["wer"],
-                settings=dict(_flat(settings)),
-            )
-            found.setdefault(json.dumps([metrics, settings], sort_keys=True), experiment)
-    return sorted(found.values(), key=lambda experiment: experiment.made_at)
-
-
-def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
-    """The dotted keys whose values are not the same in all experiments."""
-    keys = dict.fromkeys(key for experiment in experiments for key in experiment.settings)
-    values = {key: {json.dumps(experiment.settings.get(key)) for experiment in experiments} for key in keys}
-    return [key for key in keys if len(values[key]) > 1]
+    return experiments.parse(json.loads(shown.stdout))
 
 
 def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[HeardClip]:
@@ -287,23 +248,6 @@ def _marked(reference: str, hypothesis: str, language: str) -> str:
             said = f'<ins style="{MARKED}; text-decoration: {line}"><span style="{UNSEEN}">{name}: </span>{said}</ins>'
         parts.append(said)
     return " ".join(parts)
-
-
-def _of(commit: Mapping) -> list[Mapping]:
-    """The experiments of a commit: the last state of each, under its name."""
-    return [
-        {**experiment["revs"][0], "name": experiment["name"]}
-        for experiment in commit.get("experiments") or []
-        if experiment.get("revs")
-    ]
-
-
-def _flat(settings: Mapping, above: str = ""):
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _change(improvement: float) -> str:

@@ -3,8 +3,9 @@
     python -m stages.train          (or `dvc repro train`)
 
 Reads data/split/{train,validation}.jsonl and the sound in data/prepared. Writes best/ (adapter or full model, with
-processor), training.json (resolved settings, versions, speed), curve.csv (for `dvc plots show`). Killed at any moment,
-the next run goes on from the last checkpoint; changed settings, data, code or versions start afresh.
+processor), training.json (resolved settings, versions, speed), validation.json (for `dvc exp show`), curve.csv (for
+`dvc plots show`). Killed at any moment, the next run goes on from the last checkpoint; changed settings, data, code or
+versions start afresh.
 """
 
 from __future__ import annotations
@@ -124,6 +125,12 @@ def write_results(
         entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry
     )
     seconds = training.seconds_of(state)
+    # A metric of DVC's: what experiments are compared by, so that the test part stays unseen.
+    chosen = {"wer": best["eval_wer"], "loss": best["eval_loss"], "epoch": best["epoch"]}
+    write_json(
+        folder / "validation.json",
+        {**chosen, "train_clips": facts["train_clips"], "train_minutes": facts["train_minutes"]},
+    )
     write_json(
         folder / "training.json",
         {

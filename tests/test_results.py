@@ -12,6 +12,7 @@ import pytest
 
 from recorder import inbox, results
 from recorder.results import HeardClip
+from stages.pipeline import experiments
 from stages.pipeline.files import write_json, write_jsonl
 from stages.pipeline.stage import UserError
 from tests.recordings import make_take
@@ -239,7 +240,7 @@ def test_experiments_are_read_from_dvc_with_what_sets_them_apart(repository, mon
     shown = results.read_experiments()
     assert [(one.name, one.base_wer, one.tuned_wer) for one in shown[-1:]] == [("longer", 0.4, 0.1)]
     assert [one.tuned_wer for one in shown] == [0.2, 0.1], "two commits with one result count once"
-    assert results.differing_settings(shown) == ["train.epochs"]
+    assert experiments.differing_settings(shown) == ["train.epochs"]
     assert [one.settings["train.epochs"] for one in shown] == [2, 4]
 
 
@@ -270,7 +271,7 @@ def test_failed_and_queued_experiments_are_no_rows():
             ],
         },
     ]
-    assert [one.name for one in results.parse_experiments(commits)] == ["done"]
+    assert [one.name for one in experiments.parse(commits)] == ["done"]
 
 
 def test_without_git_the_page_says_so_in_one_sentence(tmp_path, monkeypatch):

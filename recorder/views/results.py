@@ -10,6 +10,7 @@ import streamlit as st
 from recorder import pictures, results, runs
 from recorder.results import HeardClip, percent
 from recorder.views.shared import as_plain
+from stages.pipeline.experiments import differing_settings
 from stages.pipeline.stage import UserError
 
 SHOWN_AT_FIRST = 5
@@ -122,7 +123,7 @@ def show_reading(reading: Future, waits: bool) -> None:
         return
     points = [(float(number), 100 * experiment.tuned_wer) for number, experiment in enumerate(experiments, 1)]
     picture(pictures.curve(points, "experiment", "Wrong words after, %"))
-    keys = results.differing_settings(experiments)
+    keys = differing_settings(experiments)
     rows = [
         (
             str(number),

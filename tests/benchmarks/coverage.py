@@ -39,7 +39,8 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         shares = dict(zip(cases, pool.map(held, *zip(*[(r, c, a) for a, r, c in cases], strict=True)), strict=True))
     print(f"Share of {SETS} intervals that hold the true rate\n")
-    print("| clips | mean rate | " + " | ".join(f"{clips} clips" for clips in CLIPS) + " |\n|---|---|" + "---|" * len(CLIPS))
+    print("| clips | mean rate | " + " | ".join(f"{clips} clips" for clips in CLIPS) + " |")
+    print("|---|---|" + "---|" * len(CLIPS))
     for alike, rate in product((True, False), RATES):
         found = " | ".join(f"{100 * shares[alike, rate, clips]:.1f} %" for clips in CLIPS)
         print(f"| {'alike' if alike else 'unlike'} | {100 * rate:.0f} % | {found} |")

@@ -1,0 +1,207 @@
+"""DVC's experiments: queued over a grid of settings, run one after the other, and read back.
+
+Every run is an experiment of its own on the present commit, under a name made from its settings: asked for again, what
+is already there is not run again, so an interrupted sweep goes on where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.pipeline import paths
+from stages.pipeline.cache import fingerprint
+from stages.pipeline.files import read_json
+from stages.pipeline.params import PARAMS_FILE
+from stages.pipeline.stage import UserError
+
+METRICS = paths.EVALUATION / "metrics.json"
+VALIDATION = paths.CHECKPOINTS / "validation.json"
+POLL_S = 2.0
+AT_WORK = ("Queued", "Running")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of `dvc exp show` that has been evaluated; `validation_wer` None in what older versions made."""
+
+    name: str
+    made_at: str
+    base_wer: float
+    tuned_wer: float
+    settings: dict[str, Any]  # by dotted keys
+    validation_wer: float | None = None
+    wer_interval: tuple[float, float] = (0.0, 1.0)  # of the tuned model, 95 %
+    train_minutes: float | None = None
+
+
+def dvc(*arguments: str) -> str:
+    """What a DVC command prints. Raises: UserError with DVC's own reason where it fails."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        if "Git repositor" in done.stderr or "not a git repo" in done.stderr.lower():
+            raise UserError("experiments are kept with git, and this folder is no git repository: run 'git init'")
+        why = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "it ended with an error")
+        raise UserError(f"'dvc {' '.join(arguments[:2])}' failed: {why.removeprefix('ERROR: ')}")
+    return done.stdout
+
+
+def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of a grid's values, as {dotted key: value}."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def read_grid(words: Sequence[str]) -> dict[str, list[Any]]:
+    """`key=value,value` words as a grid; values are YAML, so that a list of lists is `[[decoder],[projector,decoder]]`.
+
+    Raises: UserError where a word has no such form.
+    """
+    grid: dict[str, list[Any]] = {}
+    for word in words:
+        key, equals, values = word.partition("=")
+        if not equals or not values:
+            raise UserError(f"{word!r} is no setting of a grid: write KEY=VALUE,VALUE")
+        text = values if values.startswith("[[") else f"[{values}]"
+        grid[key] = YAML(typ="safe").load(text)
+    return grid
+
+
+def name_of(prefix: str, point: Mapping[str, Any]) -> str:
+    return f"{prefix}-{fingerprint(point)[:8]}"
+
+
+def run_all(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[Experiment]:
+    """Run the pipeline once for each point, and return its experiments, in their order.
+
+    Raises: UserError where one failed; the others are kept, and the next call goes on with what is missing.
+    """
+    names = [name_of(prefix, point) for point in points]
+    done = {experiment.name for experiment in on_this_commit()}
+    waiting = states()
+    missing = [
+        (name, point)
+        for name, point in zip(names, points, strict=True)
+        if name not in done and waiting.get(name) not in AT_WORK
+    ]
+    print(_announcement(len(points), len(points) - len(missing), len(missing)), flush=True)
+    for name, point in missing:
+        if name in waiting:
+            dvc("queue", "remove", name)  # a failed one: tried again
+        changes = [f"--set-param={key}={_as_hydra(value)}" for key, value in point.items()]
+        dvc("exp", "run", "--queue", "--name", name, *changes)
+    if any(state in AT_WORK for state in states().values()):
+        dvc("queue", "start")
+        _wait(names)
+    found = {experiment.name: experiment for experiment in on_this_commit()}
+    if failed := [name for name in names if name not in found]:
+        raise UserError(f"{len(failed)} of {len(names)} runs failed: 'dvc queue logs {failed[0]}' says why")
+    return [found[name] for name in names]
+
+
+def states() -> dict[str, str]:
+    """Queued, Running, Success or Failed, of each experiment that DVC's queue knows by name."""
+    found = {}
+    for line in dvc("queue", "status").splitlines()[1:]:
+        words = line.split()
+        if len(words) >= 3 and words[-1] in (*AT_WORK, "Success", "Failed"):
+            found[words[1]] = words[-1]
+    return found
+
+
+def on_this_commit() -> list[Experiment]:
+    return parse(json.loads(dvc("exp", "show", "--json", "--num", "1")), each=True)
+
+
+def parse(commits: Sequence[Mapping], each: bool = False) -> list[Experiment]:
+    """Rows of `dvc exp show --json`, the oldest first.
+
+    each: also those with the settings and results of another; else they count once.
+    """
+    found: dict[str, Experiment] = {}
+    rows = [row for commit in reversed(commits) if commit["rev"] != "workspace" for row in [commit, *_of(commit)]]
+    for row in rows:
+        data = row["data"] or {}
+        metrics = data.get("metrics", {}).get(str(METRICS), {}).get("data")
+        if metrics:
+            settings = data.get("params", {}).get(str(PARAMS_FILE), {}).get("data", {})
+            validation = data["metrics"].get(str(VALIDATION), {}).get("data", {})
+            experiment = Experiment(
+                name=row.get("name") or row["rev"][:7],
+                made_at=data.get("timestamp") or "",
+                base_wer=metrics["base"]["wer"],
+                tuned_wer=metrics["tuned"]["wer"],
+                settings=dict(_flat(settings)),
+                validation_wer=validation.get("wer"),
+                wer_interval=(metrics["tuned"]["wer_low"], metrics["tuned"]["wer_high"]),
+                train_minutes=validation.get("train_minutes"),
+            )
+            key = experiment.name if each else json.dumps([metrics, settings], sort_keys=True)
+            found.setdefault(key, experiment)
+    return sorted(found.values(), key=lambda experiment: experiment.made_at)
+
+
+def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
+    """The dotted keys whose values are not the same in all experiments."""
+    keys = dict.fromkeys(key for experiment in experiments for key in experiment.settings)
+    values = {key: {json.dumps(experiment.settings.get(key)) for experiment in experiments} for key in keys}
+    return [key for key in keys if len(values[key]) > 1]
+
+
+def _announcement(all_: int, done: int, missing: int) -> str:
+    text = f"{all_} runs" + (f", {done} of them done or queued before" if done else "")
+    training = paths.CHECKPOINTS / "training.json"
+    if missing and training.exists():
+        seconds = read_json(training)["seconds"]
+        text += (
+            f"; the last training took {seconds:.0f} s, so about {max(missing * seconds / 60, 1):.0f} minutes or more"
+        )
+    return text
+
+
+def _wait(names: Sequence[str]) -> None:
+    told: dict[str, str] = {}
+    while True:
+        now = states()
+        for name in names:
+            if name in now and now[name] != told.get(name):
+                print(f"{name}: {now[name].lower()}", flush=True)
+        told |= now
+        if not any(now.get(name) in AT_WORK for name in names):
+            return
+        time.sleep(POLL_S)
+
+
+def _as_hydra(value: Any) -> str:
+    """A value as DVC's -S takes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(map(_as_hydra, value)) + "]"
+    return str(value)
+
+
+def _of(commit: Mapping) -> list[Mapping]:
+    """The experiments of a commit: the last state of each, under its name."""
+    return [
+        {**experiment["revs"][0], "name": experiment["name"]}
+        for experiment in commit.get("experiments") or []
+        if experiment.get("revs")
+    ]
+
+
+def _flat(values: Mapping, prefix: str = "") -> Any:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
