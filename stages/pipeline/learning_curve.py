@@ -161,7 +161,7 @@ def main() -> str:
     if len(points) > LEAST_POINTS:
         ahead, low, high = fit(*(column[:-1] for column in columns)).at(columns[0][-1])
         print(
-            f"check: without the largest part the curve says {ahead:.1%} there ({low:.1%} to {high:.1%}), measured were "
+            f"check: without the largest part the curve says {ahead:.1%} there ({low:.1%} to {high:.1%}), measured: "
             f"{columns[1][-1]:.1%}"
         )
     for point in points:
