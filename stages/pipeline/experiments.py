@@ -140,7 +140,7 @@ def parse(commits: Sequence[Mapping], each: bool = False) -> list[Experiment]:
                 tuned_wer=metrics["tuned"]["wer"],
                 settings=dict(_flat(settings)),
                 validation_wer=validation.get("wer"),
-                wer_interval=(metrics["tuned"]["wer_low"], metrics["tuned"]["wer_high"]),
+                wer_interval=(metrics["tuned"].get("wer_low", 0.0), metrics["tuned"].get("wer_high", 1.0)),
                 train_minutes=validation.get("train_minutes"),
             )
             key = experiment.name if each else json.dumps([metrics, settings], sort_keys=True)
