@@ -78,6 +78,7 @@ def test_folder_without_git_is_one_line(repository, tmp_path, module):  # noqa: 
     (tmp_path / "data/split").mkdir(parents=True)
     (tmp_path / "data/split/train.jsonl").write_text("{}\n" * 60)
     (tmp_path / "stages").symlink_to(repository / "stages")
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
     result = run(tmp_path, module)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1 and "experiments are kept with git" in result.stderr
