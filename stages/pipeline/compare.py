@@ -58,9 +58,9 @@ def draw(experiments: Sequence[Experiment]) -> bytes:
         best = number == 0
         line = [column[number][0] for column in heights]
         axes.plot(line, color="#15803d" if best else "#9ca3af", linewidth=3 if best else 1)
-    for place, (_, values) in enumerate(columns):
+    for place, values in enumerate(heights):
         axes.axvline(place, color="black", linewidth=0.8)
-        for height, label in {_heights(values)[index] for index in range(len(values))}:
+        for height, label in set(values):
             axes.annotate(label, (place, height), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set_xticks(range(len(columns)), [key.removeprefix("train.") for key, _ in columns], rotation=15, ha="right")
     axes.set_yticks([])

@@ -26,6 +26,7 @@ from stages.pipeline.compare import FOLDER
 from stages.pipeline.experiments import Experiment, run_all
 from stages.pipeline.files import read_jsonl, write_whole
 from stages.pipeline.stage import UserError, run
+from stages.speech.scoring import TWO_SIDED_95
 
 CLIPS = (10, 20, 50, 100)
 REFITS = 300
@@ -149,7 +150,7 @@ def main() -> str:
     columns = [
         [point.train_minutes for point in points],
         [point.tuned_wer for point in points],
-        [(point.wer_interval[1] - point.wer_interval[0]) / (2 * 1.96) for point in points],
+        [(point.wer_interval[1] - point.wer_interval[0]) / (2 * TWO_SIDED_95) for point in points],
     ]
     curve = fit(*columns)
     table = StringIO()

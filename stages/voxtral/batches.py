@@ -44,9 +44,7 @@ class LikeLengths(Sampler[int]):
         for part in in_batches(shuffled, UPDATES_SORTED_TOGETHER * self.clips_per_update):
             # Stable, so that clips of one length stay shuffled; the longest first.
             by_length = sorted(part, key=lambda index: -self.lengths[index])
-            updates += [
-                by_length[at : at + self.clips_per_update] for at in range(0, len(by_length), self.clips_per_update)
-            ]
+            updates += in_batches(by_length, self.clips_per_update)
         *whole, last = updates
         for at in torch.randperm(len(whole), generator=random).tolist():
             yield from whole[at]
