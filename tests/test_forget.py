@@ -32,12 +32,12 @@ FORKS.set_forkserver_preload(["recorder.forget", "dvc.repo", "dvc.repo.add", "dv
 PIPELINE = """
 stages:
   prepare:
-    cmd: python -m stages.prepare
+    cmd: exec python -m stages.prepare
     deps: [data/raw]
     params: [prepare]
     outs: [data/prepared]
   split:
-    cmd: python -m stages.split
+    cmd: exec python -m stages.split
     deps: [data/prepared/clips.jsonl]
     params: [split]
     outs: [data/split]

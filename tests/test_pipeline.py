@@ -37,8 +37,9 @@ def test_listing_the_folder_shows_the_stages():
 
 @pytest.mark.parametrize("stage", ORDER)
 def test_stage_runs_as_a_module(stage):
-    # Run as a file, `import evaluate` would find our own stage. The launcher comes with more than one device.
-    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    # Run as a file, `import evaluate` would find our own stage. The launcher comes with more than one device. Without
+    # exec, a shell that forks for its only command (dash) would outlive a killed DVC, and the stage with it.
+    assert STAGES[stage]["cmd"] == f"exec python -m stages.{stage}"
 
 
 @pytest.mark.parametrize("stage", ORDER)

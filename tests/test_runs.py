@@ -82,7 +82,11 @@ def quick_template(tmp_path_factory) -> Path:
     workspace = make_workspace(tmp_path_factory.mktemp("quick"))
     yaml = YAML()
     pipeline = yaml.load(workspace / "dvc.yaml")
-    train = {"cmd": "python -m stages.train", "deps": ["data/prepared/clips.jsonl"], "outs": ["data/checkpoints"]}
+    train = {
+        "cmd": pipeline["stages"]["train"]["cmd"],
+        "deps": ["data/prepared/clips.jsonl"],
+        "outs": ["data/checkpoints"],
+    }
     yaml.dump({"stages": {"prepare": pipeline["stages"]["prepare"], "train": train}}, workspace / "dvc.yaml")
     (workspace / "stages/train.py").write_text(WAITING_STAGE)
     (workspace / "data/evaluation").mkdir()
@@ -209,7 +213,7 @@ def test_curve_and_bar_of_the_training_are_read_from_its_log(trained, log):
     assert progress.current == "train" and len(progress.curve) == 1
     assert 0.3 < progress.fraction < 0.9
     assert progress.seconds_left is not None
-    after = runs.read_progress(log[: log.index("> python -m stages.evaluate")], STAGES)
+    after = runs.read_progress(log[: log.index("> exec python -m stages.evaluate")], STAGES)
     assert (after.current, after.fraction, after.seconds_left) == ("evaluate", None, None)
 
 
@@ -247,13 +251,15 @@ def test_time_left_is_the_bars_plus_what_the_other_stages_took_the_last_time(tra
         ("train: lr=1\ntrain: too little memory: halve the batch\n", 1, "train: too little memory: halve the batch"),
         ("train: lr=1\nTraceback (most recent call last):\n  File\nKeyError: 'x'\n", 1, "KeyError: 'x'"),
         ("train: lr=1\n\rtrain:  50%|#  | 1/2 [00:01<00:01]", -9, "train was killed, most often because"),
-        ("train: lr=1\n", 3, "failed to reproduce 'train': failed to run: python -m stages.train, exited with 3"),
-        ("", 1, "failed to reproduce 'train': failed to run: python -m stages.train, exited with 1"),
+        ("train: lr=1\n", 3, "failed to reproduce 'train': failed to run: exec python -m stages.train, exited with 3"),
+        ("", 1, "failed to reproduce 'train': failed to run: exec python -m stages.train, exited with 1"),
     ],
 )
 def test_reason_of_a_failure_is_what_the_stage_said_last(said, code, why):
-    error = f"ERROR: failed to reproduce 'train': failed to run: python -m stages.train, exited with {code}\n"
-    log = f"Stage 'prepare' didn't change, skipping\nRunning stage 'train':\n> python -m stages.train\n{said}{error}"
+    error = f"ERROR: failed to reproduce 'train': failed to run: exec python -m stages.train, exited with {code}\n"
+    log = (
+        f"Stage 'prepare' didn't change, skipping\nRunning stage 'train':\n> exec python -m stages.train\n{said}{error}"
+    )
     progress = runs.read_progress(log, STAGES)
     assert progress.error.startswith(why)
     assert progress.stages["train"] == "failed" and progress.stages["prepare"] == "skipped"
@@ -497,7 +503,9 @@ def test_cancelling_a_run_that_has_ended_does_nothing(quick):
     assert wait_until_over().outcome == "done"
 
 
-def test_killed_dvc_is_told_and_the_next_start_works(quick):
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage through the one that SHELL names
+def test_killed_dvc_is_told_and_the_next_start_works(quick, monkeypatch, shell):
+    monkeypatch.setenv("SHELL", shell)
     runs.start("page")
     run = wait_until_training(quick)
     os.kill(dvc_of(run), signal.SIGKILL)
