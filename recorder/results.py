@@ -17,12 +17,11 @@ from recorder.phrases import LANGUAGES
 from stages.pipeline import experiments, paths
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.stage import UserError
+from stages.speech.doubts import doubts
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
 REPORT = paths.EVALUATION / "report.html"
-FEW_CLIPS = 30  # a bootstrap over fewer tells little
-WIDE_IMPROVEMENT = 0.3
 COMMITS_LOOKED_AT = 20
 EXPERIMENTS_LIMIT_S = 120
 # Tinted, not coloured, so that the letters keep the page's contrast; the sign is the line.
@@ -103,9 +102,8 @@ def headline(metrics: Mapping) -> str:
 
 def verdict(metrics: Mapping) -> Verdict:
     """What the figures show, and what they do not, in plain sentences."""
-    base, tuned, improvement = metrics["base"], metrics["tuned"], metrics["improvement"]
+    tuned, improvement = metrics["tuned"], metrics["improvement"]
     relative, low, high = (improvement[name] for name in ("wer_relative", "low", "high"))
-    doubts = []
     if relative is None:
         is_worse = tuned["wer"] > 0
         outcome = "worse" if is_worse else "perfect"
@@ -128,18 +126,7 @@ def verdict(metrics: Mapping) -> Verdict:
             f"This does not show an improvement yet. With other recordings of the same kind, anything from "
             f"{_change(low)} to {_change(high)} would be likely. Record more, and train again."
         )
-    if base["clips"] < FEW_CLIPS or (relative is not None and high - low > WIDE_IMPROVEMENT):
-        doubts.append(
-            f"Only {tuned['clips']} recordings were tested, so the figures are rough. Four times as many make them "
-            f"twice as exact."
-        )
-    if tuned["wer"] == 0:
-        # The rule of three (Hanley and Lippman-Hand 1983): the upper 95 % limit where nothing was counted.
-        doubts.append(
-            f"No word was wrong after training, among {tuned['reference_words']}. With that many, up to "
-            f"{percent(min(3 / tuned['reference_words'], 1))} wrong words can still hide."
-        )
-    return Verdict(outcome, words, doubts)
+    return Verdict(outcome, words, doubts(metrics))
 
 
 def trained_with(training: Mapping) -> str:

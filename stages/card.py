@@ -16,12 +16,17 @@ from stages.pipeline import paths
 from stages.pipeline.files import read_json, whole_folder, write_whole
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.stage import announce, run
+from stages.speech.doubts import doubts
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
 
 def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
+
+
+def points(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
 
 
 def eval_results(metrics: dict, languages: list[str]) -> list[EvalResult]:
@@ -86,7 +91,12 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             base=metrics["base"],
             tuned=metrics["tuned"],
             base_quantised=metrics.get("base_quantised"),
+            improvement=metrics["improvement"],
+            doubts=doubts(metrics),
+            outside=metrics.get("outside"),
+            bootstrap_by=params.evaluate.bootstrap_by,
             percent=percent,
+            points=points,
         )
 
 

@@ -4,7 +4,9 @@
 
 Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one, in the same way.
 Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), details.json (what goes
-wrong) and report.html. The base model's transcripts come from the content cache where it has them.
+wrong), misheard.csv and groups.csv (for `dvc plots`) and report.html. The base model's transcripts come from the
+content cache where it has them. Where `evaluate.outside` names other people's speech, both models hear that too:
+outside.jsonl, and `outside` in metrics.json.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from importlib.metadata import version
 
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
-from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json, write_jsonl, write_whole
+from stages.pipeline.files import (
+    read_json,
+    sha256_of_file,
+    whole_folder,
+    write_csv,
+    write_json,
+    write_jsonl,
+    write_whole,
+)
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech import audio, mistakes, report
@@ -141,12 +151,28 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
         }
 
 
+def compare(
+    clips: Sequence[Clip], predictions: dict[str, list[dict]], params: EvaluateParams
+) -> tuple[dict, dict[str, list[ClipScore]], list[dict]]:
+    """Each model's figures and the tuned one's improvement; each model's scores; rows of predictions.jsonl."""
+    metrics, scores, rows = {}, {}, []
+    for name, made in predictions.items():
+        metrics[name], scores[name] = metrics_of(clips, made, params)
+        rows += prediction_rows(name, clips, made, scores[name])
+    metrics["improvement"] = relative_improvement(
+        scores["base"], scores["tuned"], params.bootstrap_samples, units_of(clips, params)
+    )
+    return metrics, scores, rows
+
+
 def main() -> str:
     all_params = load_params()
     params = all_params.evaluate
     processes.launch("evaluate", all_params.train.launcher)
     announce("evaluate", model=all_params.model.name, **params.model_dump())
     clips = read_clips(paths.SPLIT / "test.jsonl")
+    outside = read_clips(paths.PREPARED / "outside.jsonl")
+    everything = clips + outside
     source = find_model(all_params.model)
     training = read_json(paths.CHECKPOINTS / "training.json")
     if training["base_model_identity"] != source.identity:
@@ -160,41 +186,43 @@ def main() -> str:
             # What the training began with: a base in 4 bits may answer what is said instead of writing it down.
             model = load_model(source, dtype, four_bit=True)
             prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-            prompter.check_lengths(clips)
+            prompter.check_lengths(everything)
             identity = f"{source.identity} {quantisation}"
             predictions["base_quantised"] = transcribe_base(
-                model, prompter, clips, params.batch_size, identity, quantisation
+                model, prompter, everything, params.batch_size, identity, quantisation
             )
             del model
         model = load_model(source, dtype)
         prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-        prompter.check_lengths(clips)
+        prompter.check_lengths(everything)
         is_adapter = (BEST / ADAPTER_CONFIG).exists()
         if is_adapter and "encoder" not in training["adapted_layers"]:  # one and the same for both models
-            prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
-        predictions["base"] = transcribe_base(model, prompter, clips, params.batch_size, source.identity)
+            prompter = encoder_cache.take_encoder_out(model, prompter, everything, source.identity)
+        predictions["base"] = transcribe_base(model, prompter, everything, params.batch_size, source.identity)
         if is_adapter:
             model = load_adapter(model, BEST).merge_and_unload()
         else:
             del model  # before the tuned one takes its place in memory
             model = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
-        predictions["tuned"] = transcribe_timed(model, prompter, clips, params.batch_size, "tuned model")
+        predictions["tuned"] = transcribe_timed(model, prompter, everything, params.batch_size, "tuned model")
     if not processes.is_main():
         return "done"
 
-    metrics, scores, rows = {}, {}, []
-    for name, made in predictions.items():
-        metrics[name], scores[name] = metrics_of(clips, made, params)
-        rows += prediction_rows(name, clips, made, scores[name])
-    metrics["improvement"] = relative_improvement(
-        scores["base"], scores["tuned"], params.bootstrap_samples, units_of(clips, params)
-    )
-    texts = {model: [prediction["text"] for prediction in made] for model, made in predictions.items()}
+    own = {name: made[: len(clips)] for name, made in predictions.items()}
+    metrics, scores, rows = compare(clips, own, params)
+    texts = {model: [prediction["text"] for prediction in made] for model, made in own.items()}
     details = report.details_of(clips, texts, scores, metrics, params)
+    outside_rows: list[dict] = []
+    if outside:
+        others = {name: made[len(clips) :] for name, made in predictions.items()}
+        metrics["outside"], _, outside_rows = compare(outside, others, params)
     with whole_folder(paths.EVALUATION) as folder:
         write_jsonl(folder / "predictions.jsonl", rows)
+        write_jsonl(folder / "outside.jsonl", outside_rows)
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "details.json", details)
+        write_csv(folder / "misheard.csv", ("word", "said", "wrong"), details["misheard"]["tuned"])
+        write_csv(folder / "groups.csv", ("kind", "group", "clips", "base", "tuned"), details["groups"])
         page = report.render(metrics, details, rows, training, report.read_curve(), params.listed_clips)
         write_whole(folder / "report.html", page)
     base, tuned = metrics["base"], metrics["tuned"]

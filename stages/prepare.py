@@ -3,7 +3,8 @@
     python -m stages.prepare        (or `dvc repro prepare`)
 
 Reads data/raw/SOURCE/*. Writes data/prepared: audio/ID.flac, clips.jsonl, rejected.jsonl (file, reason, remedy),
-summary.json. Decoded sound comes from the content cache where it can, so a new clip costs one clip's work.
+summary.json; and outside.jsonl, the clips of other people that `evaluate.outside` names. Decoded sound comes from the
+content cache where it can, so a new clip costs one clip's work.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from tqdm import tqdm
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
-from stages.pipeline.params import PrepareParams, load_params
+from stages.pipeline.params import Params, PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, die_with_parent, run
 from stages.speech import audio, languages, text
 from stages.speech.clips import ID_LENGTH, Clip, write_clips
-from stages.speech.sources import RawClip, Rejection, locate, read_sources
+from stages.speech.sources import RawClip, Rejection, locate, read_source, read_sources
 
 
 @dataclass(frozen=True)
@@ -174,20 +175,13 @@ def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
     }
 
 
-def main() -> str:
-    params = load_params().prepare
-    announce("prepare", **params.model_dump())
-    if not languages.is_accepted(params.language.lower()):
-        raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
-    raw_clips, rejections = read_sources(paths.RAW)
-    if not raw_clips and not rejections:
-        raise UserError(
-            f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
-            f"or same-name .txt files there (or run 'dvc pull')"
-        )
-    usable, locations = [], []
+def choose(
+    raw: Path, raw_clips: list[RawClip], params: PrepareParams
+) -> tuple[list[RawClip], list[Path], list[Rejection]]:
+    """The clips whose text can be used and whose file lies in its source's folder, with that file; and the others."""
+    usable, locations, rejections = [], [], []
     for clip in raw_clips:
-        location = locate(paths.RAW, clip)
+        location = locate(raw, clip)
         if location is None:
             remedy = "name a file inside the source's own folder, without .. and links"
             rejections.append(Rejection(clip.file, "path leaves its folder", remedy))
@@ -196,6 +190,51 @@ def main() -> str:
         else:
             usable.append(clip)
             locations.append(location)
+    return usable, locations, rejections
+
+
+def prepare_outside(folder: Path, own: set[str], params: Params) -> list[Clip]:
+    """Other people's clips, which `evaluate.outside` names; `own`: ids of the person's own, which are none of them.
+
+    Raises: UserError where there is no such folder, or nothing in it can be used.
+    """
+    if params.evaluate.outside is None:
+        return []
+    source = Path(params.evaluate.outside)
+    if not source.is_dir():
+        raise UserError(f"params.yaml: evaluate.outside {source} is no folder")
+    raw_clips, rejections = read_source(source)
+    usable, locations, unusable = choose(source.parent, raw_clips, params.prepare)
+    converted = convert_all(locations, folder / "audio", params.prepare)
+    clips, broken = join(usable, converted, params.prepare)
+    rejections += [*unusable, *broken]
+    rejections += [
+        Rejection(clip.recorded_file, "also in data/raw", "remove it from one of them")
+        for clip in clips
+        if clip.id in own
+    ]
+    clips = [clip for clip in clips if clip.id not in own]
+    for rejection in rejections:
+        print(f"prepare: evaluate.outside, {rejection.file}: {rejection.reason}: {rejection.remedy}")
+    if not clips:
+        raise UserError(f"evaluate.outside {source}: no usable clip, {len(rejections)} rejected")
+    return clips
+
+
+def main() -> str:
+    all_params = load_params()
+    params = all_params.prepare
+    announce("prepare", **params.model_dump(), outside=all_params.evaluate.outside)
+    if not languages.is_accepted(params.language.lower()):
+        raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
+    raw_clips, rejections = read_sources(paths.RAW)
+    if not raw_clips and not rejections:
+        raise UserError(
+            f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
+            f"or same-name .txt files there (or run 'dvc pull')"
+        )
+    usable, locations, unusable = choose(paths.RAW, raw_clips, params)
+    rejections += unusable
     with whole_folder(paths.PREPARED) as folder:
         converted = convert_all(locations, folder / "audio", params)
         clips, unusable = join(usable, converted, params)
@@ -209,6 +248,7 @@ def main() -> str:
             raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
         write_clips(folder / "clips.jsonl", clips)
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
+        write_clips(folder / "outside.jsonl", prepare_outside(folder, {clip.id for clip in clips}, all_params))
         write_json(folder / "summary.json", summary)
     return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
 

@@ -47,7 +47,7 @@ def publish_model(params: Params) -> dict:
     if section.repo_id is None and not section.dry_run:
         raise UserError("params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME")
     model, results, left_out = artefact.chosen_files(params.model)
-    refusal = artefact.reason_to_refuse(section.require, read_json(paths.EVALUATION / "metrics.json"))
+    refusal = artefact.reason_to_refuse(section, read_json(paths.EVALUATION / "metrics.json"))
     if refusal and not section.dry_run:
         raise UserError(refusal)
     artefact.check_harmless(model | results)

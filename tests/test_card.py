@@ -66,7 +66,16 @@ def inputs(params) -> dict[str, dict]:
         "data/evaluation/metrics.json": {
             "base": metrics_of(0.4567, 0.2345),
             "tuned": metrics_of(0.1357, 0.0468),
-            "improvement": {"wer_relative": 0.7, "low": 0.6, "high": 0.8},
+            "improvement": {
+                "wer_relative": 0.7,
+                "low": 0.6,
+                "high": 0.8,
+                "difference": 0.321,
+                "difference_low": 0.261,
+                "difference_high": 0.389,
+                "p_value": 0.0005,
+                "visible_difference": 0.09,
+            },
         },
     }
 
@@ -124,6 +133,38 @@ def test_table_shows_both_models_with_their_intervals(card):
     assert rows["Word error rate, as written"] == "55.7 % | 23.6 %"
     assert rows["Character error rate"] == "23.4 % | 4.7 %"
     assert rows["Replaced, missed, added words"] == "31, 7, 5 | 31, 7, 5"
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "words"),
+    [
+        (0.321, 0.261, 0.389, "better: 32.1 points fewer wrong words (95 % interval 26.1 to 38.9, p = 0.0005"),
+        (0.1, -0.05, 0.2, "does not show which model is better: the 95 % interval of the difference reaches from -5.0"),
+        (-0.3, -0.389, -0.05, "This model is worse: 30.0 points more wrong words (95 % interval 5.0 to 38.9"),
+    ],
+)
+def test_difference_is_claimed_only_where_the_interval_shows_it(card, inputs, difference, low, high, words):
+    measured = {"difference": difference, "difference_low": low, "difference_high": high}
+    inputs["data/evaluation/metrics.json"]["improvement"] |= measured
+    assert words in card().text
+
+
+def test_what_few_test_recordings_cannot_show_is_on_the_card(card, inputs):
+    assert "recordings are few" not in card().text
+    inputs["data/evaluation/metrics.json"]["tuned"]["clips"] = 20
+    assert "20 test recordings are few: they can hardly show a change of less than 9 points" in card().text
+
+
+def test_other_peoples_speech_is_on_the_card_or_said_to_be_unmeasured(card, inputs):
+    assert "worse than the base model; that was not measured." in card().text
+    inputs["data/evaluation/metrics.json"]["outside"] = {
+        "base": metrics_of(0.1, 0.05),
+        "tuned": metrics_of(0.12, 0.06),
+        "improvement": {"difference_low": -0.034, "difference_high": 0.004},
+    }
+    text = card().text
+    assert "On 57 recordings of other people the word error rate went from 10.0 % to 12.0 %" in text
+    assert "(95 % interval of the change: -0.4 to +3.4 points)" in text and "not measured" not in text
 
 
 def test_text_says_how_many_recordings_trained_and_tested(card):

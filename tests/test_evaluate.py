@@ -2,18 +2,28 @@
 
 import base64
 import io
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import soundfile
+from ruamel.yaml import YAML
 
 from stages.evaluate import metrics_of, prediction_rows
 from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
-from stages.speech.report import doubts
-from stages.speech.scoring import relative_improvement
-from tests.workspaces import add_demo_clips, make_workspace, read_json, read_rows, run_stage, run_stages, set_params
+from tests.workspaces import (
+    DEMO_CLIPS,
+    add_demo_clips,
+    make_workspace,
+    read_json,
+    read_rows,
+    run_stage,
+    run_stages,
+    set_params,
+)
 
 PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
 
@@ -91,27 +101,70 @@ def test_details_say_what_goes_wrong(evaluated):
         assert found["said"] == sum(row["reference"].split().count(word) for row in rows if row["model"] == model) > 0
     assert {row["kind"] for row in details["groups"]} >= {"length"}
     clips = len(rows) // 2
-    assert details["doubts"][0].startswith(f"{clips} test clips are few: they can hardly show a change of less than ")
+    assert details["doubts"][0].startswith(
+        f"{clips} test recordings are few: they can hardly show a change of less than "
+    )
     assert word in (evaluated / "data/evaluation/report.html").read_text().split("Words that matter")[1]
 
 
-def figures(base: list[tuple[str, str]], tuned: list[str]) -> dict:
-    clips = [clip(said) for said, _ in base]
-    models = {"base": [heard for _, heard in base], "tuned": tuned}
-    metrics, scores = {}, {}
-    for model, texts in models.items():
-        made = [{"text": text, "seconds": 1.0} for text in texts]
-        metrics[model], scores[model] = metrics_of(clips, made, PARAMS)
-    return metrics | {"improvement": relative_improvement(scores["base"], scores["tuned"], PARAMS.bootstrap_samples)}
+def add_outside(workspace: Path, first: int, last: int) -> Path:
+    """Demo clips of these numbers as speech that is none of data/raw."""
+    folder = workspace / "others"
+    folder.mkdir()
+    rows = read_rows(DEMO_CLIPS / "clips.jsonl")[first:last]
+    for row in rows:
+        shutil.copy(DEMO_CLIPS / row["audio_path"], folder / row["audio_path"])
+    (folder / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
-def test_what_a_set_cannot_tell_is_said():
-    single = doubts(figures([("turn it on", "turn it off")], ["turn it off"]))
-    assert single[0] == "One test clip tells nothing about others: the intervals are empty."
-    assert "Both models make equally many mistakes here." in single
-    perfect = doubts(figures([("turn it on", "turn it off")] * 20, ["turn it on"] * 20))
-    assert perfect[-1] == "No word was wrong; with so few words, up to 5.0 % can still be."  # 3 / 60
-    assert doubts(figures([("turn it on", "turn it off"), ("turn it on", "it")] * 30, ["turn it off"] * 60)) == []
+def test_other_peoples_speech_is_measured_beside_and_changes_no_own_figure(evaluated):
+    own = read_json(evaluated / "data/evaluation/metrics.json")
+    add_outside(evaluated, 58, 70)  # two of them are in data/raw
+    set_params(evaluated, evaluate__outside="others")
+    prepared = run_stage(evaluated, "prepare")
+    assert prepared.returncode == 0 and prepared.stdout.count("also in data/raw: remove it from one of them") == 2
+    run_stages(evaluated, "split", "evaluate")
+    metrics = read_json(evaluated / "data/evaluation/metrics.json")
+    set_params(evaluated, evaluate__outside=None)
+    rows = read_rows(evaluated / "data/evaluation/outside.jsonl")
+    ids = {row["id"] for row in read_rows(evaluated / "data/prepared/outside.jsonl")}
+    assert len(ids) == 10 and {row["id"] for row in rows} == ids and len(rows) == 20
+    assert not ids & {row["id"] for row in read_rows(evaluated / "data/prepared/clips.jsonl")}
+    assert not ids & {row["id"] for row in read_rows(evaluated / "data/evaluation/predictions.jsonl")}
+    outside = metrics.pop("outside")
+    for figures in (own, metrics):
+        figures["base"].pop("rtfx"), figures["tuned"].pop("rtfx")
+    assert metrics == own
+    for model in ("base", "tuned"):
+        wrong = [row["substitutions"] + row["deletions"] + row["insertions"] for row in rows if row["model"] == model]
+        assert outside[model]["wer"] == pytest.approx(sum(wrong) / outside[model]["reference_words"], abs=1e-5)
+    assert "on 10 recordings of other people" in (evaluated / "data/evaluation/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("outside", "words"),
+    [("nowhere", "evaluate.outside nowhere is no folder"), ("empty", "evaluate.outside empty: no usable clip")],
+)
+def test_outside_speech_that_is_not_there_is_one_line_and_changes_nothing(evaluated, outside, words):
+    (evaluated / "empty").mkdir(exist_ok=True)
+    before = (evaluated / "data/prepared/clips.jsonl").read_bytes()
+    set_params(evaluated, evaluate__outside=outside)
+    result = run_stage(evaluated, "prepare")
+    set_params(evaluated, evaluate__outside=None)
+    assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
+    assert (evaluated / "data/prepared/clips.jsonl").read_bytes() == before
+
+
+def test_every_plot_finds_its_columns(evaluated):
+    plots = YAML(typ="safe").load(evaluated / "dvc.yaml")["plots"]
+    for plot in plots:
+        ((name, settings),) = plot.items()
+        files = settings["y"] if isinstance(settings["y"], dict) else {name: settings["y"]}
+        for file, columns in files.items():
+            header, *rows = (evaluated / file).read_text().splitlines()
+            assert rows, file
+            assert {settings["x"], *([columns] if isinstance(columns, str) else columns)} <= set(header.split(","))
 
 
 def test_checkpoint_of_another_base_is_refused(evaluated):

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from stages.hub import artefact
+from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 from tests.hub_server import HubServer
 from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, set_params
@@ -185,6 +186,9 @@ def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(
         "data/evaluation/predictions.jsonl": artefact.TRANSCRIPTS,
         "data/evaluation/report.html": artefact.TRANSCRIPTS,
         "data/evaluation/details.json": artefact.TRANSCRIPTS,
+        "data/evaluation/groups.csv": "names speakers and sources",
+        "data/evaluation/misheard.csv": artefact.TRANSCRIPTS,
+        "data/evaluation/outside.jsonl": artefact.TRANSCRIPTS,
     }
     heard = transcribe_from_hub(hub, workspace, base="data/demo/voxtral-tiny", **mode)
     assert heard == evaluated(workspace) and len(heard) >= 5
@@ -321,6 +325,9 @@ def test_token_is_nowhere_but_in_the_environment(hub, workspace, mode):
 # Without a Hub
 
 
+PUSH = load_params(ROOT / "params.yaml").push
+
+
 def metrics_of(base: float, tuned: float, low: float | None, high: float | None) -> dict:
     improvement = {"wer_relative": None, "low": low, "high": high}
     return {"base": {"wer": base}, "tuned": {"wer": tuned}, "improvement": improvement}
@@ -342,7 +349,31 @@ def metrics_of(base: float, tuned: float, low: float | None, high: float | None)
     ],
 )
 def test_rule_of_the_interval(require, metrics, refused):
-    assert (artefact.reason_to_refuse(require, metrics) is not None) == refused
+    assert (artefact.reason_to_refuse(PUSH.model_copy(update={"require": require}), metrics) is not None) == refused
+
+
+@pytest.mark.parametrize(
+    ("allowed", "difference_low", "words"),
+    [
+        (None, -0.5, None),
+        (0.05, -0.05, None),
+        (0.05, 0.01, None),
+        (
+            0.05,
+            -0.051,
+            "may be 5.1 points higher (95 % interval; 10.0% before, 12.0% after), push.max_forgetting allows 5",
+        ),
+        (0.0, -0.001, "may be 0.1 points higher"),
+        (0.05, None, "nothing was measured: name other people's speech in evaluate.outside"),
+    ],
+)
+def test_model_that_may_have_forgotten_others_is_refused_by_the_end_of_the_interval(allowed, difference_low, words):
+    metrics = metrics_of(0.5, 0.2, 0.01, 0.9)
+    if difference_low is not None:
+        improvement = {"difference_low": difference_low}
+        metrics["outside"] = {"base": {"wer": 0.1}, "tuned": {"wer": 0.12}, "improvement": improvement}
+    refusal = artefact.reason_to_refuse(PUSH.model_copy(update={"max_forgetting": allowed}), metrics)
+    assert (refusal is None) if words is None else (words in refusal)
 
 
 def rows(*clips: tuple[str, float, str, str]) -> list[dict]:

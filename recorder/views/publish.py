@@ -70,7 +70,7 @@ def ask_model(push, name: str) -> dict:
     )
     model, results, left_out = artefact.chosen_files(load_params().model)
     show_files(listing(model | results), left_out)
-    if refusal := artefact.reason_to_refuse(push.require, read_json(paths.EVALUATION / "metrics.json")):
+    if refusal := artefact.reason_to_refuse(push, read_json(paths.EVALUATION / "metrics.json")):
         st.warning(as_plain(refusal))
     return {"push.enabled": True, "push.repo_id": repo_id, "push.private": private, "push.merged": merged}
 

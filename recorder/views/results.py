@@ -46,6 +46,12 @@ def explain(found: results.Results, is_running: bool) -> None:
         (label, percent(row["wer"]), f"{percent(row['wer_low'])} to {percent(row['wer_high'])}") for label, row in both
     ]
     st.html(pictures.table(["Model", "Wrong words", "95 % interval"], rows))
+    if "outside" in found.metrics:
+        outside = found.metrics["outside"]
+        st.write(
+            f"On {outside['tuned']['clips']} recordings of other people: {percent(outside['base']['wer'])} wrong words "
+            f"before, {percent(outside['tuned']['wer'])} after."
+        )
     with st.expander("More figures"):
         keys = ("substitutions", "deletions", "insertions")
         rows = [(label, *(str(row[key]) for key in keys)) for label, row in both]

@@ -19,7 +19,7 @@ from stages.hub.client import TOKENS, api, call
 from stages.pipeline import paths
 from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import read_json, sha256_of_file
-from stages.pipeline.params import ModelParams, Params
+from stages.pipeline.params import ModelParams, Params, PushParams
 from stages.pipeline.stage import UserError
 
 BEST = paths.CHECKPOINTS / "best"
@@ -55,6 +55,9 @@ PRIVATE = {
     paths.EVALUATION / "predictions.jsonl": TRANSCRIPTS,
     paths.EVALUATION / "report.html": TRANSCRIPTS,
     paths.EVALUATION / "details.json": TRANSCRIPTS,
+    paths.EVALUATION / "outside.jsonl": TRANSCRIPTS,
+    paths.EVALUATION / "misheard.csv": TRANSCRIPTS,
+    paths.EVALUATION / "groups.csv": "names speakers and sources",
 }
 UNKNOWN = "not on the list of what may go up"
 LONGEST_HEADER_BYTES = 100_000_000  # safetensors takes no longer one; a broken file can name any size
@@ -134,8 +137,12 @@ def _readable_part(path: Path) -> bytes:
         return file.read(min(size, LONGEST_HEADER_BYTES))
 
 
-def reason_to_refuse(require: str, metrics: Mapping) -> str | None:
-    """Why a model that is measured so may not be published under `push.require`; None where it may."""
+def reason_to_refuse(params: PushParams, metrics: Mapping) -> str | None:
+    """Why a model that is measured so may not be published under these params; None where it may."""
+    return _not_good_enough(params.require, metrics) or _forgets_too_much(params.max_forgetting, metrics.get("outside"))
+
+
+def _not_good_enough(require: str, metrics: Mapping) -> str | None:
     if require == "none":
         return None
     base, tuned, improvement = metrics["base"], metrics["tuned"], metrics["improvement"]
@@ -150,6 +157,23 @@ def reason_to_refuse(require: str, metrics: Mapping) -> str | None:
         return None
     remedy = "record more clips, or lower push.require"
     return f"the tuned model is not shown to be {require.replace('_', ' ')}: {figures}; {remedy} in params.yaml"
+
+
+def _forgets_too_much(allowed: float | None, outside: Mapping | None) -> str | None:
+    """As a test of non-inferiority: the whole interval of the difference has to lie on the allowed side."""
+    if allowed is None:
+        return None
+    if outside is None:
+        return "push.max_forgetting is set, but nothing was measured: name other people's speech in evaluate.outside"
+    highest = -outside["improvement"]["difference_low"]
+    if highest <= allowed:
+        return None
+    figures = f"{outside['base']['wer']:.1%} before, {outside['tuned']['wer']:.1%} after"
+    return (
+        f"for other people the word error rate may be {100 * highest:.1f} points higher (95 % interval; {figures}), "
+        f"push.max_forgetting allows {100 * allowed:.1f}: train fewer epochs or a smaller rank, or name more speech in "
+        f"evaluate.outside"
+    )
 
 
 def clips_to_check(predictions: Sequence[dict], count: int, batch_size: int) -> dict[str, str]:

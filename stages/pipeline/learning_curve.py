@@ -13,18 +13,17 @@ again.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import BytesIO
 
 import numpy as np
 
 from stages.pipeline import paths
 from stages.pipeline.compare import FOLDER
 from stages.pipeline.experiments import Experiment, run_all
-from stages.pipeline.files import read_jsonl, write_whole
+from stages.pipeline.files import read_jsonl, write_csv, write_whole
 from stages.pipeline.stage import UserError, run
 from stages.speech.scoring import TWO_SIDED_95
 
@@ -153,11 +152,12 @@ def main() -> str:
         [(point.wer_interval[1] - point.wer_interval[0]) / (2 * TWO_SIDED_95) for point in points],
     ]
     curve = fit(*columns)
-    table = StringIO()
-    writer = csv.writer(table)
-    writer.writerow(["minutes", "wer", "wer_low", "wer_high"])
-    writer.writerows([point.train_minutes, point.tuned_wer, *point.wer_interval] for point in points)
-    write_whole(FOLDER / "learning_curve.csv", table.getvalue().encode())
+    rows = [
+        {"minutes": point.train_minutes, "wer": point.tuned_wer, "wer_low": low, "wer_high": high}
+        for point in points
+        for low, high in [point.wer_interval]
+    ]
+    write_csv(FOLDER / "learning_curve.csv", list(rows[0]), rows)
     write_whole(FOLDER / "learning_curve.svg", draw(curve, points))
     if len(points) > LEAST_POINTS:
         ahead, low, high = fit(*(column[:-1] for column in columns)).at(columns[0][-1])

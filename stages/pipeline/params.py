@@ -99,6 +99,7 @@ class EvaluateParams(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)]
     bootstrap_by: Literal["clip", "session"]
     keywords: list[str]
+    outside: str | None
     listed_words: PositiveInt
     listed_clips: PositiveInt
 
@@ -124,6 +125,7 @@ class PushParams(Section):
     merged: bool
     dry_run: bool
     require: Literal["better", "not_worse", "none"]
+    max_forgetting: NonNegativeFloat | None
     checked_clips: PositiveInt
     dataset: DatasetParams
 

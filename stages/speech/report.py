@@ -1,4 +1,4 @@
-"""What an evaluation tells a person: what it cannot show, what goes wrong, and report.html."""
+"""What an evaluation tells a person: what goes wrong, and report.html."""
 
 from __future__ import annotations
 
@@ -13,29 +13,8 @@ from stages.pipeline import paths
 from stages.pipeline.params import EvaluateParams
 from stages.speech import mistakes
 from stages.speech.clips import Clip
+from stages.speech.doubts import doubts
 from stages.speech.scoring import ClipScore, differences
-
-FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
-
-
-def doubts(metrics: dict) -> list[str]:
-    """What these figures cannot tell, in sentences."""
-    clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]
-    found = []
-    if clips == 1:
-        found.append("One test clip tells nothing about others: the intervals are empty.")
-    elif clips < FEW_CLIPS:
-        found.append(
-            f"{clips} test clips are few: they can hardly show a change of less than {100 * visible:.0f} points of the "
-            f"word error rate. Four times as many show half of that."
-        )
-    if metrics["improvement"]["difference"] == 0:
-        found.append("Both models make equally many mistakes here.")
-    if metrics["tuned"]["wer"] == 0:
-        # The rule of three (Hanley and Lippman-Hand 1983): the upper 95 % limit where nothing was counted.
-        hidden = min(3 / metrics["tuned"]["reference_words"], 1)
-        found.append(f"No word was wrong; with so few words, up to {100 * hidden:.1f} % can still be.")
-    return found
 
 
 def details_of(

@@ -63,12 +63,20 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            for item in _read_source(entry):
-                (clips if isinstance(item, RawClip) else rejections).append(item)
+            found, unpaired = read_source(entry)
+            clips += found
+            rejections += unpaired
         elif _is_audio(entry) or entry.name in MANIFESTS:
             remedy = f"move it into a folder, such as {raw}/recordings/, with its transcript"
             rejections.append(Rejection(_printable(entry.name), "in no source folder", remedy))
     return clips, rejections
+
+
+def read_source(folder: Path) -> tuple[list[RawClip], list[Rejection]]:
+    """The clips of one source, and what could not be paired."""
+    items = list(_read_source(folder))
+    clips = [item for item in items if isinstance(item, RawClip)]
+    return clips, [item for item in items if isinstance(item, Rejection)]
 
 
 def locate(raw: Path, clip: RawClip) -> Path | None:

@@ -1,0 +1,36 @@
+"""What an evaluation cannot tell is said, and nothing is doubted that it can."""
+
+from pathlib import Path
+
+from stages.evaluate import metrics_of
+from stages.pipeline.params import load_params
+from stages.speech.clips import Clip
+from stages.speech.doubts import doubts
+from stages.speech.scoring import relative_improvement
+
+PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
+
+
+def clip(text: str) -> Clip:
+    return Clip("0" * 16, "audio/0.flac", text, "en", "s", "s/0.wav", 2.0, -3, -20, 30, 0)
+
+
+def figures(base: list[tuple[str, str]], tuned: list[str]) -> dict:
+    clips = [clip(said) for said, _ in base]
+    models = {"base": [heard for _, heard in base], "tuned": tuned}
+    metrics, scores = {}, {}
+    for model, texts in models.items():
+        made = [{"text": text, "seconds": 1.0} for text in texts]
+        metrics[model], scores[model] = metrics_of(clips, made, PARAMS)
+    return metrics | {"improvement": relative_improvement(scores["base"], scores["tuned"], PARAMS.bootstrap_samples)}
+
+
+def test_what_a_set_cannot_tell_is_said():
+    single = doubts(figures([("turn it on", "turn it off")], ["turn it off"]))
+    assert single[0] == "One test recording tells nothing about others: the intervals are empty."
+    assert "Both models make equally many mistakes here." in single
+    perfect = doubts(figures([("turn it on", "turn it off")] * 20, ["turn it on"] * 20))
+    assert perfect[-1] == (
+        "No word was wrong after training, among 60. With that many, up to 5.0 % wrong words can still hide."  # 3 / 60
+    )
+    assert doubts(figures([("turn it on", "turn it off"), ("turn it on", "it")] * 30, ["turn it off"] * 60)) == []
