@@ -66,7 +66,7 @@ def test_groups_are_those_that_differ_with_their_own_rates():
         ("speaker", "ann", 2, 0.5, 0.25),
         ("speaker", "not said", 1, 1.0, 0.0),
         ("length", "below 2 s", 1, 1.0, 0.0),
-        ("length", "below 5 s", 1, 0.5, 0.0),
+        ("length", "2 to 5 s", 1, 0.5, 0.0),
         ("length", "10 s and more", 1, 0.5, 0.5),
     ]
 

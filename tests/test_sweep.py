@@ -39,8 +39,11 @@ def test_interrupted_sweep_goes_on_with_what_is_missing(repository):  # noqa: F8
         text=True,
     )
     gives_up_at_s = time.monotonic() + 240
-    while "success" not in first.stdout.readline():
-        assert time.monotonic() < gives_up_at_s and first.poll() is None, "no run was done in four minutes"
+    for state in ("running", "success"):
+        while f": {state}" not in first.stdout.readline():
+            assert time.monotonic() < gives_up_at_s and first.poll() is None, f"no run was {state} in four minutes"
+        # Told while it is so, not when all is over.
+        assert "Running" in dvc(repository, "queue", "status").stdout
     first.send_signal(signal.SIGINT)
     first.wait()
     before = names(repository)

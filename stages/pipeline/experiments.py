@@ -10,10 +10,11 @@ import itertools
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from ruamel.yaml import YAML
 
@@ -45,13 +46,17 @@ class Experiment:
 
 def dvc(*arguments: str) -> str:
     """What a DVC command prints. Raises: UserError with DVC's own reason where it fails."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+    # Files, not pipes: the worker that `queue start` leaves behind would hold a pipe open until all runs are over.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        done = subprocess.run(command, stdout=output, stderr=errors, check=False)
+        printed, complaints = (_content(file) for file in (output, errors))
     if done.returncode != 0:
-        if "Git repositor" in done.stderr or "not a git repo" in done.stderr.lower():
+        if "Git repositor" in complaints or "not a git repo" in complaints.lower():
             raise UserError("experiments are kept with git, and this folder is no git repository: run 'git init'")
-        why = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "it ended with an error")
+        why = next((line for line in complaints.splitlines() if line.startswith("ERROR")), "it ended with an error")
         raise UserError(f"'dvc {' '.join(arguments[:2])}' failed: {why.removeprefix('ERROR: ')}")
-    return done.stdout
+    return printed
 
 
 def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -153,6 +158,11 @@ def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
     keys = dict.fromkeys(key for experiment in experiments for key in experiment.settings)
     values = {key: {json.dumps(experiment.settings.get(key)) for experiment in experiments} for key in keys}
     return [key for key in keys if len(values[key]) > 1]
+
+
+def _content(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _announcement(all_: int, done: int, missing: int) -> str:

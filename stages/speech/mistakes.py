@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from stages.speech.clips import Clip
 from stages.speech.normalisers import comparable, words_of
@@ -65,10 +67,10 @@ def groups(clips: Sequence[Clip], scores: Mapping[str, Sequence[ClipScore]]) -> 
 
     scores: of each model, clip by clip. Returns [{"kind", "group", "clips", "reference_words", model: WER ...}].
     """
-    kinds: dict[str, Callable[[Clip], str]] = {
-        "language": lambda clip: clip.language or "not said",
-        "speaker": lambda clip: clip.speaker or "not said",
-        "source": lambda clip: clip.source,
+    kinds: dict[str, Callable[[Clip], tuple[float, str]]] = {  # names in their order, bands by where they begin
+        "language": lambda clip: (0, clip.language or "not said"),
+        "speaker": lambda clip: (0, clip.speaker or "not said"),
+        "source": lambda clip: (0, clip.source),
         "length": lambda clip: _band(clip.duration_s, LENGTHS_S, "s"),
         "speech above noise": lambda clip: _band(clip.snr_db, NOISES_DB, "dB"),
     }
@@ -79,8 +81,8 @@ def groups(clips: Sequence[Clip], scores: Mapping[str, Sequence[ClipScore]]) -> 
             members[group_of(clip)].append(number)
         if len(members) < 2:
             continue
-        for group in sorted(members, key=_in_order):
-            row = {"kind": kind, "group": group, "clips": len(members[group])}
+        for group in sorted(members):
+            row = {"kind": kind, "group": group[1], "clips": len(members[group])}
             for model, model_scores in scores.items():
                 totals = summarise([model_scores[number] for number in members[group]])
                 row |= {"reference_words": totals["reference_words"], model: round(totals["wer"], 5)}
@@ -107,15 +109,11 @@ def _side_by_side(span: Span) -> list[tuple[str, str]]:
     return list(zip(span.said, span.heard, strict=True))
 
 
-def _band(value: float, bounds: Sequence[float], unit: str) -> str:
-    for bound in bounds:
-        if value < bound:
-            return f"below {bound:g} {unit}"
-    return f"{bounds[-1]:g} {unit} and more"
-
-
-def _in_order(group: str) -> tuple:
-    """Bands by their bound, names by themselves."""
-    if group.startswith("below "):
-        return (0, float(group.split()[1]), group)
-    return (1, float("inf"), group)
+def _band(value: float, bounds: Sequence[float], unit: str) -> tuple[float, str]:
+    """The band that a value lies in: where it begins, for sorting, and its name."""
+    if value < bounds[0]:
+        return -math.inf, f"below {bounds[0]:g} {unit}"
+    for low, high in pairwise(bounds):
+        if value < high:
+            return low, f"{low:g} to {high:g} {unit}"
+    return bounds[-1], f"{bounds[-1]:g} {unit} and more"

@@ -1,0 +1,123 @@
+"""The report of any evaluation: it opens, reads aloud, prints, and says in words what its colours say."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.evaluate import compare
+from stages.pipeline import paths
+from stages.pipeline.params import load_params
+from stages.speech import audio, report
+from stages.speech.clips import Clip
+from tests.browser import chromium, needs_chromium
+from tests.workspaces import ROOT
+
+PARAMS = load_params(ROOT / "params.yaml").evaluate
+TRAINING = {
+    "base_model": "data/demo/voxtral-tiny",
+    "train_clips": 90,
+    "train_minutes": 4.2,
+    "epochs_run": 3.0,
+    "best_epoch": 2.0,
+    "settings": {"mode": "lora", "seed": 0, "tracking": {}, "launcher": "none"},
+    "versions": {"torch": "2.13.0"},
+}
+CURVE = [{"epoch": 1.0, "validation_wer": 0.4}, {"epoch": 2.0, "validation_wer": 0.2}]
+SETS = {
+    "one recording": ("en", [("turn it on", "turn it off", "turn it on")]),
+    "equal models": ("en", [("turn it on", "turn it off", "turn it off")] * 3),
+    "empty answers": ("en", [("turn it on", "", ""), ("close the door", "", "close the door")]),
+    "endless answer": ("en", [("turn it on", "on " * 40, "turn it on"), ("close the door", "door", "the door")]),
+    "hesitations alone": ("en", [("Mm.", "uh", "mm"), ("Hm, hm.", "", "hm")]),
+    "no spaces between words": ("zh", [("打开灯", "打开门", "打开灯"), ("关上门", "关门", "关上门")]),
+    "right to left": ("ar", [("افتح الباب", "افتح", "افتح الباب"), ("أغلق النافذة", "", "أغلق")]),
+    "letters that are HTML": ("en", [("a <b>bold</b> & 'brave' word", "<script>alert(1)</script>", "a bold word")] * 2),
+    "nothing wrong before": ("en", [("turn it on", "turn it on", "turn it on")] * 2),
+}
+
+
+@pytest.fixture
+def render(tmp_path, monkeypatch):
+    """`render(name)` writes the report of one of SETS, with sounds as prepare writes them, and returns its path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "templates").symlink_to(ROOT / "templates")
+
+    def write(name: str) -> Path:
+        language, texts = SETS[name]
+        tone = np.sin(np.arange(8000) / 20).astype(np.float32) / 2
+        clips = []
+        for number, (said, *_) in enumerate(texts):
+            clip_id = f"{number:016x}"
+            path = paths.PREPARED / "audio" / f"{clip_id}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(audio.encode_flac(tone))
+            clips.append(Clip(clip_id, f"audio/{path.name}", said, language, "s", "s/a.wav", 0.5, -6, -9, 30.0, 0.0))
+        clips[0] = replace(clips[0], duration_s=9.0)  # so that there are groups
+        heard = {model: [row[place] for row in texts] for place, model in ((1, "base"), (2, "tuned"))}
+        predictions = {model: [{"text": text, "seconds": 0.1} for text in answers] for model, answers in heard.items()}
+        metrics, scores, rows = compare(clips, predictions, PARAMS)
+        details = report.details_of(clips, heard, scores, metrics, PARAMS)
+        (tmp_path / "report.html").write_bytes(report.render(metrics, details, rows, TRAINING, CURVE, 5))
+        return tmp_path / "report.html"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("one recording", "One test recording tells nothing about others: the intervals are empty."),
+        ("equal models", "Both models make equally many mistakes here."),
+        ("empty answers", "(nothing)"),
+        ("endless answer", "(repeats itself without end)"),
+        ("hesitations alone", "hm"),
+        ("no spaces between words", '<span class="unseen">wrong: </span>门'),
+        ("right to left", 'lang="ar" dir="auto"'),
+        ("letters that are HTML", "&lt;b&gt;"),
+        ("nothing wrong before", "Nothing: every word was understood."),
+    ],
+)
+def test_every_set_has_a_report_that_says_what_is_special_about_it(render, name, words):
+    page = render(name).read_text()
+    assert words in page
+    assert "nan" not in page and "None" not in page and "<script" not in page
+
+
+@needs_chromium
+def test_report_reads_aloud_with_its_headings_tables_and_mistakes_in_words(render, tmp_path):
+    path = render("empty answers")
+    with chromium(tmp_path / "profile") as page:
+        page.context.set_offline(True)
+        page.goto(path.as_uri())
+        spoken = page.locator("body").aria_snapshot()
+        assert re.search(r'heading "Wrong words: .* before, .* after" \[level=1\]', spoken)
+        assert {"What is still misheard", "Groups", "Recordings", "Training"} <= set(
+            re.findall(r'heading "([^"]+)" \[level=2\]', spoken)
+        )
+        tables = page.locator("table")
+        for number in range(tables.count()):
+            table = tables.nth(number)
+            assert table.locator("caption").inner_text()
+            assert table.locator("th[scope=col]").count() >= 2
+        assert 'columnheader "Heard after"' in spoken and 'rowheader "After (tuned model)"' in spoken
+        assert "missed: " in spoken  # what a crossed out word says to those who hear the page
+        assert re.search(r'img "Validation word error rate from 40.0.% after epoch 1 to 20.0.% after epoch 2"', spoken)
+        for place in page.locator("audio").all():
+            assert place.get_attribute("aria-label").startswith("Recording: ")
+
+
+@needs_chromium
+def test_report_prints_whole_on_paper(render, tmp_path):
+    path = render("endless answer")
+    with chromium(tmp_path / "profile") as page:
+        page.goto(path.as_uri())
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 720, "height": 1000})  # the text's width on A4 at 96 dots an inch
+        assert page.evaluate("document.documentElement.scrollWidth") <= 720
+        cut_off = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+        assert page.evaluate(cut_off) == 0
+        assert not page.locator("audio").first.is_visible()  # paper plays nothing
+        assert page.pdf(format="A4").startswith(b"%PDF")
