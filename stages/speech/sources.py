@@ -11,8 +11,9 @@ import csv
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stages.speech.text import clean
@@ -79,6 +80,28 @@ def locate(raw: Path, clip: RawClip) -> Path | None:
     except (ValueError, RuntimeError, OSError):  # a zero byte, a circle of links, a name too long
         return None
     return path if path.is_relative_to(folder) else None
+
+
+def locate_all(raw: Path, clips: list[RawClip]) -> list[Path | None]:
+    """`locate` for each clip. What it asks of a folder is asked once: ten thousand clips would take a second."""
+    folders: dict[tuple[str, str], Path | None] = {}
+    found: list[Path | None] = []
+    for clip in clips:
+        place, name = os.path.split(clip.audio_path)
+        if (clip.source, place) not in folders:
+            folders[clip.source, place] = locate(raw, replace(clip, audio_path=place))
+        folder = folders[clip.source, place]
+        path = os.path.join(folder, name) if folder and name not in ("", ".", "..") else ""
+        found.append(Path(path) if _is_plain(path) else locate(raw, clip))
+    return found
+
+
+def _is_plain(path: str) -> bool:
+    """Whether there is something with this name that is no link."""
+    try:
+        return not stat.S_ISLNK(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
