@@ -32,6 +32,7 @@ from stages.speech import prepared
 from stages.speech.clips import ID_LENGTH
 
 KEPT_UNUSED_S = 30 * 24 * 3600  # packs of other settings, or of clips that are gone
+NOTED_AT_ONCE = 16  # packs; each note waits for the disk
 LEFT_BY_A_KILL_S = 24 * 3600
 FILES_KEPT = 4  # what is known of files, as a multiple of those that there are: experiments have copies
 TABLES = """
@@ -114,12 +115,16 @@ class SoundCache:
         """
         folder.mkdir(parents=True)
         by_id = {digest[:ID_LENGTH]: digest for digest in digests}
-        used = []
+        used, new = [], {}
         for name, ids in prepared.shards(by_id).items():
             members = [by_id[clip_id] for clip_id in ids]
             pack = hashlib.sha256("\n".join([self.name, *members]).encode()).hexdigest()
             if not self._is_whole(pack):
                 self._write_pack(pack, ids, by_id)
+                new[pack] = members
+                if len(new) == NOTED_AT_ONCE:
+                    self._note_packs(new)
+                    new = {}
             used.append(pack)
             try:
                 os.link(self._path(pack), folder / name)
@@ -127,6 +132,7 @@ class SoundCache:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
                     raise
                 shutil.copy2(self._path(pack), folder / name)
+        self._note_packs(new)
         with self._transaction():
             self.database.executemany(
                 "update packs set used_at = ? where pack = ?", [(time.time(), one) for one in used]
@@ -134,7 +140,6 @@ class SoundCache:
         self._remove_unused()
 
     def _write_pack(self, pack: str, ids: list[str], by_id: dict[str, str]) -> None:
-        digests = [by_id[clip_id] for clip_id in ids]
         descriptor, partial = tempfile.mkstemp(prefix=".", dir=self.packs)
         try:
             with os.fdopen(descriptor, "w+b") as file:
@@ -146,15 +151,16 @@ class SoundCache:
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
+
+    def _note_packs(self, new: dict[str, list[str]]) -> None:
+        """From now on, these recordings' sounds are in these packs, {pack: sha256 of recordings}."""
+        packs = [(pack, _state(self._path(pack)), time.time()) for pack in new]
+        sounds = [(pack, self.name, digest) for pack, digests in new.items() for digest in digests]
         with self._transaction():
-            state = _state(self._path(pack))
-            self.database.execute("insert or replace into packs values (?, ?, ?)", [pack, state, time.time()])
-            self.database.executemany(
-                "update sounds set pack = ? where made_by = ? and sha256 = ?",
-                [(pack, self.name, digest) for digest in digests],
-            )
-        self.whole[pack] = True
-        for digest in digests:
+            self.database.executemany("insert or replace into packs values (?, ?, ?)", packs)
+            self.database.executemany("update sounds set pack = ? where made_by = ? and sha256 = ?", sounds)
+        self.whole |= dict.fromkeys(new, True)
+        for _, _, digest in sounds:
             self.loose.remove(self.key(digest))
 
     def _sound(self, digest: str) -> bytes:
@@ -243,8 +249,10 @@ def _open(path: Path) -> sqlite3.Connection:
     for _ in range(2):
         database = sqlite3.connect(path, timeout=60)
         try:
-            database.executescript(TABLES)
-            return database
+            if database.execute("pragma quick_check").fetchone() == ("ok",):
+                database.executescript(TABLES)
+                return database
+            raise sqlite3.DatabaseError
         except sqlite3.OperationalError as error:
             database.close()
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:

@@ -47,12 +47,12 @@ _WITHOUT_MARKS = _WithoutMarks()
 
 # What Voxtral's tokenizers give a meaning. mistral-common names them (SpecialTokens; tests/test_text.py compares), but
 # takes as long to import as all of prepare's own work.
-CONTROL_STRINGS = (
-    "<unk> <s> </s> <pad> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] "
-    "[TOOL_CALLS] [TOOL_CONTENT] [ARGS] [CALL_ID] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [MODEL_SETTINGS] "
-    "[/MODEL_SETTINGS] [PREFIX] [MIDDLE] [SUFFIX] [IMG] [IMG_BREAK] [IMG_END] [AUDIO] [BEGIN_AUDIO] [TRANSCRIBE] "
-    "[THINK] [/THINK] [STREAMING_PAD] [STREAMING_WORD] [NEXT_AUDIO_TEXT] [REPEAT_AUDIO_TEXT]"
-).split()  # noqa: SIM905  one per line would be a page
+CONTROL_STRINGS = """
+    <unk> <s> </s> <pad> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS]
+    [TOOL_CALLS] [TOOL_CONTENT] [ARGS] [CALL_ID] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [MODEL_SETTINGS] [/MODEL_SETTINGS]
+    [PREFIX] [MIDDLE] [SUFFIX] [IMG] [IMG_BREAK] [IMG_END] [AUDIO] [BEGIN_AUDIO] [TRANSCRIBE] [THINK] [/THINK]
+    [STREAMING_PAD] [STREAMING_WORD] [NEXT_AUDIO_TEXT] [REPEAT_AUDIO_TEXT]
+""".split()  # noqa: SIM905  a list would have one on each line
 
 
 def find_control_string(text: str) -> str | None:

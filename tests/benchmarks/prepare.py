@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.prepare
 
-The recordings are those of ../shared/speech/kathleen (150 sentences, FLAC, 48 kHz, stereo), four times with other bytes,
-so that starting processes weighs as little as with a real collection. Loop and prepare take turns, the best of each
+The recordings are ../shared/speech/kathleen (150 sentences, FLAC, 48 kHz, stereo), four times with other bytes, so that
+starting processes weighs as little as with a real collection. Loop and prepare take turns, the best of each
 counts. Both have their modules imported; prepare checks, measures, hashes, packs and writes its tables as always.
 """
 
