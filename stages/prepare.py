@@ -100,7 +100,7 @@ def made_by(params: PrepareParams) -> dict:
     }
 
 
-def convert(recording: tuple[Path, str], params: PrepareParams, cache: ContentCache, made_by: dict) -> Converted:
+def convert(recording: tuple[str, str], params: PrepareParams, cache: ContentCache, made_by: dict) -> Converted:
     """Decode, resample and measure one recording (path, sha256), in a worker process; its sound goes to the cache.
 
     Raises: UserError on a machine of a cluster that would make other sounds of it.
@@ -109,7 +109,7 @@ def convert(recording: tuple[Path, str], params: PrepareParams, cache: ContentCa
     if _made_by_here(params) != made_by:
         raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
     try:
-        recorded = path.read_bytes()
+        recorded = Path(path).read_bytes()
     except OSError as error:
         return unreadable(error)
     if hashlib.sha256(recorded).hexdigest() != digest:
@@ -143,7 +143,7 @@ def unreadable(error: OSError) -> Converted:
     return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
 
 
-def convert_all(locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
+def convert_all(locations: list[str], output: Path, params: PrepareParams) -> list[Converted]:
     """Figures of each recording, or why it cannot be used; sounds of those that can go to `output`.
 
     Only what the cache does not know is converted, over all cores or on a Dask cluster, with a progress bar.
@@ -163,7 +163,7 @@ def convert_all(locations: list[Path], output: Path, params: PrepareParams) -> l
 
 
 def convert_missing(
-    locations: list[Path], digests: list[str | OSError], cache: SoundCache, params: PrepareParams, workers: int
+    locations: list[str], digests: list[str | OSError], cache: SoundCache, params: PrepareParams, workers: int
 ) -> dict[str, Converted]:
     """{sha256: figures or why not} of all readable recordings."""
     known = cache.figures()
@@ -209,15 +209,16 @@ def join(
     shards = prepared.shards({result.id for result in converted if result.figures})
     shard_of = {clip_id: name for name, ids in shards.items() for clip_id in ids}
     for raw_clip, result in zip(raw_clips, converted, strict=True):
+        clip_id = result.id
         if result.figures is None:
             rejections.append(Rejection(raw_clip.file, result.reason, result.remedy))
-        elif result.id in clips:
-            first = clips[result.id].recorded_file
+        elif clip_id in clips:
+            first = clips[clip_id].recorded_file
             rejections.append(Rejection(raw_clip.file, "same recording twice", f"remove it: same bytes as {first}"))
         else:
-            clips[result.id] = Clip(
-                id=result.id,
-                audio_path=f"audio/{shard_of[result.id]}/{result.id}.flac",
+            clips[clip_id] = Clip(
+                id=clip_id,
+                audio_path=f"audio/{shard_of[clip_id]}/{clip_id}.flac",
                 text=text.clean(raw_clip.text),
                 language=language_of(raw_clip, params),
                 source=raw_clip.source,

@@ -222,7 +222,7 @@ def converted(monkeypatch) -> list[str]:
 
     def watched(work, items, *options):
         items = list(items)
-        names.extend(path.name for path, _ in items)
+        names.extend(Path(path).name for path, _ in items)
         return run_each(work, items, *options)
 
     monkeypatch.setattr(prepare, "run_each", watched)

@@ -71,7 +71,7 @@ class SoundCache:
         """Everything that a converted recording depends on."""
         return {"sha256": sha256, **self.made_by}
 
-    def digests(self, files: list[Path], workers: int) -> list[str | OSError]:
+    def digests(self, files: list[str], workers: int) -> list[str | OSError]:
         """The sha256 of each file, or why it cannot be read; only what is not known yet is read."""
         known = dict(self.database.execute("select signature, sha256 from files"))
         signatures = [_signature(path) for path in files]
@@ -83,11 +83,11 @@ class SoundCache:
         with ThreadPoolExecutor(workers) as threads:  # hashing leaves Python's lock
             found = dict(zip(unknown, threads.map(_sha256_or_error, unknown.values()), strict=True))
         rows = [(signature, digest) for signature, digest in found.items() if isinstance(digest, str)]
-        with self._transaction():
-            self.database.executemany("insert or replace into files values (?, ?)", rows)
-            self.database.execute(
-                "delete from files where rowid <= (select max(rowid) from files) - ?", [FILES_KEPT * len(files) + 1000]
-            )
+        if rows:
+            most = FILES_KEPT * len(files) + 1000
+            with self._transaction():
+                self.database.executemany("insert or replace into files values (?, ?)", rows)
+                self.database.execute("delete from files where rowid <= (select max(rowid) from files) - ?", [most])
         known |= found
         return [signature if isinstance(signature, OSError) else known[signature] for signature in signatures]
 
@@ -133,11 +133,7 @@ class SoundCache:
                     raise
                 shutil.copy2(self._path(pack), folder / name)
         self._note_packs(new)
-        with self._transaction():
-            self.database.executemany(
-                "update packs set used_at = ? where pack = ?", [(time.time(), one) for one in used]
-            )
-        self._remove_unused()
+        self._remove_unused(used)
 
     def _write_pack(self, pack: str, ids: list[str], by_id: dict[str, str]) -> None:
         descriptor, partial = tempfile.mkstemp(prefix=".", dir=self.packs)
@@ -156,6 +152,8 @@ class SoundCache:
         """From now on, these recordings' sounds are in these packs, {pack: sha256 of recordings}."""
         packs = [(pack, _state(self._path(pack)), time.time()) for pack in new]
         sounds = [(pack, self.name, digest) for pack, digests in new.items() for digest in digests]
+        if not new:
+            return
         with self._transaction():
             self.database.executemany("insert or replace into packs values (?, ?, ?)", packs)
             self.database.executemany("update sounds set pack = ? where made_by = ? and sha256 = ?", sounds)
@@ -209,11 +207,13 @@ class SoundCache:
         with self._transaction():
             self.database.execute("delete from packs where pack = ?", [pack])
 
-    def _remove_unused(self) -> None:
+    def _remove_unused(self, used: list[str]) -> None:
         """Packs that a newer one has replaced, that nobody used for long, or that a killed run left half-written."""
+        now = time.time()
         with self._transaction():
+            self.database.executemany("update packs set used_at = ? where pack = ?", [(now, pack) for pack in used])
             old = "select pack from packs where used_at < ?"
-            self.database.execute(f"delete from sounds where pack in ({old})", [time.time() - KEPT_UNUSED_S])
+            self.database.execute(f"delete from sounds where pack in ({old})", [now - KEPT_UNUSED_S])
             gone = self.database.execute(
                 "select pack from packs where pack not in (select pack from sounds where pack is not null)"
             ).fetchall()
@@ -223,7 +223,7 @@ class SoundCache:
         known = {self._path(pack).name for (pack,) in self.database.execute("select pack from packs")}
         for path in self.packs.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if path.name not in known and time.time() - path.stat().st_mtime > LEFT_BY_A_KILL_S:
+                if path.name not in known and now - path.stat().st_mtime > LEFT_BY_A_KILL_S:
                     path.unlink()
 
     def _path(self, pack: str) -> Path:
@@ -264,7 +264,7 @@ def _open(path: Path) -> sqlite3.Connection:
     raise UserError(f"{path} cannot be made: remove {path.parent}, it is made again")
 
 
-def _signature(path: Path) -> str | OSError:
+def _signature(path: str) -> str | OSError:
     try:
         state = os.stat(path)
     except OSError as error:
@@ -278,8 +278,8 @@ def _state(path: Path) -> str:
     return f"{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
 
 
-def _sha256_or_error(path: Path) -> str | OSError:
+def _sha256_or_error(path: str) -> str | OSError:
     try:
-        return sha256_of_file(path)
+        return sha256_of_file(Path(path))
     except OSError as error:
         return error
