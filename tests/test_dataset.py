@@ -24,8 +24,8 @@ from stages.hub import dataset
 from stages.hub.dataset import private_things
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
-from stages.speech import prepared
 from stages.speech.audio import encode_flac, read_prepared
+from stages.speech.prepared import size_of
 from tests.conftest import REPOSITORY
 from tests.hub_server import Fault, HubServer
 
@@ -297,7 +297,7 @@ def test_only_the_latest_files_are_kept(clips):
 
 
 def test_large_parts_go_up_in_several_files(clips, monkeypatch):
-    sounds = {clip["id"]: prepared.size_of(Path("data/prepared", clip["audio_path"])) for clip in local_clips()}
+    sounds = {clip["id"]: size_of(Path("data/prepared", clip["audio_path"])) for clip in local_clips()}
     monkeypatch.setattr(dataset, "SHARD_BYTES", 2 * max(sounds.values()))
     _, files = built()
     train = sorted(name for name in files if name.startswith("data/train-"))

@@ -149,7 +149,7 @@ def test_changed_sound_under_the_same_name_is_encoded_anew(cache, clips, tmp_pat
     clip = replace(clips[0], audio_path=str(path))
     heard = []
     for original in clips[:2]:
-        path.write_bytes(prepared.content(Path(original.audio_path)))
+        path.write_bytes(prepared.content(path.parent / original.audio_path))
         model, prompter = load(TINY_MODEL)
         heard.append(take_encoder_out(model, prompter, [clip], SOURCE.identity).features(clip))
     assert not heard[0].equal(heard[1])

@@ -83,7 +83,7 @@ def locate(raw: Path, clip: RawClip) -> Path | None:
 
 
 def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
-    """`locate` for each clip, as strings. What it asks of a folder is asked once: ten thousand clips would take a second."""
+    """`locate` for each clip, as strings. What it asks of a folder is asked once: 10,000 clips would take a second."""
     folders: dict[tuple[str, str], Path | None] = {}
     found: list[str | None] = []
     for clip in clips:
