@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro sweep compare learning-curve recorder demo-app push-dataset forget test bench lint clean
+.PHONY: help setup demo repro sweep compare learning-curve recorder demo-app listen push-dataset forget test bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ demo-app: $(INSTALLED) ## try the last result on the page that a Space would sho
 push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml, push.dataset), without any training
 	@dvc repro split
 	@python -m stages.hub.dataset
+
+listen: $(INSTALLED) ## copy one clip, as the model hears it, into this folder: CLIP=id
+	@python -m stages.speech.prepared "$$CLIP"
 
 # Names are taken from the environment, where make puts them: no letter of theirs is a command to the shell.
 forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=1 also what was published

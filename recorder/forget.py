@@ -43,6 +43,7 @@ from stages.pipeline import paths, raw
 from stages.pipeline.files import read_jsonl, sha256_of_file, write_json, write_whole
 from stages.pipeline.params import PARAMS_FILE, load_params
 from stages.pipeline.stage import UserError, run
+from stages.speech import prepared
 from stages.speech.clips import ID_LENGTH
 from stages.speech.sources import AUDIO_SUFFIXES, MANIFESTS, read_sources
 from stages.speech.text import clean
@@ -193,9 +194,9 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
     ]
     _find_older(todo, objects, kept=set(digests.values()) - chosen)
     for recording in todo.recordings:
-        flac = paths.PREPARED / "audio" / f"{recording.id}.flac"
-        if flac.exists():
-            todo.prepared += [piece.hex() for piece in pieces_of(flac.read_bytes())]
+        with contextlib.suppress(UserError):  # where it is damaged; it goes all the same
+            flac = prepared.path_of(recording.id)
+            todo.prepared += [piece.hex() for piece in pieces_of(prepared.content(flac) if flac else b"")]
     is_older = any(one.place == "older" for one in todo.recordings) or bool(todo.prepared)
     todo.versioned = bool(todo.files) or is_older or wanted.speaker in _agreed()
     if LOCK_FILE.exists():
@@ -218,6 +219,18 @@ class Objects:
         with contextlib.suppress(FileNotFoundError):
             return self.path(md5).read_bytes()
         return None
+
+    def prepared(self, tree: dict[str, str], sound: str) -> bytes:
+        """Converted sound in a version of data/prepared, by its audio_path; nothing where it is not here or damaged.
+
+        Versions from before the sounds were put together in ZIP files have each by itself.
+        """
+        if sound in tree:
+            return self.content(tree[sound]) or b""
+        shard, _, name = sound.rpartition("/")
+        with contextlib.suppress(UserError):
+            return prepared.content_in(self.path(tree.get(shard, "")), name)
+        return b""
 
     def tree(self, md5: str) -> dict[str, str] | None:
         """{path below the folder: md5} of a folder; None where this machine does not have it."""
@@ -242,7 +255,7 @@ def _find_older(todo: Todo, objects: Objects, kept: set[str]) -> None:
 
     kept: sha256 of recordings that are by now another speaker's, and stay.
     """
-    known, converted = {"", *(recording.md5 for recording in todo.recordings)}, {""}
+    known, converted = {"", *(recording.md5 for recording in todo.recordings)}, set()
     kept_ids = {digest[:ID_LENGTH] for digest in kept}
     labels: set[tuple[str, str]] = set()  # (file below data/raw, id), as prepare noted them
     trees = list(objects.trees())
@@ -251,17 +264,22 @@ def _find_older(todo: Todo, objects: Objects, kept: set[str]) -> None:
         for manifest in (name for name in tree if Path(name).name == inbox.CLIPS):
             for row in filter(todo.wanted.is_row, rows_of(tree[manifest])):
                 sound = _normal(str(Path(manifest).parent / str(row.get("audio_path"))))
-                md5, is_prepared = tree.get(sound, ""), "recorded_file" in row
-                seen = converted if is_prepared else known
-                content = None if md5 in seen else objects.content(md5)
-                if row.get("id") in kept_ids or _digest(content) in kept:
+                if row.get("id") in kept_ids:
                     continue
-                seen.add(md5)
-                todo.texts.append(str(row.get("text", "")))
-                if is_prepared:
+                if "recorded_file" in row:
+                    todo.texts.append(str(row.get("text", "")))
                     labels.add((row["recorded_file"], row["id"]))
-                    todo.prepared += [piece.hex() for piece in pieces_of(content or b"")]
-                elif content is not None:
+                    if row["id"] not in converted:
+                        converted.add(row["id"])
+                        todo.prepared += [piece.hex() for piece in pieces_of(objects.prepared(tree, sound))]
+                    continue
+                md5 = tree.get(sound, "")
+                content = None if md5 in known else objects.content(md5)
+                if _digest(content) in kept:
+                    continue
+                known.add(md5)
+                todo.texts.append(str(row.get("text", "")))
+                if content is not None:
                     todo.recordings.append(_older_recording(sound, content, row, objects.path(md5)))
     for tree in trees:
         for label, clip_id in labels:

@@ -17,6 +17,7 @@ from recorder.phrases import LANGUAGES
 from stages.pipeline import experiments, paths
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.stage import UserError
+from stages.speech import prepared
 from stages.speech.doubts import doubts
 from stages.speech.scoring import differences
 
@@ -42,8 +43,10 @@ class HeardClip:
     tuned_mistakes: int
 
     @property
-    def sound_path(self) -> Path:
-        return paths.PREPARED / "audio" / f"{self.id}.flac"
+    def sound(self) -> bytes | None:
+        """The recording as the model heard it, a FLAC file; None where it is no longer there."""
+        path = prepared.path_of(self.id)
+        return path and prepared.content(path)
 
 
 @dataclass(frozen=True)

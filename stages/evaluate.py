@@ -19,18 +19,10 @@ from importlib.metadata import version
 
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
-from stages.pipeline.files import (
-    read_json,
-    sha256_of_file,
-    whole_folder,
-    write_csv,
-    write_json,
-    write_jsonl,
-    write_whole,
-)
+from stages.pipeline.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
-from stages.speech import audio, mistakes, report
+from stages.speech import audio, mistakes, prepared, report
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import encoder_cache, loading, processes, prompts, transcription
@@ -89,7 +81,7 @@ def transcribe_base(
             "batch_size": batch_size,
             "processes": processes.count(),
             "prompter": type(prompter).__name__,
-            "sound": sha256_of_file(prompter.folder / clip.audio_path),
+            "sound": prepared.sha256(prompter.folder / clip.audio_path),
             "language": clip.language,
             "code": code,
             "libraries": libraries,

@@ -2,21 +2,21 @@
 
     python -m stages.prepare        (or `dvc repro prepare`)
 
-Reads data/raw/SOURCE/*. Writes data/prepared: audio/ID.flac, clips.jsonl, rejected.jsonl (file, reason, remedy),
-summary.json; and outside.jsonl, the clips of other people that `evaluate.outside` names. Decoded sound comes from the
-content cache where it can, so a new clip costs one clip's work.
+Reads data/raw/SOURCE/*. Writes data/prepared: audio/*.zip (ID.flac in each), clips.jsonl, rejected.jsonl (file, reason,
+remedy), summary.json; and outside.jsonl, the clips of other people that `evaluate.outside` names. What is known from
+earlier runs comes from the sound cache, so a new clip costs one clip's work.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,22 +25,34 @@ from tqdm import tqdm
 
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
-from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
+from stages.pipeline.files import whole_folder, write_json, write_jsonl
 from stages.pipeline.params import Params, PrepareParams, load_params
-from stages.pipeline.stage import UserError, announce, die_with_parent, run
-from stages.speech import audio, languages, text
+from stages.pipeline.pool import Failed, run_each
+from stages.pipeline.stage import UserError, announce, run
+from stages.speech import audio, languages, prepared, text
 from stages.speech.clips import ID_LENGTH, Clip, write_clips
-from stages.speech.sources import RawClip, Rejection, locate, read_source, read_sources
+from stages.speech.sound_cache import Damaged, SoundCache
+from stages.speech.sources import RawClip, Rejection, locate_all, read_source, read_sources
+
+OUTSIDE = "outside/"  # before the names of sources that are other people's: no folder of data/raw has a slash
+NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
 
 
 @dataclass(frozen=True)
 class Converted:
-    """One recording's id and figures, or why it cannot be used (`reason`, `remedy`)."""
+    """One recording's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
 
-    id: str = ""
-    figures: dict[str, float] | None = None
+    Without a sha256 the reason may be gone the next time; with one it lies in the recording's bytes.
+    """
+
+    sha256: str = ""
     reason: str = ""
     remedy: str = ""
+    figures: dict[str, float] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.sha256[:ID_LENGTH]
 
 
 def language_of(clip: RawClip, params: PrepareParams) -> str:
@@ -81,75 +93,134 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
     return None
 
 
-def cache_key(digest: str, params: PrepareParams) -> dict:
-    """Everything that a converted recording depends on, besides its own bytes with this sha256."""
+def made_by(params: PrepareParams) -> dict:
+    """Everything that a converted recording depends on, besides its own bytes."""
     return {
-        "sha256": digest,
         "trim_silence": params.trim_silence,
         "code": code_of(audio),
         "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
     }
 
 
-def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
-    """Decode, resample, measure and write one recording to `output`/ID.flac; runs in a worker process."""
+def convert(recording: tuple[str, str], params: PrepareParams, cache: ContentCache, made_by: dict) -> Converted:
+    """Decode, resample and measure one recording (path, sha256), in a worker process; its sound goes to the cache.
+
+    Raises: UserError on a machine of a cluster that would make other sounds of it.
+    """
+    path, digest = recording
+    if _made_by_here(params) != made_by:
+        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
     try:
-        recorded = path.read_bytes()
-    except FileNotFoundError:
-        return Converted(reason="missing audio", remedy="put the file back, or remove its row")
+        recorded = Path(path).read_bytes()
     except OSError as error:
-        return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
-    digest = hashlib.sha256(recorded).hexdigest()
-    cache = ContentCache("prepared")
-    key = cache_key(digest, params)
+        return unreadable(error)
+    if hashlib.sha256(recorded).hexdigest() != digest:
+        return Converted(reason="unreadable audio", remedy="it changed while it was read: run it again")
+    key = {"sha256": digest, **made_by}
     entry = cache.read(key)
     if entry is None:
         try:
             samples, sample_rate_hz = audio.decode(recorded)
+            if not np.isfinite(samples).all():
+                raise audio.UnreadableSound("some samples are no numbers: record or export it again")
+            mono = audio.to_mono_16k(samples, sample_rate_hz)
+            if params.trim_silence:
+                mono = audio.trim_silence(mono)
+            figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
+            entry = json.dumps(figures).encode() + b"\n" + audio.encode_flac(mono)
         except audio.UnreadableSound as error:
-            return Converted(reason="unreadable audio", remedy=str(error))
-        if not np.isfinite(samples).all():
-            return Converted(reason="unreadable audio", remedy="some samples are no numbers: record or export it again")
-        mono = audio.to_mono_16k(samples, sample_rate_hz)
-        if params.trim_silence:
-            mono = audio.trim_silence(mono)
-        figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
-        entry = json.dumps(figures).encode() + b"\n" + audio.encode_flac(mono)
+            return Converted(digest, reason="unreadable audio", remedy=str(error))
+        except MemoryError:
+            return Converted(reason="too much memory", remedy="cut it into shorter recordings")
         cache.write(key, entry)
-    header, _, flac = entry.partition(b"\n")
-    figures = json.loads(header)
-    if problem := check_figures(figures, params):
-        return Converted(reason=problem[0], remedy=problem[1])
-    clip_id = digest[:ID_LENGTH]
-    write_whole(output / f"{clip_id}.flac", flac)
-    return Converted(id=clip_id, figures=figures)
+    return Converted(digest, figures=json.loads(entry.partition(b"\n")[0]))
 
 
-def convert_all(locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
-    """Convert over all cores, in order, with a progress bar."""
-    work = partial(convert, output=output, params=params)
-    workers = min(params.workers or os.cpu_count() or 1, max(len(locations), 1))
-    with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:
-        results = pool.map(work, locations, chunksize=8)
-        return list(tqdm(results, total=len(locations), desc="prepare", unit="clip"))
+_made_by_here = functools.cache(made_by)
+
+
+def unreadable(error: OSError) -> Converted:
+    if isinstance(error, FileNotFoundError):
+        return Converted(reason="missing audio", remedy="put the file back, or remove its row")
+    return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
+
+
+def convert_all(locations: list[str], output: Path, params: PrepareParams) -> list[Converted]:
+    """Figures of each recording, or why it cannot be used; sounds of those that can go to `output`.
+
+    Only what the cache does not know is converted, over all cores or on a Dask cluster, with a progress bar.
+    """
+    workers = params.workers or os.cpu_count() or 1
+    with contextlib.closing(SoundCache(made_by(params))) as cache:
+        digests = cache.digests(locations, workers)
+        while True:
+            by_digest = convert_missing(locations, digests, cache, params, workers)
+            results = [unreadable(one) if isinstance(one, OSError) else by_digest[one] for one in digests]
+            try:
+                cache.write_shards({result.sha256 for result in results if result.figures}, output)
+            except Damaged:
+                shutil.rmtree(output)
+                continue
+            return results
+
+
+def convert_missing(
+    locations: list[str], digests: list[str | OSError], cache: SoundCache, params: PrepareParams, workers: int
+) -> dict[str, Converted]:
+    """{sha256: figures or why not} of all readable recordings."""
+    known = cache.figures()
+    missing = {
+        digest: (location, digest)
+        for digest, location in zip(digests, locations, strict=True)
+        if isinstance(digest, str) and digest not in known
+    }
+    failed: dict[str, Converted] = {}
+    if missing:
+        work = functools.partial(convert, params=params, cache=cache.loose, made_by=cache.made_by)
+        limit_s = params.max_seconds_per_file
+        results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
+        new: dict[str, dict] = {}
+        for digest, result in zip(missing, tqdm(results, total=len(missing), desc="prepare", unit="clip"), strict=True):
+            if isinstance(result, Failed):
+                failed[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
+            elif not result.sha256:
+                failed[digest] = result
+            else:
+                new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
+            if len(new) == NOTED_AT_ONCE:
+                cache.add(new)
+                known |= new
+                new = {}
+        cache.add(new)
+        known |= new
+    return {digest: judged(digest, figures, params) for digest, figures in known.items()} | failed
+
+
+def judged(digest: str, figures: dict, params: PrepareParams) -> Converted:
+    """A recording with its figures, or why it cannot be used."""
+    problem = (figures["reason"], figures["remedy"]) if "reason" in figures else check_figures(figures, params)
+    return Converted(digest, *problem) if problem else Converted(digest, figures=figures)
 
 
 def join(
-    raw_clips: list[RawClip], converted: Iterable[Converted], params: PrepareParams
+    raw_clips: list[RawClip], converted: list[Converted], params: PrepareParams
 ) -> tuple[list[Clip], list[Rejection]]:
     """Each recording with its sound's figures; the same bytes count once, under the first name."""
     clips: dict[str, Clip] = {}
     rejections = []
+    shards = prepared.shards({result.id for result in converted if result.figures})
+    shard_of = {clip_id: name for name, ids in shards.items() for clip_id in ids}
     for raw_clip, result in zip(raw_clips, converted, strict=True):
+        clip_id = result.id
         if result.figures is None:
             rejections.append(Rejection(raw_clip.file, result.reason, result.remedy))
-        elif result.id in clips:
-            first = clips[result.id].recorded_file
+        elif clip_id in clips:
+            first = clips[clip_id].recorded_file
             rejections.append(Rejection(raw_clip.file, "same recording twice", f"remove it: same bytes as {first}"))
         else:
-            clips[result.id] = Clip(
-                id=result.id,
-                audio_path=f"audio/{result.id}.flac",
+            clips[clip_id] = Clip(
+                id=clip_id,
+                audio_path=f"audio/{shard_of[clip_id]}/{clip_id}.flac",
                 text=text.clean(raw_clip.text),
                 language=language_of(raw_clip, params),
                 source=raw_clip.source,
@@ -177,11 +248,10 @@ def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
 
 def choose(
     raw: Path, raw_clips: list[RawClip], params: PrepareParams
-) -> tuple[list[RawClip], list[Path], list[Rejection]]:
+) -> tuple[list[RawClip], list[str], list[Rejection]]:
     """The clips whose text can be used and whose file lies in its source's folder, with that file; and the others."""
     usable, locations, rejections = [], [], []
-    for clip in raw_clips:
-        location = locate(raw, clip)
+    for clip, location in zip(raw_clips, locate_all(raw, raw_clips), strict=True):
         if location is None:
             remedy = "name a file inside the source's own folder, without .. and links"
             rejections.append(Rejection(clip.file, "path leaves its folder", remedy))
@@ -193,32 +263,20 @@ def choose(
     return usable, locations, rejections
 
 
-def prepare_outside(folder: Path, own: set[str], params: Params) -> list[Clip]:
-    """Other people's clips, which `evaluate.outside` names; `own`: ids of the person's own, which are none of them.
+def choose_outside(params: Params) -> tuple[list[RawClip], list[str], list[Rejection]]:
+    """As choose, of other people's speech, which `evaluate.outside` names; nothing where it names none.
 
-    Raises: UserError where there is no such folder, or nothing in it can be used.
+    Raises: UserError where there is no such folder.
     """
     if params.evaluate.outside is None:
-        return []
+        return [], [], []
     source = Path(params.evaluate.outside)
     if not source.is_dir():
         raise UserError(f"params.yaml: evaluate.outside {source} is no folder")
     raw_clips, rejections = read_source(source)
     usable, locations, unusable = choose(source.parent, raw_clips, params.prepare)
-    converted = convert_all(locations, folder / "audio", params.prepare)
-    clips, broken = join(usable, converted, params.prepare)
-    rejections += [*unusable, *broken]
-    rejections += [
-        Rejection(clip.recorded_file, "also in data/raw", "remove it from one of them")
-        for clip in clips
-        if clip.id in own
-    ]
-    clips = [clip for clip in clips if clip.id not in own]
-    for rejection in rejections:
-        print(f"prepare: evaluate.outside, {rejection.file}: {rejection.reason}: {rejection.remedy}")
-    if not clips:
-        raise UserError(f"evaluate.outside {source}: no usable clip, {len(rejections)} rejected")
-    return clips
+    rejections = [replace(rejection, file=f"{OUTSIDE}{rejection.file}") for rejection in rejections + unusable]
+    return [replace(clip, source=f"{OUTSIDE}{clip.source}") for clip in usable], locations, rejections
 
 
 def main() -> str:
@@ -234,11 +292,14 @@ def main() -> str:
             f"or same-name .txt files there (or run 'dvc pull')"
         )
     usable, locations, unusable = choose(paths.RAW, raw_clips, params)
-    rejections += unusable
+    others, other_locations, other_unusable = choose_outside(all_params)
+    rejections += [*unusable, *other_unusable]
     with whole_folder(paths.PREPARED) as folder:
-        converted = convert_all(locations, folder / "audio", params)
-        clips, unusable = join(usable, converted, params)
+        converted = convert_all(locations + other_locations, folder / "audio", params)
+        everything, unusable = join(usable + others, converted, params)
         rejections += unusable
+        clips = [clip for clip in everything if not clip.source.startswith(OUTSIDE)]
+        outside = [clip for clip in everything if clip.source.startswith(OUTSIDE)]
         summary = summarise(clips, rejections)
         for reason, count in summary["rejected_by_reason"].items():
             example = next(rejection for rejection in rejections if rejection.reason == reason)
@@ -246,9 +307,13 @@ def main() -> str:
         if not clips:
             reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
             raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
+        if all_params.evaluate.outside and not outside:
+            raise UserError(
+                f"no usable clip in evaluate.outside {all_params.evaluate.outside} that is not in {paths.RAW}"
+            )
         write_clips(folder / "clips.jsonl", clips)
+        write_clips(folder / "outside.jsonl", outside)
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
-        write_clips(folder / "outside.jsonl", prepare_outside(folder, {clip.id for clip in clips}, all_params))
         write_json(folder / "summary.json", summary)
     return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
 

@@ -11,6 +11,7 @@ from recorder import collection, inbox, phrases
 from recorder.inbox import StoredClip
 from stages.pipeline.files import write_jsonl
 from stages.pipeline.stage import UserError
+from stages.speech import prepared
 from tests.recordings import make_take
 from tests.workspaces import ROOT, dvc, environment, make_workspace
 
@@ -118,7 +119,7 @@ def test_erasing_as_the_page_says_leaves_no_copy_of_a_deleted_recording(tmp_path
     dvc(workspace, "repro", "prepare")
     secret, other = inbox.stored_clips()
     recorded = inbox.content_of(secret)
-    converted = (workspace / f"data/prepared/audio/{secret.id}.flac").read_bytes()
+    converted = prepared.content(prepared.path_of(secret.id))
     assert copies(workspace, recorded) and copies(workspace, converted) and copies(workspace, b"my secret")
 
     inbox.delete(secret)
@@ -135,7 +136,7 @@ def test_erasing_as_the_page_says_leaves_no_copy_of_a_deleted_recording(tmp_path
     for content in (recorded, converted, b"my secret"):
         assert copies(workspace, content) == []
     assert inbox.content_of(other)
-    assert (workspace / f"data/prepared/audio/{other.id}.flac").exists()
+    assert prepared.path_of(other.id)
 
 
 def copies(workspace, content: bytes) -> list[str]:

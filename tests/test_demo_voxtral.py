@@ -18,6 +18,7 @@ import soundfile
 import soxr
 import yaml
 
+from stages.speech import prepared
 from tests.browser import chromium, free_port, needs_chromium, wait_for
 from tests.hub_server import HubServer
 from tests.workspaces import (
@@ -139,14 +140,21 @@ def test_recorded_voice_gives_both_transcripts(page, demo):
     assert page.get_by_label("After: trained on 24 recordings").input_value() == tuned
 
 
+def copy_of(workspace: Path, clip: dict, folder: Path) -> Path:
+    """A clip's converted sound in a file of its own."""
+    path = folder / f"{clip['id']}.flac"
+    path.write_bytes(prepared.content(workspace / "data/prepared" / clip["audio_path"]))
+    return path
+
+
 @needs_chromium
-def test_uploaded_clips_are_transcribed_as_in_the_evaluation(page, demo, heard, trained):
+def test_uploaded_clips_are_transcribed_as_in_the_evaluation(page, demo, heard, trained, tmp_path):
     clips = read_rows(trained / "data/split/test.jsonl")
     clips.sort(key=lambda clip: heard[clip["id"], "base"] == heard[clip["id"], "tuned"])
     assert heard[clips[0]["id"], "base"] != heard[clips[0]["id"], "tuned"], "or the adapter may stay on or off"
     for clip in clips[:3]:
         open_page(page, demo[1])
-        upload(page, trained / "data/prepared" / clip["audio_path"])
+        upload(page, copy_of(trained, clip, tmp_path))
         page.get_by_role("button", name="Clear").wait_for()
         assert transcribe(page)[1] == [heard[clip["id"], "base"], heard[clip["id"], "tuned"]]
 
@@ -269,7 +277,7 @@ def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, 
     assert base.model is tuned.model, "one copy in memory"
     assert (base.name, tuned.name) == ("data/demo/voxtral-tiny", best)
     clip = read_rows(Path("data/split/test.jsonl"))[0]
-    samples = sound.read(Path("data/prepared", clip["audio_path"]), tuned.sample_rate_hz, 30)
+    samples = sound.read(copy_of(trained, clip, tmp_path), tuned.sample_rate_hz, 30)
 
     published = tmp_path / "published"  # whole weights in merged/, nothing else
     merged = tuned.model.merge_and_unload()

@@ -8,6 +8,7 @@ import torch
 
 from stages.pipeline.params import LoraParams, ModelParams
 from stages.pipeline.stage import UserError
+from stages.speech import prepared
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache
 from stages.voxtral.encoder_cache import EncodedPrompter, is_frozen, remember_last_sound, take_encoder_out
@@ -148,7 +149,7 @@ def test_changed_sound_under_the_same_name_is_encoded_anew(cache, clips, tmp_pat
     clip = replace(clips[0], audio_path=str(path))
     heard = []
     for original in clips[:2]:
-        shutil.copy(original.audio_path, path)
+        path.write_bytes(prepared.content(path.parent / original.audio_path))
         model, prompter = load(TINY_MODEL)
         heard.append(take_encoder_out(model, prompter, [clip], SOURCE.identity).features(clip))
     assert not heard[0].equal(heard[1])

@@ -122,9 +122,10 @@ def test_other_peoples_speech_is_measured_beside_and_changes_no_own_figure(evalu
     own = read_json(evaluated / "data/evaluation/metrics.json")
     add_outside(evaluated, 58, 70)  # two of them are in data/raw
     set_params(evaluated, evaluate__outside="others")
-    prepared = run_stage(evaluated, "prepare")
-    assert prepared.returncode == 0 and prepared.stdout.count("also in data/raw: remove it from one of them") == 2
-    run_stages(evaluated, "split", "evaluate")
+    run_stages(evaluated, "prepare", "split", "evaluate")
+    rejected = read_rows(evaluated / "data/prepared/rejected.jsonl")
+    assert {(row["file"][:14], row["reason"]) for row in rejected} == {("outside/others", "same recording twice")}
+    assert len(rejected) == 2
     metrics = read_json(evaluated / "data/evaluation/metrics.json")
     set_params(evaluated, evaluate__outside=None)
     rows = read_rows(evaluated / "data/evaluation/outside.jsonl")
@@ -144,7 +145,10 @@ def test_other_peoples_speech_is_measured_beside_and_changes_no_own_figure(evalu
 
 @pytest.mark.parametrize(
     ("outside", "words"),
-    [("nowhere", "evaluate.outside nowhere is no folder"), ("empty", "evaluate.outside empty: no usable clip")],
+    [
+        ("nowhere", "evaluate.outside nowhere is no folder"),
+        ("empty", "no usable clip in evaluate.outside empty that is not in data/raw"),
+    ],
 )
 def test_outside_speech_that_is_not_there_is_one_line_and_changes_nothing(evaluated, outside, words):
     (evaluated / "empty").mkdir(exist_ok=True)

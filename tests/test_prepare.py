@@ -1,21 +1,25 @@
 """The prepare stage: what becomes a clip, what is rejected and why, and what the content cache saves."""
 
 import hashlib
+import io
 import json
+import os
 import re
+import zipfile
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import soundfile
+from distributed import LocalCluster
 
 from stages import prepare
-from stages.pipeline.cache import ContentCache
+from stages.pipeline import pool
 from stages.pipeline.files import read_json, read_jsonl
-from stages.pipeline.params import load_params
+from stages.pipeline.pool import run_each
 from stages.pipeline.stage import UserError
-from stages.speech import audio
+from stages.speech import audio, prepared
 from stages.speech.clips import read_clips
 
 PREPARED = Path("data/prepared")
@@ -40,10 +44,6 @@ def content_of(folder: Path) -> dict[str, bytes]:
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert found
     return found
-
-
-def cache_key(path: Path) -> dict:
-    return prepare.cache_key(hashlib.sha256(path.read_bytes()).hexdigest(), load_params().prepare)
 
 
 def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
@@ -164,11 +164,14 @@ def test_clip_is_16_khz_mono_flac_named_by_the_hash_of_its_recording(workspace, 
     transcribe("phone", {"a.wav": {"text": " Cafe\u0301,\u00a0please ", "session": "monday", "prompt_id": "p1"}})
     prepare.main()
     identity = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    assert {name for name in content_of(PREPARED) if name.startswith("audio")} == {f"audio/{identity}.flac"}
-    info = soundfile.info(PREPARED / f"audio/{identity}.flac")
+    shard = f"audio/{identity[0]}.zip"
+    assert {name for name in content_of(PREPARED) if name.startswith("audio")} == {shard}
+    with zipfile.ZipFile(PREPARED / shard) as archive:
+        assert archive.namelist() == [f"{identity}.flac"]
+        info = soundfile.info(io.BytesIO(archive.read(f"{identity}.flac")))
     assert (info.format, info.samplerate, info.channels, info.frames) == ("FLAC", 16_000, 1, 32_000)
     (clip,) = read_clips(PREPARED / "clips.jsonl")
-    assert (clip.id, clip.audio_path, clip.duration_s) == (identity, f"audio/{identity}.flac", 2.0)
+    assert (clip.id, clip.audio_path, clip.duration_s) == (identity, f"{shard}/{identity}.flac", 2.0)
     assert (clip.text, clip.language, clip.source, clip.recorded_file) == (
         "Caf\u00e9, please",
         "en",
@@ -212,46 +215,155 @@ def test_raw_folder_is_never_changed(workspace, record, transcribe):
     assert content_of(workspace / "data/raw") == before
 
 
-def test_second_run_with_one_new_clip_takes_the_old_ones_from_the_cache(workspace, record, transcribe):
-    old = [record(f"phone/{number}.wav", hertz=300 + number) for number in range(5)]
+@pytest.fixture
+def converted(monkeypatch) -> list[str]:
+    """Names of the recordings that prepare converts from now on."""
+    names: list[str] = []
+
+    def watched(work, items, *options):
+        items = list(items)
+        names.extend(Path(path).name for path, _ in items)
+        return run_each(work, items, *options)
+
+    monkeypatch.setattr(prepare, "run_each", watched)
+    return names
+
+
+def test_one_new_clip_costs_one_clips_work_and_leaves_the_other_files_as_they_are(
+    workspace, record, transcribe, converted
+):
+    old = [record(f"phone/{number}.wav", hertz=300 + number) for number in range(40)]
     transcribe("phone", {path.name: f"text {path.stem}" for path in old})
     prepare.main()
-    # What is in the cache is made recognisable: decoding a recording again would give one second.
-    for path in old:
-        cache, key = ContentCache("prepared"), cache_key(path)
-        header, _, flac = cache.read(key).partition(b"\n")
-        assert json.loads(header)["duration_s"] == 1.0
-        cache.write(key, json.dumps({**json.loads(header), "duration_s": 7.0}).encode() + b"\n" + flac)
-    record("phone/new.wav", hertz=400)
-    transcribe("phone", {f"{name}.wav": f"text {name}" for name in [*range(5), "new"]})
+    files = {path.name: path.stat() for path in (PREPARED / "audio").iterdir()}
+    sounds = sounds_of_all()
+    converted.clear()
+    new = record("phone/new.wav", hertz=400)
+    transcribe("phone", {path.name: f"text {path.stem}" for path in [*old, new]})
     prepare.main()
-    durations = {clip.recorded_file: clip.duration_s for clip in read_clips(PREPARED / "clips.jsonl")}
-    assert durations == {"phone/new.wav": 1.0, **{f"phone/{number}.wav": 7.0 for number in range(5)}}
+    assert converted == ["new.wav"]
+    (clip,) = (clip for clip in read_clips(PREPARED / "clips.jsonl") if clip.recorded_file == "phone/new.wav")
+    after = {path.name: path.stat() for path in (PREPARED / "audio").iterdir()}
+    changed = {name for name, state in after.items() if name not in files or state.st_ino != files[name].st_ino}
+    assert changed == {f"{clip.id[0]}.zip"} and len(after) > 10
+    assert sounds_of_all().items() - sounds.items() == {(clip.id, prepared.content(PREPARED / clip.audio_path))}
 
 
-def test_changed_text_or_limits_decode_nothing_again(workspace, record, transcribe, set_param):
+def sounds_of_all() -> dict[str, bytes]:
+    return {clip.id: prepared.content(PREPARED / clip.audio_path) for clip in read_clips(PREPARED / "clips.jsonl")}
+
+
+def test_output_depends_on_its_clips_alone_not_on_what_was_there_before(workspace, record, transcribe, monkeypatch):
+    paths = [record(f"phone/{number}.wav", hertz=300 + number) for number in range(20)]
+    for count in (20, 12, 17, 20):
+        transcribe("phone", {path.name: "text" for path in paths[:count]})
+        prepare.main()
+    grown = content_of(PREPARED)
+    monkeypatch.setenv("OWNVOICE_CACHE", str(workspace / "other-cache"))
+    prepare.main()
+    assert content_of(PREPARED) == grown
+
+
+def test_changed_text_or_limits_decode_nothing_again(workspace, record, transcribe, set_param, converted):
+    record("phone/a.wav")
+    record("phone/long.wav", duration_s=15)
+    transcribe("phone", {"a.wav": "one", "long.wav": "long"})
+    prepare.main()
+    for limit, texts in ((10.0, ["two"]), (20.0, ["two", "long"])):
+        converted.clear()
+        transcribe("phone", {"a.wav": "two", "long.wav": "long"})
+        set_param("prepare.max_duration_s", limit)
+        prepare.main()
+        assert converted == []
+        assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == texts
+
+
+def test_unreadable_recording_is_not_read_again_and_its_reason_stays(workspace, record, transcribe, converted):
+    record("phone/a.wav")
+    (workspace / "data/raw/phone/b.wav").write_bytes(b"no sound at all")
+    transcribe("phone", {"a.wav": "one", "b.wav": "two"})
+    prepare.main()
+    rows = read_jsonl(PREPARED / "rejected.jsonl")
+    assert [(row["file"], row["reason"]) for row in rows] == [("phone/b.wav", "unreadable audio")]
+    converted.clear()
+    prepare.main()
+    assert (converted, read_jsonl(PREPARED / "rejected.jsonl")) == ([], rows)
+
+
+def test_recording_with_other_bytes_under_the_same_name_size_and_time_is_another_clip(workspace, record, transcribe):
+    path = record("phone/a.wav", hertz=300)
+    transcribe("phone", {"a.wav": "one"})
+    prepare.main()
+    (before,) = read_clips(PREPARED / "clips.jsonl")
+    state = path.stat()
+    other = record("phone/other.wav", hertz=600)
+    content = other.read_bytes()
+    other.unlink()
+    with path.open("r+b") as file:  # in place: the same inode
+        file.write(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    prepare.main()
+    (after,) = read_clips(PREPARED / "clips.jsonl")
+    assert after.id == hashlib.sha256(content).hexdigest()[:16] != before.id
+
+
+def break_by_cutting(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def break_by_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def break_unnoticed(path: Path) -> None:
+    """As a disk would: neither size nor time tells."""
+    state = path.stat()
+    break_by_a_bit(path)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", [break_by_cutting, break_by_a_bit, Path.unlink])
+@pytest.mark.parametrize("what", ["packs/*.zip", "index.sqlite"])
+def test_broken_or_lost_cache_is_made_again(workspace, record, transcribe, damage, what):
     record("phone/a.wav")
     transcribe("phone", {"a.wav": "one"})
     prepare.main()
-    entries = content_of(workspace / ".cache")
-    transcribe("phone", {"a.wav": "two"})
-    set_param("prepare.max_duration_s", 20.0)
+    before = content_of(PREPARED)
+    (path,) = (workspace / ".cache/prepared").glob(what)
+    if what == "index.sqlite" and damage is break_by_a_bit:
+        path.write_bytes(b"no database" * 1000)
+    else:
+        damage(path)
     prepare.main()
-    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == ["two"]
-    assert content_of(workspace / ".cache") == entries
+    assert content_of(PREPARED) == before
 
 
-def test_broken_cache_entry_is_made_again(workspace, record, transcribe):
-    record("phone/a.wav")
-    transcribe("phone", {"a.wav": "one"})
+def test_sound_that_broke_unnoticed_is_found_when_it_is_copied_and_made_again(workspace, record, transcribe):
+    first = [record(f"phone/{number}.wav", hertz=300 + number) for number in range(40)]
+    transcribe("phone", {path.name: "text" for path in first})
     prepare.main()
-    prepared, entries = content_of(PREPARED), content_of(workspace / ".cache")
-    assert len(entries) == 1
-    for name, entry in entries.items():
-        (workspace / ".cache" / name).write_bytes(entry[:-100])
+    sounds = sounds_of_all()
+    for path in (workspace / ".cache/prepared/packs").iterdir():
+        break_unnoticed(path)
+    new = [record(f"phone/new{number}.wav", hertz=400 + number) for number in range(40)]  # into each of the files
+    transcribe("phone", {path.name: "text" for path in [*first, *new]})
     prepare.main()
-    assert content_of(PREPARED) == prepared
-    assert content_of(workspace / ".cache") == entries
+    grown = sounds_of_all()
+    assert {clip_id: grown[clip_id] for clip_id in sounds} == sounds and len(grown) == 80
+
+
+def test_packs_that_newer_ones_have_replaced_are_removed(workspace, record, transcribe):
+    paths = []
+    for number in range(5):
+        paths.append(record(f"phone/{number}.wav", hertz=300 + number))
+        transcribe("phone", {path.name: "text" for path in paths})
+        prepare.main()
+    packs = {path.stat().st_ino for path in (workspace / ".cache/prepared/packs").iterdir()}
+    assert packs == {path.stat().st_ino for path in (PREPARED / "audio").iterdir()}
+    assert [path for path in (workspace / ".cache/prepared").glob("??/*")] == []
 
 
 def test_trimmed_and_untrimmed_clips_never_share_a_cache_entry(workspace, record, transcribe, set_param):
@@ -268,19 +380,62 @@ def test_trimmed_and_untrimmed_clips_never_share_a_cache_entry(workspace, record
     assert durations == [3.0, pytest.approx(1.2, abs=2 * 512 / audio.SAMPLE_RATE_HZ), 3.0]
 
 
-def test_two_workers_give_the_same_bytes_as_one(workspace, record, transcribe, set_param, monkeypatch):
+def test_workers_and_dask_give_the_same_bytes_as_one_process(workspace, record, transcribe, set_param, monkeypatch):
     # More than the eight clips that a worker takes at once.
-    for number in range(20):
+    for number in range(40):
         record(f"phone/{number}.wav", hertz=300 + number, duration_s=0.3, rate_hz=22_050)
-    transcribe("phone", {f"{number}.wav": f"text {number}" for number in reversed(range(20))})
+    (workspace / "data/raw/phone/broken.wav").write_bytes(b"no sound")
+    transcribe("phone", {f"{name}.wav": f"text {name}" for name in ["broken", *reversed(range(40))]})
     results = []
-    for workers in (1, 2):
-        monkeypatch.setenv("OWNVOICE_CACHE", str(workspace / f"cache-{workers}"))
-        set_param("prepare.workers", workers)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        for workers, scheduler in ((1, None), (2, None), (1, cluster.scheduler_address)):
+            monkeypatch.setenv("OWNVOICE_CACHE", str(workspace / f"cache-{len(results)}"))
+            set_param("prepare.workers", workers)
+            set_param("prepare.dask_scheduler", scheduler)
+            prepare.main()
+            results.append(content_of(PREPARED))
+    assert results[0] == results[1] == results[2]
+    assert len(read_clips(PREPARED / "clips.jsonl")) == 40
+
+
+def test_dask_scheduler_that_does_not_answer_is_one_line(workspace, record, transcribe, set_param, monkeypatch):
+    record("phone/a.wav")
+    transcribe("phone", {"a.wav": "one"})
+    set_param("prepare.dask_scheduler", "tcp://127.0.0.1:9")
+    monkeypatch.setattr(pool, "DASK_ANSWERS_WITHIN_S", 1)
+    with pytest.raises(UserError, match=r"^prepare\.dask_scheduler: no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         prepare.main()
-        results.append((content_of(PREPARED), content_of(workspace / f"cache-{workers}")))
-    assert results[0] == results[1]
-    assert len(results[0][0]) == 20 + 3
+
+
+@pytest.mark.parametrize(
+    ("deed", "remedy"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed, or was ended for its memory"),
+        ("time.sleep(600)", "it took longer than 3 s"),
+        ("bytearray(8 << 30)", "cut it into shorter recordings"),
+    ],
+)
+def test_recording_that_kills_hangs_or_fills_its_process_costs_itself_alone(
+    workspace, record, transcribe, set_param, monkeypatch, deed, remedy
+):
+    for number in range(30):
+        record(f"phone/{number}.wav", hertz=300 + number, duration_s=0.3)
+    hostile = record("phone/hostile.wav", hertz=900).read_bytes()
+    transcribe("phone", {f"{name}.wav": "text" for name in [*range(15), "hostile", *range(15, 30)]})
+    set_param("prepare.max_seconds_per_file", 3.0)
+    decode = audio.decode
+
+    def decode_or_die(content: bytes):
+        if content == hostile:
+            exec(f"import os, signal, time; {deed}")
+        return decode(content)
+
+    monkeypatch.setattr(audio, "decode", decode_or_die)  # processes are forked, and have it too
+    prepare.main()
+    rows = read_jsonl(PREPARED / "rejected.jsonl")
+    assert [row["file"] for row in rows] == ["phone/hostile.wav"] and remedy in rows[0]["remedy"]
+    clips = [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")]
+    assert clips == [f"phone/{number}.wav" for number in range(30)]
 
 
 def test_clips_keep_the_order_of_their_manifest(workspace, record, transcribe):
@@ -307,7 +462,7 @@ def test_recording_of_a_telephone_becomes_a_clip(workspace, record, transcribe):
     assert (clip.recorded_file, original.recorded_file) == ("phone/memo.m4a", "desk/a.wav")
     assert clip.duration_s == pytest.approx(original.duration_s, abs=0.15)
     assert clip.level_dbfs == pytest.approx(original.level_dbfs, abs=0.5)
-    assert soundfile.info(PREPARED / clip.audio_path).samplerate == 16_000
+    assert soundfile.info(io.BytesIO(prepared.content(PREPARED / clip.audio_path))).samplerate == 16_000
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])

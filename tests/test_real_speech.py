@@ -1,10 +1,12 @@
 """Real human recordings, where they lie beside the checkout (they are not part of the project)."""
 
 import csv
+import io
 import shutil
 
 import pytest
 
+from stages.speech import prepared
 from stages.speech.text import normalise
 from tests.workspaces import SPEECH, add_digits, make_workspace, read_json, read_rows, run_stages, sound_info
 
@@ -30,7 +32,8 @@ def test_sentences_recorded_twice_never_stand_in_two_parts(tmp_path):
     run_stages(workspace, "prepare", "split")
     clips = read_rows(workspace / "data/prepared/clips.jsonl")
     assert len(clips) == 150
-    assert {sound_info(workspace / "data/prepared" / clip["audio_path"]) for clip in clips} == {(16_000, 1)}
+    sounds = [prepared.content(workspace / "data/prepared" / clip["audio_path"]) for clip in clips]
+    assert {sound_info(io.BytesIO(sound)) for sound in sounds} == {(16_000, 1)}
     texts = {
         part: {normalise(row["text"]) for row in read_rows(workspace / f"data/split/{part}.jsonl")}
         for part in ("train", "validation", "test")

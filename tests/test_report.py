@@ -10,7 +10,7 @@ import pytest
 from stages.evaluate import compare
 from stages.pipeline import paths
 from stages.pipeline.params import load_params
-from stages.speech import audio, report
+from stages.speech import audio, prepared, report
 from stages.speech.clips import Clip
 from tests.browser import chromium, needs_chromium
 from tests.workspaces import ROOT
@@ -51,10 +51,11 @@ def render(tmp_path, monkeypatch):
         clips = []
         for number, (said, *_) in enumerate(texts):
             clip_id = f"{number:016x}"
-            path = paths.PREPARED / "audio" / f"{clip_id}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(audio.encode_flac(tone))
-            clips.append(Clip(clip_id, f"audio/{path.name}", said, language, "s", "s/a.wav", 0.5, -6, -9, 30.0, 0.0))
+            path = f"audio/0.zip/{clip_id}.flac"
+            clips.append(Clip(clip_id, path, said, language, "s", "s/a.wav", 0.5, -6, -9, 30.0, 0.0))
+        (paths.PREPARED / "audio").mkdir(parents=True, exist_ok=True)
+        with (paths.PREPARED / "audio/0.zip").open("wb") as file:
+            prepared.write_shard(file, [clip.id for clip in clips], lambda _: audio.encode_flac(tone))
         clips[0] = replace(clips[0], duration_s=9.0)  # so that there are groups
         heard = {model: [row[place] for row in texts] for place, model in ((1, "base"), (2, "tuned"))}
         predictions = {model: [{"text": text, "seconds": 0.1} for text in answers] for model, answers in heard.items()}

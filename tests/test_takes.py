@@ -278,7 +278,7 @@ def test_prepare_takes_what_may_be_saved(tmp_path, monkeypatch):
     for version in versions:
         take = takes.from_recording(version.astype(np.float32), rate_hz, "", "en", limits())
         (tmp_path / "take.flac").write_bytes(take.content)
-        prepared = prepare.convert(tmp_path / "take.flac", tmp_path / "audio", limits())
+        [prepared] = prepare.convert_all([str(tmp_path / "take.flac")], tmp_path / f"audio {take.id}", limits())
         assert take.blocked == bool(prepared.reason), (take.findings, prepared)
         assert take.blocked or prepared.id == take.id
 

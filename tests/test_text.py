@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from stages.speech.text import clean, control_strings, find_control_string, normalise
+from stages.speech.text import CONTROL_STRINGS, clean, find_control_string, normalise
 
 HINDI = "हिन्दी में कितने शब्द हैं"
 # KA, VIRAMA, ZERO WIDTH JOINER, SSA: half a KA; without the joiner the letters fuse into one (Unicode 16, 12.1).
@@ -86,9 +86,15 @@ def test_normalise_of_normalised_text_changes_nothing(text):
     assert normalise(normalise(text)) == normalise(text)
 
 
+def test_control_strings_are_those_of_mistral_common():
+    from mistral_common.tokens.tokenizers.base import SpecialTokens
+
+    assert set(CONTROL_STRINGS) == {token.value for token in SpecialTokens}
+
+
 @pytest.mark.parametrize("control", ["<s>", "</s>", "[INST]", "[/INST]", "[AUDIO]", "[BEGIN_AUDIO]", "[TRANSCRIBE]"])
 def test_control_string_is_found_within_a_text(control):
-    assert control in control_strings()
+    assert control in CONTROL_STRINGS
     assert find_control_string(f"please write {control} here") == control
     assert find_control_string(control) == control
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import soundfile
 from ruamel.yaml import YAML
@@ -122,7 +123,7 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
-def sound_info(path: Path) -> tuple[int, int]:
+def sound_info(path: Path | IO[bytes]) -> tuple[int, int]:
     """(sample rate in Hz, channels) of a sound file."""
     info = soundfile.info(path)
     return info.samplerate, info.channels

@@ -85,8 +85,8 @@ def show_hardest(clips: list[HeardClip]) -> None:
             st.html(results.as_html(clip))
             if state.get("heard") != clip.id:
                 st.button("Play", key=f"play {clip.id}", on_click=open_sound, args=(clip,))
-            elif clip.sound_path.exists():
-                st.audio(clip.sound_path, format="audio/flac", autoplay=True, alt=clip.reference)
+            elif sound := clip.sound:
+                st.audio(sound, format="audio/flac", autoplay=True, alt=clip.reference)
             else:
                 st.warning("This recording has been deleted, or its sound is not on this machine ('dvc checkout').")
     if len(wrong) > shown:

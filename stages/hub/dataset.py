@@ -34,6 +34,7 @@ from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.speech import prepared
 from stages.speech import text as speech_text
 from stages.speech.clips import ID_LENGTH, Clip, read_clips
 from stages.speech.sources import locate, read_sources
@@ -375,7 +376,7 @@ def build(parts: dict[str, list[Row]]) -> dict[str, Path]:
 
 
 def _key_of(row: Row) -> dict:
-    return {**asdict(row), "sound": sha256_of_file(row.sound)}
+    return {**asdict(row), "sound": prepared.sha256(row.sound)}
 
 
 def _is_whole(folder: Path) -> bool:
@@ -391,7 +392,7 @@ def in_shards(rows: list[Row]) -> Iterator[list[Row]]:
     shard: list[Row] = []
     size = 0
     for row in rows:
-        bytes_more = row.sound.stat().st_size
+        bytes_more = prepared.size_of(row.sound)
         if shard and size + bytes_more > SHARD_BYTES:
             yield shard
             shard, size = [], 0
@@ -422,7 +423,7 @@ def write_shard(path: Path, rows: list[Row]) -> None:
 
 def as_published(row: Row) -> dict:
     """A row's columns, in the order of FEATURES."""
-    sound = {"bytes": without_tags(row.sound.read_bytes(), row.sound), "path": f"{row.id}.flac"}
+    sound = {"bytes": without_tags(prepared.content(row.sound), row.sound), "path": f"{row.id}.flac"}
     values = {**asdict(row), "audio": sound}
     return {name: values[name] for name in FEATURES}
 

@@ -44,6 +44,8 @@ class PrepareParams(Section):
     silence_dbfs: Annotated[float, Field(lt=0)]
     max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]
     workers: Annotated[int, Field(ge=0)]
+    max_seconds_per_file: PositiveFloat
+    dask_scheduler: str | None
 
 
 class SplitParams(Section):

@@ -12,6 +12,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from stages.speech import prepared
+
 SAMPLE_RATE_HZ = 16_000  # of the features that Voxtral's encoder was trained on
 FULL_SCALE = 0.999
 QUIETEST_DBFS = -100.0
@@ -87,7 +89,7 @@ def encode_flac(samples: np.ndarray) -> bytes:
 
 def read_prepared(path: Path) -> np.ndarray:
     """Samples [frames] of a file that prepare wrote."""
-    samples, sample_rate_hz = soundfile.read(path, dtype="float32")
+    samples, sample_rate_hz = soundfile.read(io.BytesIO(prepared.content(path)), dtype="float32")
     if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 1:
         raise ValueError(f"{path} is not {SAMPLE_RATE_HZ} Hz mono: it was not written by the prepare stage")
     return samples
@@ -95,7 +97,10 @@ def read_prepared(path: Path) -> np.ndarray:
 
 def to_mono_16k(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Mean of the channels, resampled with soxr at its highest quality."""
-    mono = samples.mean(axis=1)
+    mono = samples[:, 0].copy()
+    for channel in range(1, samples.shape[1]):  # six times as fast as a mean over such short rows
+        mono += samples[:, channel]
+    mono /= samples.shape[1]
     if sample_rate_hz == SAMPLE_RATE_HZ:
         return mono
     return soxr.resample(mono, sample_rate_hz, SAMPLE_RATE_HZ, quality="VHQ").astype(np.float32)

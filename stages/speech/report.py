@@ -11,7 +11,7 @@ import jinja2
 
 from stages.pipeline import paths
 from stages.pipeline.params import EvaluateParams
-from stages.speech import mistakes
+from stages.speech import mistakes, prepared
 from stages.speech.clips import Clip
 from stages.speech.doubts import doubts
 from stages.speech.scoring import ClipScore, differences
@@ -64,6 +64,6 @@ def render(
         worst=[(base[row["id"]], row) for row in by_error[:listed]],
         best=[(base[row["id"]], row) for row in reversed(by_error[-listed:])],
         differences=differences,
-        sound=lambda clip_id: base64.b64encode((paths.PREPARED / f"audio/{clip_id}.flac").read_bytes()).decode(),
+        sound=lambda clip_id: base64.b64encode(prepared.content(prepared.path_of(clip_id))).decode(),
     )
     return page.encode()

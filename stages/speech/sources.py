@@ -11,8 +11,9 @@ import csv
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stages.speech.text import clean
@@ -89,6 +90,30 @@ def locate(raw: Path, clip: RawClip) -> Path | None:
     return path if path.is_relative_to(folder) else None
 
 
+def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
+    """`locate` for each clip, as strings. What it asks of a folder is asked once: 10,000 clips would take a second."""
+    folders: dict[tuple[str, str], Path | None] = {}
+    found: list[str | None] = []
+    for clip in clips:
+        place, name = os.path.split(clip.audio_path)
+        if (clip.source, place) not in folders:
+            folders[clip.source, place] = locate(raw, replace(clip, audio_path=place))
+        folder = folders[clip.source, place]
+        path = f"{folder}/{name}" if folder and name not in ("", ".", "..") else ""
+        if not _is_plain(path):
+            path = locate(raw, clip)
+        found.append(path and str(path))
+    return found
+
+
+def _is_plain(path: str) -> bool:
+    """Whether there is something with this name that is no link."""
+    try:
+        return not stat.S_ISLNK(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
     manifest = next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
     if manifest is None:
@@ -98,10 +123,10 @@ def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
     yield from items
     # Recordings that no row names would be missed without a word.
     listed = {os.path.normpath(clip.audio_path) for clip in items if isinstance(clip, RawClip)}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name in listed or any(part.startswith(".") for part in Path(name).parts):
+    for name in _names_below(folder):
+        if name in listed or name.startswith(".") or "/." in name:
             continue
+        path = folder / name
         if name != _printable(name):
             if _is_audio(path):
                 yield Rejection(
@@ -113,6 +138,12 @@ def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
             else:
                 remedy = f"write what was said into {Path(name).with_suffix('.txt')}"
             yield Rejection(f"{folder.name}/{name}", "no transcript", remedy)
+
+
+def _names_below(folder: Path) -> list[str]:
+    """Names of all files below a folder, relative to it, sorted; Path.rglob takes ten times as long."""
+    places = ((os.path.relpath(place, folder), files) for place, _, files in os.walk(folder))
+    return sorted(name if place == "." else f"{place}/{name}" for place, files in places for name in files)
 
 
 def _read_jsonl(manifest: Path) -> Iterator[RawClip | Rejection]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 
@@ -13,6 +12,8 @@ JOINERS = "\u200c\u200d"
 def clean(text: str) -> str:
     """Unicode NFC, single spaces, nothing invisible or broken; case and punctuation stay as the person wrote them."""
     text = unicodedata.normalize("NFC", text)
+    if text.isprintable():  # as nearly all are: nothing below would change it
+        return " ".join(text.split())
     text = "".join(
         " " if char.isspace() else char
         for char in text
@@ -29,18 +30,31 @@ def normalise(text: str) -> str:
     """
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"(?<=\w)['’](?=\w)", "", text)
-    kept = (" " if unicodedata.category(char)[0] in "PSZC" and char not in JOINERS else char for char in text)
-    return " ".join("".join(kept).split())
+    return " ".join(text.translate(_WITHOUT_MARKS).split())
 
 
-@functools.cache
-def control_strings() -> tuple[str, ...]:
-    """The strings that Voxtral's tokenizers give a meaning, such as `[AUDIO]` and `</s>`."""
-    from mistral_common.tokens.tokenizers.base import SpecialTokens
+class _WithoutMarks(dict):
+    """For str.translate: a space for each character that is punctuation, a symbol or invisible."""
 
-    return tuple(token.value for token in SpecialTokens)
+    def __missing__(self, code: int) -> int:
+        char = chr(code)
+        self[code] = ord(" ") if unicodedata.category(char)[0] in "PSZC" and char not in JOINERS else code
+        return self[code]
+
+
+_WITHOUT_MARKS = _WithoutMarks()
+
+
+# What Voxtral's tokenizers give a meaning. mistral-common names them (SpecialTokens; tests/test_text.py compares), but
+# takes as long to import as all of prepare's own work.
+CONTROL_STRINGS = """
+    <unk> <s> </s> <pad> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS]
+    [TOOL_CALLS] [TOOL_CONTENT] [ARGS] [CALL_ID] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [MODEL_SETTINGS] [/MODEL_SETTINGS]
+    [PREFIX] [MIDDLE] [SUFFIX] [IMG] [IMG_BREAK] [IMG_END] [AUDIO] [BEGIN_AUDIO] [TRANSCRIBE] [THINK] [/THINK]
+    [STREAMING_PAD] [STREAMING_WORD] [NEXT_AUDIO_TEXT] [REPEAT_AUDIO_TEXT]
+""".split()  # noqa: SIM905  a list would have one on each line
 
 
 def find_control_string(text: str) -> str | None:
     """The first control string in a text, None where there is none."""
-    return next((control for control in control_strings() if control in text), None)
+    return next((control for control in CONTROL_STRINGS if control in text), None)

@@ -15,7 +15,7 @@ import numpy as np
 from stages.evaluate import compare
 from stages.pipeline import paths
 from stages.pipeline.params import load_params
-from stages.speech import audio, report
+from stages.speech import audio, prepared, report
 from stages.speech.clips import Clip
 
 CLIPS = 10_000
@@ -55,8 +55,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths.PREPARED = Path(folder)
         (paths.PREPARED / "audio").mkdir()
-        for clip in clips:
-            (paths.PREPARED / clip.audio_path).write_bytes(audio.encode_flac(np.zeros(1600, np.float32)))
+        silence = audio.encode_flac(np.zeros(1600, np.float32))
+        for name, ids in prepared.shards(clip.id for clip in clips).items():
+            with (paths.PREPARED / "audio" / name).open("wb") as file:
+                prepared.write_shard(file, ids, lambda _: silence)
         began_report_s = time.monotonic()
         page = report.render(metrics, details, rows, training, [], params.listed_clips)
         seconds = time.monotonic() - began_report_s + judged_s

@@ -20,7 +20,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import transformers
 from datasets import Dataset
@@ -29,6 +28,7 @@ from transformers import IntervalStrategy, Trainer, TrainerCallback, TrainingArg
 from transformers.trainer_utils import SaveStrategy
 
 from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
+from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
 from stages.train import load_trainee
 from stages.voxtral import batches, encoder_cache, last_layer, training
@@ -106,7 +106,7 @@ def plain_collator(prompter: Prompter, clock: Clock):
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
         with clock.timing("load"):
-            sounds = [soundfile.read(prompter.folder / row["audio_path"], dtype="float32")[0] for row in rows]
+            sounds = [read_prepared(prompter.folder / row["audio_path"]) for row in rows]
         with clock.timing("mel"):
             batch = prompter.processor.apply_transcription_request(
                 audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,

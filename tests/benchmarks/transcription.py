@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
 import torch
 
 from stages.pipeline.params import ModelParams
+from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
 from stages.voxtral import encoder_cache
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes, resolve_dtype
@@ -34,7 +34,7 @@ BATCH_SIZE = 16
 def transcribe_plainly(model, prompter: Prompter, clips: Sequence[Clip]) -> list[str]:
     texts = []
     for clip in clips:
-        samples = soundfile.read(prompter.folder / clip.audio_path, dtype="float32")[0]
+        samples = read_prepared(prompter.folder / clip.audio_path)
         inputs = prompter.processor.apply_transcription_request(
             audio=[samples], language=[clip.language], model_id="voxtral", sampling_rate=16_000, format=["WAV"],
             audio_kwargs={

@@ -1,0 +1,139 @@
+"""One function over many items, in processes that may die: on this machine, or on a Dask cluster.
+
+A sound library may crash, hang or take all memory on a hostile file. That costs the one file, never the run: the pool
+(pebble) starts another process, and what the dead one had is done again, item by item. Results come in the order of
+the items, and only a few are held at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from stages.pipeline.stage import UserError, die_with_parent
+
+CHUNK = 8  # items that a process takes at once; a few milliseconds each
+CHUNKS_WAITING = 8  # for each process
+DASK_WINDOW = 1000  # items that the cluster knows of at a time
+DASK_ANSWERS_WITHIN_S = 30
+WORKER_MEMORY_BYTES = 4 << 30  # beside what a process has when it begins: an hour of stereo takes 3.5 GB
+RESTARTS = 5
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """In place of a result: what became of the process that had this item."""
+
+    why: str
+
+
+def run_each(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, limit_s: float, dask_scheduler: str | None
+) -> Iterator[Result | Failed]:
+    """`work` (a function that can be pickled) of each item, in their order.
+
+    workers: processes on this machine. limit_s: for one item, here. On a cluster its own settings hold for processes,
+    memory and time. What `work` raises is raised here, and ends the run.
+
+    Raises: UserError where the cluster does not answer, or where processes end as soon as they begin.
+    """
+    if dask_scheduler:
+        return _on_cluster(work, items, dask_scheduler)
+    return _Pool(work, workers, limit_s).run(items)
+
+
+class _Pool:
+    def __init__(self, work: Callable, workers: int, limit_s: float) -> None:
+        from pebble import ProcessPool  # imported here: a run without work needs none
+
+        self.work, self.workers, self.limit_s = work, workers, limit_s
+        self.start = lambda: ProcessPool(workers, initializer=_begin)
+        self.pool, self.restarts = self.start(), 0
+        self.waiting: deque[tuple[list, Future]] = deque()
+
+    def run(self, items: Iterable) -> Iterator:
+        items = iter(items)
+        try:
+            while chunk := list(islice(items, CHUNK)):
+                self.waiting.append((chunk, self.submit(chunk)))
+                if len(self.waiting) > self.workers * CHUNKS_WAITING:
+                    yield from self.finish(*self.waiting.popleft())
+            while self.waiting:
+                yield from self.finish(*self.waiting.popleft())
+        finally:
+            self.pool.stop()
+            self.pool.join()
+
+    def submit(self, chunk: list) -> Future:
+        try:
+            return self.pool.schedule(_work_on, args=(self.work, chunk), timeout=self.limit_s)
+        except RuntimeError:  # the pool broke; whoever asks for the result starts another
+            future: Future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    def finish(self, chunk: list, future: Future) -> list:
+        from pebble import ProcessExpired
+
+        try:
+            return future.result()
+        except BrokenProcessPool:  # a process died that had nothing to do
+            self.restart()
+            return self.finish(chunk, self.submit(chunk))
+        except (ProcessExpired, TimeoutError) as error:
+            if len(chunk) > 1:
+                return [result for item in chunk for result in self.finish([item], self.submit([item]))]
+            if isinstance(error, ProcessExpired):
+                return [Failed("the process that read it crashed, or was ended for its memory")]
+            return [Failed(f"it took longer than {self.limit_s:g} s")]
+
+    def restart(self) -> None:
+        self.restarts += 1
+        if self.restarts > RESTARTS:
+            raise UserError("processes end as soon as they begin: free some memory, or set prepare.workers to 1")
+        self.pool.stop()
+        self.pool.join()
+        self.pool = self.start()
+        self.waiting = deque((chunk, self.submit(chunk)) for chunk, _ in self.waiting)
+
+
+def _begin() -> None:
+    """In each new process of the pool."""
+    die_with_parent()
+    if sys.platform == "linux":
+        pages = Path("/proc/self/statm").read_text().split()[0]
+        most = int(pages) * os.sysconf("SC_PAGE_SIZE") + WORKER_MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _work_on(work: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    return [work(item) for item in chunk]
+
+
+def _on_cluster(work: Callable, items: Iterable, address: str) -> Iterator:
+    from distributed import Client, KilledWorker
+
+    try:
+        client = Client(address, timeout=DASK_ANSWERS_WITHIN_S)
+    except (OSError, ValueError) as error:
+        raise UserError(f"prepare.dask_scheduler: no Dask scheduler answers at {address}: {error}") from None
+    items = iter(items)
+    with client:
+        while window := list(islice(items, DASK_WINDOW)):
+            for future in client.map(work, window, pure=False):
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    yield Failed("the processes of the Dask cluster that read it died")

@@ -1,0 +1,149 @@
+"""What prepare costs as clips grow: the first run, one more clip, one more clip with DVC, and memory.
+
+    python -m tests.benchmarks.growth [--clips 100 1000 10000 50000] [--plot docs/growth.svg]
+
+Clips are half a second of made-up sound, WAV, 16 kHz: what grows with their number counts here, not their decoding
+(tests.benchmarks.prepare). 50,000 need 5 GB in the temporary folder for a while. Prints a table, and draws it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import soundfile
+
+from tests.workspaces import dvc, environment, make_workspace
+
+SIZES = (100, 1000, 10_000, 50_000)
+ROUNDS = 3  # of one more clip; the median counts
+SECONDS, RATE_HZ = 0.5, 16_000
+COLUMNS = {
+    "first_s": "first prepare, s",
+    "clips_per_s": "clips/s",
+    "one_more_s": "one more clip, s",
+    "repro_s": "`dvc repro prepare` with one more clip, s",
+    "split_s": "split, s",
+    "peak_mb": "peak memory of a process, MB",
+}
+
+
+def write_clips(folder: Path, first: int, count: int) -> None:
+    """Clips number `first` and following, and their rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    time_s = np.arange(int(SECONDS * RATE_HZ)) / RATE_HZ
+    with (folder / "clips.jsonl").open("a") as rows:
+        for number in range(first, first + count):
+            noise = np.random.default_rng(number).normal(0, 0.02, len(time_s))
+            voice = 0.2 * np.sin(2 * np.pi * (100 + number % 200) * time_s) * np.sin(2 * np.pi * 3 * time_s) ** 2
+            sound = io.BytesIO()
+            soundfile.write(sound, voice + noise, RATE_HZ, format="WAV")
+            (folder / f"{number:06d}.wav").write_bytes(sound.getvalue())
+            row = {"audio_path": f"{number:06d}.wav", "text": f"Sentence number {number}, as it was read aloud."}
+            rows.write(json.dumps({**row, "speaker": "Ann", "session": f"day {number // 100}"}) + "\n")
+
+
+def run_watched(workspace: Path, stage: str) -> tuple[float, float]:
+    """(seconds from start to end, MB that the largest of its processes had at most)."""
+    began_s = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=workspace,
+        env=environment(workspace),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    peak = 0
+    watched = psutil.Process(process.pid)
+
+    def watch() -> None:
+        nonlocal peak
+        while process.poll() is None:
+            try:
+                for one in [watched, *watched.children(recursive=True)]:
+                    peak = max(peak, one.memory_info().rss)
+            except psutil.NoSuchProcess:
+                continue
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    _, errors = process.communicate()
+    seconds = time.perf_counter() - began_s
+    thread.join()
+    assert process.returncode == 0, errors.decode()[-2000:]
+    return seconds, peak / 1e6
+
+
+def measure(clips: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = make_workspace(Path(folder) / "growth")
+        os.environ["DVC_SITE_CACHE_DIR"] = str(Path(folder) / "site")
+        recordings = workspace / "data/raw/made-up"
+        write_clips(recordings, 0, clips)
+        dvc(workspace, "init", "--no-scm", "--quiet")
+        dvc(workspace, "add", "--quiet", "data/raw")
+        first_s, peak_mb = run_watched(workspace, "prepare")
+        dvc(workspace, "repro", "--quiet", "split")
+        own, repro, splitting = [], [], []
+        for number in range(ROUNDS):
+            write_clips(recordings, clips + 2 * number, 1)
+            own.append(run_watched(workspace, "prepare"))
+            splitting.append(run_watched(workspace, "split")[0])
+            write_clips(recordings, clips + 2 * number + 1, 1)
+            began_s = time.perf_counter()
+            dvc(workspace, "repro", "--quiet", "prepare")
+            repro.append(time.perf_counter() - began_s)
+    return {
+        "first_s": first_s,
+        "clips_per_s": clips / first_s,
+        "one_more_s": float(np.median([seconds for seconds, _ in own])),
+        "repro_s": float(np.median(repro)),
+        "split_s": float(np.median(splitting)),
+        "peak_mb": max(peak_mb, *(peak for _, peak in own)),
+    }
+
+
+def draw(path: Path, found: dict[int, dict[str, float]]) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for name in ("first_s", "repro_s", "one_more_s", "split_s"):
+        left.loglog(list(found), [row[name] for row in found.values()], "o-", label=COLUMNS[name].strip("`"))
+    left.set(xlabel="clips", ylabel="seconds")
+    left.legend(fontsize="small")
+    right.semilogx(list(found), [row["peak_mb"] for row in found.values()], "o-")
+    right.set(xlabel="clips", ylabel="peak memory of a process, MB", ylim=(0, None))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    plt.rcParams["svg.hashsalt"] = "ownvoice"  # the same figures give the same file
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--clips", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    found = {}
+    print("| clips | " + " | ".join(COLUMNS.values()) + " |\n|---" + "|---" * len(COLUMNS) + "|")
+    for clips in options.clips:
+        found[clips] = measure(clips)
+        cells = [f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in found[clips].values()]
+        print(f"| {clips:,} | " + " | ".join(cells) + " |", flush=True)
+    if options.plot:
+        draw(options.plot, found)
+
+
+if __name__ == "__main__":
+    main()
