@@ -85,6 +85,7 @@ def cache_key(digest: str, params: PrepareParams) -> dict:
     return {
         "sha256": digest,
         "trim_silence": params.trim_silence,
+        "channels": params.channels,
         "code": code_of(audio),
         "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
     }
@@ -93,23 +94,29 @@ def cache_key(digest: str, params: PrepareParams) -> dict:
 def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
     """Decode, resample, measure and write one recording to `output`/ID.flac; runs in a worker process."""
     try:
-        recorded = path.read_bytes()
+        if not path.is_file() and path.exists():  # reading a named pipe would wait for ever
+            return Converted(reason="unreadable audio", remedy="it is a folder or a pipe: name a file")
+        recorded = path.open("rb")
+        digest = hashlib.file_digest(recorded, "sha256").hexdigest()
     except FileNotFoundError:
         return Converted(reason="missing audio", remedy="put the file back, or remove its row")
     except OSError as error:
         return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
-    digest = hashlib.sha256(recorded).hexdigest()
     cache = ContentCache("prepared")
     key = cache_key(digest, params)
     entry = cache.read(key)
     if entry is None:
         try:
-            samples, sample_rate_hz = audio.decode(recorded)
+            with recorded:  # the same open file that was hashed, whatever has this name by now
+                samples, sample_rate_hz = audio.decode(recorded)
         except audio.UnreadableSound as error:
             return Converted(reason="unreadable audio", remedy=str(error))
         if not np.isfinite(samples).all():
             return Converted(reason="unreadable audio", remedy="some samples are no numbers: record or export it again")
-        mono = audio.to_mono_16k(samples, sample_rate_hz)
+        try:
+            mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
+        except audio.ChannelsDiffer as error:
+            return Converted(reason="channels differ", remedy=str(error))
         if params.trim_silence:
             mono = audio.trim_silence(mono)
         figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
