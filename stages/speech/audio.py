@@ -97,17 +97,22 @@ def _refuse_cut_off(source: BinaryIO) -> None:
 
 def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int] | None:
     """None where it is no format of libsndfile's, or one whose header's length is not to be believed."""
+    names_length = _names_length(source)
     source.seek(0)
     try:
         file = soundfile.SoundFile(source)
     except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
         return None
     with file:
+        if file.format == "MP3" and not names_length:
+            return None  # libsndfile would guess it from the first frame, and leave out what comes after
         _check_rate(file.samplerate)
         begin = min(round(begins_s * file.samplerate), file.frames)
         end = file.frames if ends_s is None else min(round(ends_s * file.samplerate), file.frames)
-        if _is_too_long(end - begin, file.channels, file.samplerate):
+        if end - begin > _longest_frames(file.channels, file.samplerate):
             # A header may claim any length (a streamed FLAC has none), and NumPy would take the memory for it.
+            if _reaches(file, begin + _longest_frames(file.channels, file.samplerate)):
+                raise _too_long(file.channels, file.samplerate)
             return None
         try:
             if begin:
@@ -117,6 +122,18 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
             raise UnreadableSound("the file is damaged: record or export it again, as WAV or FLAC") from error
         _refuse_missing_end(len(samples) / file.samplerate, (end - begin) / file.samplerate)
         return samples, file.samplerate
+
+
+def _names_length(source: BinaryIO) -> bool:
+    """Whether an MP3 file says in its first frame how many there are (the Xing or LAME header)."""
+    source.seek(0)
+    head = source.read(10)
+    if head[:3] == b"ID3":  # ID3v2.4, 3.1: the tag's size in four bytes of 7 bits
+        source.seek(10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=False)))
+    else:
+        source.seek(0)
+    first_frame = source.read(64)  # its header and side information take 4 + 32 bytes at most
+    return b"Xing" in first_frame or b"Info" in first_frame
 
 
 def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int]:
@@ -148,9 +165,8 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
                 for frame in to_float.resample(decoded):
                     channels = frame.layout.nb_channels
                     samples += frame.to_ndarray().reshape(-1, channels)[max(begin, 0) : end].tobytes()
-                if _is_too_long(len(samples) // 4 // channels, channels, sample_rate_hz):
-                    longest_min = min(MAX_SAMPLES / channels / sample_rate_hz, MAX_DURATION_S) / 60
-                    raise UnreadableSound(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
+                if len(samples) // 4 // channels > _longest_frames(channels, sample_rate_hz):
+                    raise _too_long(channels, sample_rate_hz)
             # Of a video the pictures may go on when the sound has ended.
             names_length = _is_indexed(container) and len(container.streams) == 1 and container.duration
             if samples and ends_s is None and names_length:
@@ -195,8 +211,22 @@ def _check_rate(sample_rate_hz: int) -> None:
         raise UnreadableSound(f"it claims {sample_rate_hz} samples a second, not {expected}: record or export it again")
 
 
-def _is_too_long(frames: int, channels: int, sample_rate_hz: int) -> bool:
-    return frames * channels > MAX_SAMPLES or frames > MAX_DURATION_S * sample_rate_hz
+def _longest_frames(channels: int, sample_rate_hz: int) -> int:
+    return min(MAX_SAMPLES // channels, MAX_DURATION_S * sample_rate_hz)
+
+
+def _too_long(channels: int, sample_rate_hz: int) -> UnreadableSound:
+    longest_min = _longest_frames(channels, sample_rate_hz) / sample_rate_hz / 60
+    return UnreadableSound(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
+
+
+def _reaches(file: soundfile.SoundFile, frame: int) -> bool:
+    """Whether there really is sound so far in."""
+    try:
+        file.seek(frame)
+        return len(file.read(1)) == 1
+    except soundfile.SoundFileError:
+        return False
 
 
 def _refuse_missing_end(found_s: float, claimed_s: float) -> None:
