@@ -20,6 +20,7 @@ import scipy.signal
 import soundfile
 
 from stages.speech import audio
+from tests.sounds import encode, encode_by_ffmpeg, packets_of, speech_like, video
 from tests.workspaces import SPEECH
 
 RATE_HZ = audio.SAMPLE_RATE_HZ
@@ -39,19 +40,6 @@ def rms(samples: np.ndarray) -> float:
     return float(np.sqrt((samples.astype(np.float64) ** 2).mean()))
 
 
-def encode(samples: np.ndarray, rate_hz: int, kind: str, subtype: str | None = None) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate_hz, format=kind, subtype=subtype)
-    return buffer.getvalue()
-
-
-def speech_like(duration_s: float, rate_hz: int) -> np.ndarray:
-    """A voice's harmonics whose pitch glides, so that only one delay fits."""
-    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
-    phase = 2 * np.pi * (200 * time_s + 50 * time_s**2)
-    return sum(0.2 / number * np.sin(number * phase) for number in range(1, 11)).astype(np.float32)
-
-
 def best_correlation(spoken: np.ndarray, heard: np.ndarray) -> float:
     """Of the middle half of what was spoken with what was heard, wherever it fits best."""
     quarter = len(spoken) // 4
@@ -59,40 +47,6 @@ def best_correlation(spoken: np.ndarray, heard: np.ndarray) -> float:
     likeness = np.fft.irfft(np.fft.rfft(heard, frames) * np.conj(np.fft.rfft(middle, frames)))
     begin = int(np.argmax(likeness[: len(heard) - len(middle)]))
     return float(np.corrcoef(middle, heard[begin : begin + len(middle)])[0, 1])
-
-
-def packets_of(stream: av.AudioStream, samples: np.ndarray, rate_hz: int, channels: int) -> list[av.Packet]:
-    layout = "mono" if channels == 1 else "stereo"
-    frame = av.AudioFrame.from_ndarray(np.stack([samples] * channels), format="fltp", layout=layout)
-    frame.sample_rate = rate_hz
-    return [*stream.encode(frame), *stream.encode(None)]
-
-
-def encode_by_ffmpeg(
-    samples: np.ndarray, rate_hz: int, container: str, codec: str, channels: int = 1, title: str | None = None
-) -> bytes:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as output:
-        if title:
-            output.metadata["title"] = title
-        stream = output.add_stream(codec, rate=rate_hz, layout="mono" if channels == 1 else "stereo")
-        stream.bit_rate = 7_950 if "amr" in codec else 128_000
-        output.mux(packets_of(stream, samples, rate_hz, channels))
-    return buffer.getvalue()
-
-
-def video(*sounds: np.ndarray) -> bytes:
-    """A second of black pictures with these audio streams, at 48 kHz."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as output:
-        pictures = output.add_stream("mpeg4", rate=10, width=64, height=64, pix_fmt="yuv420p")
-        streams = [output.add_stream("aac", rate=48_000, layout="mono") for _ in sounds]
-        for _ in range(10):
-            output.mux(pictures.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
-        output.mux(pictures.encode(None))
-        for stream, samples in zip(streams, sounds, strict=True):
-            output.mux(packets_of(stream, samples, 48_000, 1))
-    return buffer.getvalue()
 
 
 def with_flac_length(content: bytes, frames: int) -> bytes:
