@@ -1,11 +1,15 @@
 """Remotes: what docs/remotes.md tells people to type, with a folder and with servers of the tests' own."""
 
+import asyncio
+import getpass
 import re
 import shlex
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
+import asyncssh
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
@@ -23,19 +27,11 @@ def recordings(tmp_path) -> Path:
     """A repository with a few recordings that git and DVC know."""
     folder = tmp_path / "here"
     (folder / "data/raw/demo").mkdir(parents=True)
-    for name in (
-        "stages",
-        "recorder",
-        ".dvc",
-        ".gitignore",
-        ".dvcignore",
-        "Makefile",
-        "params.yaml",
-        "requirements.txt",
-    ):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        options = {"ignore": shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local")}
-        copy(ROOT / name, folder / name, **(options if copy is shutil.copytree else {}))
+    for name in ("stages", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in (".gitignore", ".dvcignore", "Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, folder / name)
     for path in sorted(DEMO_CLIPS.glob("*.opus"))[:RECORDINGS]:
         shutil.copy(path, folder / "data/raw/demo")
     type_in(folder, "git init --quiet")
