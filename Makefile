@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro sweep compare learning-curve recorder demo-app listen push-dataset forget test bench lint clean
+.PHONY: help setup demo pull repro sweep compare learning-curve recorder demo-app listen push-dataset forget test bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ $(INSTALLED): requirements.txt
 
 demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your own data stays untouched
 	@python -m stages.pipeline.demo
+
+pull: $(INSTALLED) ## fetch the recordings of a fresh clone from your DVC remote (docs/remotes.md)
+	@python -m stages.pipeline.raw
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
 	@python -m recorder.runs

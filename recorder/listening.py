@@ -114,7 +114,7 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> dic
         raise UserError(f"This recording cannot be heard ({error}).") from None
     if not samples.size or not np.isfinite(samples).all():
         raise UserError("There is no sound in this recording. Record or export it again.")
-    mono = audio.to_mono_16k(samples, sample_rate_hz)
+    mono = audio.to_mono_16k(samples, sample_rate_hz, "mix")  # nothing is learned from it
     figures = {**audio.measure(mono), "clipped_fraction": audio.clipped_fraction(samples)}
     clip = Clip("recording", "recording.flac", "", language, "try it", "recording", **figures)
     prompter = models.prompter

@@ -137,10 +137,14 @@ def _examined(
     language: str,
     limits: PrepareParams,
 ) -> Take:
-    mono = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
+    if not np.isfinite(samples).all():
         words = "Some of its samples are no numbers. Record or export it again."
-        return Take(content, suffix, mono[:0], sample_rate_hz, {}, (Finding("unreadable", words, True),))
+        return Take(content, suffix, samples[:0, 0], sample_rate_hz, {}, (Finding("unreadable", words, True),))
+    try:
+        mono = audio.to_mono(samples, sample_rate_hz, limits.channels)
+    except audio.ChannelsDiffer as error:
+        words = f"It holds different sounds: {error}."
+        return Take(content, suffix, samples[:0, 0], sample_rate_hz, {}, (Finding("channels", words, True),))
     duration_s = len(mono) / sample_rate_hz
     if duration_s > limits.max_duration_s:
         # Not measured: an uploaded file may claim to last for years.
@@ -150,7 +154,7 @@ def _examined(
         )
         return Take(content, suffix, mono, sample_rate_hz, {}, (Finding("too_long", words, blocking=True),))
     figures = {
-        **audio.measure(audio.to_mono_16k(samples, sample_rate_hz)),
+        **audio.measure(audio.to_mono_16k(mono[:, None], sample_rate_hz)),
         "clipped_fraction": audio.clipped_fraction(samples),
     }
     findings = find(mono, sample_rate_hz, figures, text, language, limits)

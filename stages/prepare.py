@@ -19,6 +19,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -97,6 +98,7 @@ def made_by(params: PrepareParams) -> dict:
     """Everything that a converted recording depends on, besides its own bytes."""
     return {
         "trim_silence": params.trim_silence,
+        "channels": params.channels,
         "code": code_of(audio),
         "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
     }
@@ -110,30 +112,38 @@ def convert(recording: tuple[str, str], params: PrepareParams, cache: ContentCac
     path, digest = recording
     if _made_by_here(params) != made_by:
         raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
-    try:
-        recorded = Path(path).read_bytes()
-    except OSError as error:
-        return unreadable(error)
-    if hashlib.sha256(recorded).hexdigest() != digest:
-        return Converted(reason="unreadable audio", remedy="it changed while it was read: run it again")
     key = {"sha256": digest, **made_by}
-    entry = cache.read(key)
-    if entry is None:
+    known = cache.read(key)
+    if known is None:
         try:
-            samples, sample_rate_hz = audio.decode(recorded)
-            if not np.isfinite(samples).all():
-                raise audio.UnreadableSound("some samples are no numbers: record or export it again")
-            mono = audio.to_mono_16k(samples, sample_rate_hz)
-            if params.trim_silence:
-                mono = audio.trim_silence(mono)
-            figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
-            entry = json.dumps(figures).encode() + b"\n" + audio.encode_flac(mono)
+            with Path(path).open("rb") as recorded:
+                if hashlib.file_digest(recorded, "sha256").hexdigest() != digest:
+                    return Converted(reason="unreadable audio", remedy="it changed while it was read: run it again")
+                # The same open file that was hashed, whatever has this name by now.
+                figures, flac = convert_sound(recorded, params)
+        except OSError as error:
+            return unreadable(error)
         except audio.UnreadableSound as error:
             return Converted(digest, reason="unreadable audio", remedy=str(error))
+        except audio.ChannelsDiffer as error:
+            return Converted(digest, reason="channels differ", remedy=str(error))
         except MemoryError:
             return Converted(reason="too much memory", remedy="cut it into shorter recordings")
-        cache.write(key, entry)
-    return Converted(digest, figures=json.loads(entry.partition(b"\n")[0]))
+        known = json.dumps(figures).encode() + b"\n" + flac
+        cache.write(key, known)
+    return Converted(digest, figures=json.loads(known.partition(b"\n")[0]))
+
+
+def convert_sound(recorded: BinaryIO, params: PrepareParams) -> tuple[dict[str, float], bytes]:
+    """A recording's figures, and its sound as FLAC. Raises: UnreadableSound, ChannelsDiffer."""
+    samples, sample_rate_hz = audio.decode(recorded)
+    if not np.isfinite(samples).all():
+        raise audio.UnreadableSound("some samples are no numbers: record or export it again")
+    mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
+    if params.trim_silence:
+        mono = audio.trim_silence(mono)
+    figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
+    return figures, audio.encode_flac(mono)
 
 
 _made_by_here = functools.cache(made_by)

@@ -1,19 +1,27 @@
 """Sound: resampling keeps length, pitch and level; measuring gives the values of known signals."""
 
 import io
+import itertools
 import math
+import shutil
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 import tracemalloc
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 from stages.speech import audio
+from tests.sounds import encode, encode_by_ffmpeg, packets_of, speech_like, video
+from tests.workspaces import SPEECH
 
 RATE_HZ = audio.SAMPLE_RATE_HZ
 
@@ -32,19 +40,6 @@ def rms(samples: np.ndarray) -> float:
     return float(np.sqrt((samples.astype(np.float64) ** 2).mean()))
 
 
-def encode(samples: np.ndarray, rate_hz: int, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate_hz, format=kind)
-    return buffer.getvalue()
-
-
-def speech_like(duration_s: float, rate_hz: int) -> np.ndarray:
-    """A voice's harmonics whose pitch glides, so that only one delay fits."""
-    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
-    phase = 2 * np.pi * (200 * time_s + 50 * time_s**2)
-    return sum(0.2 / number * np.sin(number * phase) for number in range(1, 11)).astype(np.float32)
-
-
 def best_correlation(spoken: np.ndarray, heard: np.ndarray) -> float:
     """Of the middle half of what was spoken with what was heard, wherever it fits best."""
     quarter = len(spoken) // 4
@@ -52,40 +47,6 @@ def best_correlation(spoken: np.ndarray, heard: np.ndarray) -> float:
     likeness = np.fft.irfft(np.fft.rfft(heard, frames) * np.conj(np.fft.rfft(middle, frames)))
     begin = int(np.argmax(likeness[: len(heard) - len(middle)]))
     return float(np.corrcoef(middle, heard[begin : begin + len(middle)])[0, 1])
-
-
-def packets_of(stream: av.AudioStream, samples: np.ndarray, rate_hz: int, channels: int) -> list[av.Packet]:
-    layout = "mono" if channels == 1 else "stereo"
-    frame = av.AudioFrame.from_ndarray(np.stack([samples] * channels), format="fltp", layout=layout)
-    frame.sample_rate = rate_hz
-    return [*stream.encode(frame), *stream.encode(None)]
-
-
-def encode_by_ffmpeg(
-    samples: np.ndarray, rate_hz: int, container: str, codec: str, channels: int = 1, title: str | None = None
-) -> bytes:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as output:
-        if title:
-            output.metadata["title"] = title
-        stream = output.add_stream(codec, rate=rate_hz, layout="mono" if channels == 1 else "stereo")
-        stream.bit_rate = 7_950 if "amr" in codec else 128_000
-        output.mux(packets_of(stream, samples, rate_hz, channels))
-    return buffer.getvalue()
-
-
-def video(*sounds: np.ndarray) -> bytes:
-    """A second of black pictures with these audio streams, at 48 kHz."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as output:
-        pictures = output.add_stream("mpeg4", rate=10, width=64, height=64, pix_fmt="yuv420p")
-        streams = [output.add_stream("aac", rate=48_000, layout="mono") for _ in sounds]
-        for _ in range(10):
-            output.mux(pictures.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
-        output.mux(pictures.encode(None))
-        for stream, samples in zip(streams, sounds, strict=True):
-            output.mux(packets_of(stream, samples, 48_000, 1))
-    return buffer.getvalue()
 
 
 def with_flac_length(content: bytes, frames: int) -> bytes:
@@ -242,6 +203,15 @@ def test_decode_gives_frames_and_channels(kind):
         ("webm", "libopus", 48_000, 2),
         ("matroska", "aac", 44_100, 1),
         ("asf", "wmav2", 44_100, 1),  # WMA
+        ("asf", "wmav1", 22_050, 2),
+        ("avi", "libmp3lame", 44_100, 2),
+        ("flv", "aac", 44_100, 1),
+        ("mpegts", "aac", 48_000, 2),
+        ("mpeg", "mp2", 48_000, 1),
+        ("ac3", "ac3", 48_000, 2),
+        ("eac3", "eac3", 48_000, 2),
+        ("wv", "wavpack", 44_100, 2),
+        ("tta", "tta", 44_100, 1),
     ],
 )
 def test_decode_gives_what_telephones_and_browsers_record(container, codec, rate_hz, channels):
@@ -259,6 +229,125 @@ def test_decode_gives_what_telephones_and_browsers_record(container, codec, rate
     for channel in samples.T:
         assert best_correlation(spoken, channel) >= 0.99
         assert rms(channel) == pytest.approx(rms(spoken), rel=0.15)
+
+
+# Every kind of sample that libsndfile reads; those of 8 bits and of telephones are coarse.
+@pytest.mark.parametrize(
+    ("kind", "subtype", "rate_hz"),
+    [
+        ("WAV", "PCM_U8", 8_000),
+        ("WAV", "PCM_16", 11_025),
+        ("WAV", "PCM_24", 96_000),
+        ("WAV", "PCM_32", 192_000),
+        ("WAV", "FLOAT", 48_000),
+        ("WAV", "DOUBLE", 44_100),
+        ("WAV", "ULAW", 8_000),
+        ("WAV", "ALAW", 8_000),
+        ("WAV", "IMA_ADPCM", 44_100),
+        ("WAV", "MS_ADPCM", 22_050),
+        ("WAV", "GSM610", 8_000),
+        ("WAVEX", "PCM_24", 48_000),
+        ("RF64", "PCM_16", 48_000),
+        ("W64", "PCM_24", 48_000),
+        ("AIFF", "PCM_S8", 22_050),
+        ("AIFF", "DOUBLE", 192_000),
+        ("AU", "ULAW", 8_000),
+        ("CAF", "ALAC_24", 48_000),
+        ("CAF", "FLOAT", 44_100),
+        ("FLAC", "PCM_S8", 16_000),
+        ("FLAC", "PCM_24", 192_000),
+        ("NIST", "PCM_16", 16_000),
+        ("VOC", "PCM_16", 22_050),
+        ("SVX", "PCM_16", 16_000),
+        ("OGG", "VORBIS", 44_100),
+        ("OGG", "OPUS", 48_000),
+        ("OGG", "OPUS", 16_000),
+        ("MP3", "MPEG_LAYER_III", 32_000),
+    ],
+)
+def test_decode_gives_what_was_said_in_every_format_of_libsndfile(kind, subtype, rate_hz):
+    spoken = 0.5 * speech_like(1, rate_hz)
+    samples, decoded_rate_hz = audio.decode(encode(spoken, rate_hz, kind, subtype))
+    assert decoded_rate_hz == rate_hz
+    assert samples.shape[1] == 1
+    assert len(samples) / rate_hz == pytest.approx(1, abs=0.05)
+    assert best_correlation(spoken, samples[:, 0]) >= 0.99
+    # GSM rebuilds a voice from a model of one, louder here by a quarter.
+    assert rms(samples) == pytest.approx(rms(spoken), rel=0.3 if subtype == "GSM610" else 0.05)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize(
+    "rate_hz", [8_000, 11_025, 12_000, 16_000, 22_050, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000]
+)
+def test_every_rate_and_depth_becomes_the_same_sound_at_16_khz(rate_hz, subtype):
+    spoken = speech_like(1, RATE_HZ)
+    mono = audio.to_mono_16k(*audio.decode(encode(speech_like(1, rate_hz), rate_hz, "WAV", subtype)))
+    assert len(mono) == RATE_HZ
+    # 8 bits: noise of a step's 1/128, divided by the square root of 12
+    noise = 1 / 128 / math.sqrt(12) if subtype == "PCM_U8" else 0.0
+    middle = slice(RATE_HZ // 10, -RATE_HZ // 10)
+    assert rms(mono[middle] - spoken[middle]) < noise * 1.2 + 2e-3
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "WV", "M4A"])
+def test_every_channel_is_read_in_its_place(kind, channels):
+    spoken = np.stack([tone(300 + 100 * number, 0.5, 1, 48_000) for number in range(channels)], axis=1)
+    if kind in ("WAV", "FLAC"):
+        content = encode(spoken, 48_000, kind)
+    else:
+        layout = {1: "mono", 2: "stereo", 3: "3.0", 6: "5.1", 8: "7.1"}[channels]
+        if kind == "M4A" and channels == 8:
+            layout = "7.1(wide)"  # the one that FFmpeg's AAC writes
+        frame = av.AudioFrame.from_ndarray(spoken.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate = 48_000
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="wv" if kind == "WV" else "ipod") as output:
+            stream = output.add_stream("wavpack" if kind == "WV" else "aac", rate=48_000, layout=layout)
+            output.mux([*stream.encode(frame), *stream.encode(None)])
+        content = buffer.getvalue()
+    samples, rate_hz = audio.decode(content)
+    assert (rate_hz, samples.shape[1]) == (48_000, channels)
+    pitches = [loudest_hertz(samples[:, number]) * 48_000 / RATE_HZ for number in range(channels)]
+    if kind == "M4A" and channels == 6:
+        pitches.pop(3)  # what is below 120 Hz alone is kept of the fourth (LFE)
+    assert pitches == pytest.approx([p for p in 300 + 100 * np.arange(channels) if len(pitches) > 5 or p != 600], abs=2)
+
+
+def test_sound_that_espeak_ng_writes_into_a_pipe_is_read_though_it_names_no_length():
+    program = shutil.which("espeak-ng")
+    if not program:
+        pytest.skip("espeak-ng is not installed")
+    content = subprocess.run([program, "--stdout", "good morning"], capture_output=True, check=True).stdout
+    assert int.from_bytes(content[4:8], "little") > 100 * len(content)
+    samples, rate_hz = audio.decode(content)
+    assert rate_hz == 22_050
+    assert len(samples) == (len(content) - 44) // 2
+    assert rms(samples) > 0.01
+
+
+def mp3_of_changing_rates(samples: np.ndarray, *bit_rates: int) -> bytes:
+    """The samples once for each bit rate, without the first frame that says how many frames there are."""
+    pieces = []
+    for bit_rate in bit_rates:
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mp3", container_options={"write_xing": "0", "id3v2_version": "0"}) as output:
+            stream = output.add_stream("libmp3lame", rate=44_100, layout="mono")
+            stream.bit_rate = bit_rate
+            output.mux(packets_of(stream, samples, 44_100, 1))
+        pieces.append(buffer.getvalue())
+    return b"".join(pieces)
+
+
+def test_mp3_of_changing_bit_rate_is_read_to_its_end():
+    # libsndfile takes the length from the first frame's bit rate: 4.5 s here.
+    content = mp3_of_changing_rates(speech_like(4, 44_100), 320_000, 32_000)
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        assert file.frames < 5 * 44_100
+    samples, _ = audio.decode(content)
+    assert len(samples) / 44_100 == pytest.approx(8, abs=0.15)
+    assert best_correlation(speech_like(4, 44_100), samples[4 * 44_100 :, 0]) > 0.98
 
 
 def test_sound_of_a_video_is_its_first_audio_stream():
@@ -290,6 +379,25 @@ def test_same_garbage_gives_the_same_words():
             audio.decode(b"garbage")
         words.add(str(caught.value))
     assert len(words) == 1
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "MP3", "ipod", "webm", "matroska", "avi", "wv", "adts"])
+def test_file_whose_end_is_missing_is_refused(kind):
+    # A text belongs to it that says more than can be heard.
+    codec = {"webm": "libopus", "avi": "libmp3lame", "wv": "wavpack"}.get(kind, "aac")
+    spoken = speech_like(4, 48_000)
+    content = encode(spoken, 48_000, kind) if kind.isupper() else encode_by_ffmpeg(spoken, 48_000, kind, codec)
+    assert len(audio.decode(content)[0]) / 48_000 == pytest.approx(4, abs=0.1)
+    with pytest.raises(audio.UnreadableSound):
+        audio.decode(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "words"), [(1_092_676, "claims 1092676 samples a second"), (1, "claims 1 samples a second")]
+)
+def test_rate_that_nothing_records_is_refused(rate_hz, words):
+    with pytest.raises(audio.UnreadableSound, match=words):
+        audio.decode(encode(tone(440, 0.5, 1), rate_hz, "WAV"))
 
 
 @pytest.mark.parametrize("kind", ["FLAC", "ipod"])
@@ -340,7 +448,7 @@ def test_sound_above_the_limit_is_refused_while_it_is_decoded(monkeypatch, kind,
 
     monkeypatch.setattr(audio, "MAX_SAMPLES", 60 * 48_000 * channels)
     assert len(audio.decode(content(59.8))[0]) / 48_000 == pytest.approx(59.8, abs=0.15)
-    with pytest.raises(audio.UnreadableSound, match=r"^longer than 1 minutes at 48000 Hz: cut it$"):
+    with pytest.raises(audio.UnreadableSound, match=r"^longer than 1 minutes at 48000 Hz: cut it"):
         audio.decode(content(60.2))
 
 
@@ -418,3 +526,196 @@ def test_file_that_prepare_did_not_write_is_refused(tmp_path, rate_hz, channels)
     soundfile.write(tmp_path / "a.flac", np.zeros((100, channels)), rate_hz)
     with pytest.raises(ValueError, match="not written by the prepare stage"):
         audio.read_prepared(tmp_path / "a.flac")
+
+
+def two_voices() -> tuple[np.ndarray, np.ndarray]:
+    """Two seconds of two voices of other pitch and rhythm, at 16 kHz."""
+    one = speech_like(2, RATE_HZ) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * np.arange(2 * RATE_HZ) / RATE_HZ))
+    other = speech_like(4, RATE_HZ)[-2 * RATE_HZ :] * (
+        0.5 + 0.5 * np.sin(2 * np.pi * 4.3 * np.arange(2 * RATE_HZ) / RATE_HZ)
+    )
+    return one.astype(np.float32), other.astype(np.float32)
+
+
+ONE, OTHER = two_voices()
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([ONE, 0.5 * ONE], 0.75 * ONE),
+        ([ONE, 0 * ONE], ONE),
+        ([0 * ONE, ONE], ONE),
+        ([ONE, 0 * ONE + 0.2], ONE),  # a constant voltage is no sound
+        ([ONE, 0.02 * OTHER], ONE),  # 34 dB softer: what one microphone hears of the other's speaker
+        ([0.8 * ONE, -ONE], -ONE),  # turned over: the mean would be nearly silent
+        ([0.8 * ONE, np.roll(ONE, 80)], np.roll(ONE, 80)),  # 5 ms apart: the mean would sound hollow
+        ([ONE] * 8, ONE),
+        ([ONE, *[0 * ONE] * 6, ONE], ONE),
+        ([0 * ONE, 0 * ONE], 0 * ONE),
+    ],
+    ids=[
+        "softer",
+        "dead right",
+        "dead left",
+        "voltage",
+        "leak",
+        "turned over",
+        "delayed",
+        "eight",
+        "six dead",
+        "silence",
+    ],
+)
+def test_channels_of_one_sound_become_that_sound(samples, expected):
+    mono = audio.to_mono(np.stack(samples, axis=1).astype(np.float32), RATE_HZ)
+    assert mono == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("samples", [[ONE, OTHER], [ONE, ONE, OTHER], [ONE, *[0 * ONE] * 6, 0.3 * OTHER]])
+def test_channels_of_two_sounds_are_refused_in_words_until_one_is_chosen(samples):
+    stacked = np.stack(samples, axis=1)
+    with pytest.raises(
+        audio.ChannelsDiffer, match=r"^channels 1 and \d differ: set prepare.channels to left, right or mix$"
+    ):
+        audio.to_mono(stacked, RATE_HZ)
+    assert np.array_equal(audio.to_mono(stacked, RATE_HZ, "left"), samples[0])
+    assert np.array_equal(audio.to_mono(stacked, RATE_HZ, "right"), samples[1])
+    assert audio.to_mono(stacked, RATE_HZ, "mix") == pytest.approx(np.mean(samples, axis=0), abs=1e-6)
+
+
+@pytest.mark.parametrize("channels", ["auto", "mix", "left", "right"])
+def test_the_only_channel_is_taken_whatever_is_asked_for(channels):
+    assert np.array_equal(audio.to_mono(ONE[:, None], RATE_HZ, channels), ONE)
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech beside the checkout")
+def test_real_speech_of_two_people_differs_and_of_two_microphones_does_not():
+    rng = np.random.default_rng(0)
+    rows = sorted((SPEECH / "digits").glob("*_jackson_*.wav"))[::25] + sorted((SPEECH / "kathleen").rglob("*.flac"))[:8]
+    voices = [audio.to_mono_16k(*audio.decode(path.read_bytes())) for path in rows]
+    sentences = [voice for voice in voices if len(voice) > 2 * RATE_HZ]
+    assert len(voices) >= 20 and len(sentences) >= 6
+    for one, other in itertools.pairwise(sentences):
+        frames = min(len(one), len(other))
+        with pytest.raises(audio.ChannelsDiffer):
+            audio.to_mono(np.stack([one[:frames], other[:frames]], axis=1), RATE_HZ)
+    for voice in voices:
+        # A room of 0.3 s, its echoes half as strong as the voice; the microphones 20 cm apart.
+        echoes = rng.standard_normal((2, 4_800)) * np.exp(-6.9 * np.arange(4_800) / 4_800)
+        echoes /= 1.41 * np.sqrt((echoes**2).sum(axis=1, keepdims=True))
+        echoes[0, 0] += 1
+        echoes[1, 9] += 1
+        heard = np.stack([scipy.signal.fftconvolve(voice, echo)[: len(voice)] for echo in echoes], axis=1)
+        mono = audio.to_mono(heard.astype(np.float32), RATE_HZ)
+        assert best_correlation(voice, mono) > 0.6
+
+
+# Parts of long recordings.
+
+
+def lecture(begins_s: float, ends_s: float, rate_hz: int) -> np.ndarray:
+    """What is said in a part of a lecture: gliding voices, of another pitch every two seconds."""
+    time_s = np.arange(round(begins_s * rate_hz), round(ends_s * rate_hz)) / rate_hz
+    number, within_s = np.divmod(time_s, 2)
+    phase = 2 * np.pi * ((200 + number * 37 % 300) * within_s + 50 * within_s**2)
+    return (0.3 * np.sin(phase) + 0.2 * np.sin(2 * phase) + 0.1 * np.sin(3 * phase)).astype(np.float32)
+
+
+def write_lecture(
+    path: Path, duration_s: int, rate_hz: int, kind: str, codec: str | None = None, times: int = 1
+) -> Path:
+    """The lecture in a file, `times` times over: encoding 90 minutes afresh would take longer than all tests here."""
+    samples = lecture(0, duration_s, rate_hz)
+    if codec is None:
+        with soundfile.SoundFile(path, "w", rate_hz, 1, format=kind) as file:
+            for part in np.array_split(samples, duration_s) * times:  # Vorbis crashes on large ones
+                file.write(part)
+        return path
+    with av.open(str(path), "w", format=kind) as output:
+        stream = output.add_stream(codec, rate=rate_hz, layout="mono")
+        stream.bit_rate = 96_000
+        packets = packets_of(stream, samples, rate_hz, 1)
+        if times == 1:
+            output.mux(packets)
+            return path
+        assert codec == "aac" and len(samples) % 1_024 == 0  # whole frames; the first packet is the encoder's delay
+        for number, packet in enumerate(packets[1 : 1 + len(samples) // 1_024] * times):
+            again = av.Packet(bytes(packet))
+            again.stream, again.time_base, again.duration = stream, Fraction(1, rate_hz), 1_024
+            again.pts = again.dts = number * 1_024
+            output.mux(again)
+    return path
+
+
+def late_by(spoken: np.ndarray, heard: np.ndarray) -> int:
+    """By how many samples what is heard lags behind what was spoken."""
+    frames = len(spoken) + len(heard)
+    likeness = np.fft.irfft(np.fft.rfft(heard, frames) * np.conj(np.fft.rfft(spoken, frames)), frames)
+    best = int(np.argmax(likeness))
+    return best if best < len(heard) else best - frames
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "CAF", "AU", "W64"])
+def test_part_is_exact_to_the_sample(tmp_path, kind):
+    path = write_lecture(tmp_path / "lecture", 70, 16_000, kind)
+    whole, _ = audio.decode(path.read_bytes())
+    for begins_s, ends_s in [(0.0, 1.0), (1.00003, 2.5), (33.3333, 45.1), (69.0, 70.0), (60.0, None)]:
+        with path.open("rb") as file:
+            part, rate_hz = audio.decode(file, begins_s, ends_s)
+        end = None if ends_s is None else round(ends_s * rate_hz)
+        assert np.array_equal(part, whole[round(begins_s * rate_hz) : end])
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "rate_hz", "frame_samples"),
+    [
+        ("MP3", None, 44_100, 1_152),
+        ("OGG", None, 44_100, 2_048),
+        ("ipod", "aac", 44_100, 1_024),
+        ("matroska", "aac", 44_100, 1_024),
+        ("webm", "libopus", 48_000, 960),
+        ("adts", "aac", 44_100, 1_024),
+        ("asf", "wmav2", 44_100, 2_048),
+        ("mpegts", "aac", 44_100, 1_024),
+    ],
+)
+def test_part_of_a_lossy_file_begins_where_it_should_to_a_codecs_frame(tmp_path, kind, codec, rate_hz, frame_samples):
+    path = write_lecture(tmp_path / "lecture", 70, rate_hz, kind, codec)
+    for begins_s, ends_s in [(0.0, 1.7), (3.2, 5.0), (33.3333, 36.1), (62.2, 64.4)]:
+        with path.open("rb") as file:
+            part, decoded_rate_hz = audio.decode(file, begins_s, ends_s)
+        assert decoded_rate_hz == rate_hz
+        assert len(part) == round(ends_s * rate_hz) - round(begins_s * rate_hz)
+        spoken = lecture(begins_s, ends_s, rate_hz)
+        assert abs(late_by(spoken, part[:, 0])) <= frame_samples
+        assert best_correlation(spoken, part[:, 0]) > 0.98
+
+
+@pytest.mark.parametrize("kind", ["WAV", "ipod"])
+@pytest.mark.parametrize("times", [(9.0, 12.0), (11.0, 12.0), (11.0, None)])
+def test_part_that_lies_behind_the_end_is_refused(tmp_path, kind, times):
+    path = write_lecture(tmp_path / "lecture", 10, 16_000, kind, "aac" if kind == "ipod" else None)
+    with pytest.raises(audio.UnreadableSound, match=r"^it ends before its part .*: correct the times$"):
+        audio.decode(path.read_bytes(), *times)
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("WAV", None), ("FLAC", None), ("ipod", "aac")])
+def test_recording_of_90_minutes_is_refused_whole_and_read_in_parts_in_little_memory_and_time(tmp_path, kind, codec):
+    once_s = 256  # a whole number of AAC frames
+    path = write_lecture(tmp_path / "lecture", once_s, 8_000, kind, codec, times=22)
+    with path.open("rb") as file:
+        with pytest.raises(audio.UnreadableSound, match=r"^longer than 60 minutes at 8000 Hz: cut it into sentences"):
+            audio.decode(file)
+        tracemalloc.start()
+        began_s = time.thread_time()
+        parts = [audio.decode(file, begins_s, begins_s + 3)[0] for begins_s in np.arange(20) * 269.1 + 0.7]
+        taken_s = time.thread_time() - began_s
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    for begins_s, part in zip(np.arange(20) * 269.1 + 0.7, parts, strict=True):
+        spoken = np.resize(lecture(0, once_s, 8_000), 2 * once_s * 8_000)[round(begins_s % once_s * 8_000) :][:24_000]
+        assert abs(late_by(spoken, part[:, 0])) <= (1_024 if codec else 0)
+        assert best_correlation(spoken, part[:, 0]) > 0.98
+    assert peak_bytes < 20e6
+    assert taken_s < 20 * 0.5  # a whole decode takes seconds

@@ -436,7 +436,7 @@ def test_clips_that_were_removed_on_another_machine_are_not_forgotten():
     (RAW / clips[1].file).unlink()
     inbox.delete(clips[2])
     new = save(5)
-    with pytest.raises(UserError, match=r"^data/raw holds 2 files, data/raw.dvc names 4: run 'dvc pull'"):
+    with pytest.raises(UserError, match=r"^data/raw holds 2 files, data/raw.dvc names 4: run 'make pull'"):
         inbox.bring_in()
     assert Path("data/raw.dvc").read_text() == tracked
     assert inbox.waiting() == 2 and stored(new.id) == new
@@ -609,7 +609,7 @@ def test_problem_of_the_mover_is_told_until_it_is_gone():
     assert inbox.problem() is None  # nobody has tried yet
     inbox.start_moving()
     wait_until(inbox.problem)
-    assert inbox.problem().startswith("data/raw holds 1 files, data/raw.dvc names 2: run 'dvc pull'")
+    assert inbox.problem().startswith("data/raw holds 1 files, data/raw.dvc names 2: run 'make pull'")
     assert len(inbox.stored_clips()) == 2
     (RAW / clip.file).write_bytes(content)
     long_ago_s = time.time() - inbox.RETRY_S - 1

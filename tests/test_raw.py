@@ -16,7 +16,7 @@ def test_fewer_recordings_than_tracked_are_refused_until_told_otherwise(tmp_path
     check_complete()
     tracked = (workspace / "data/raw.dvc").read_text()
     (workspace / "data/raw/demo/001.opus").unlink()
-    with pytest.raises(UserError, match=r"^data/raw holds 5 files, data/raw\.dvc names 6: run 'dvc pull'"):
+    with pytest.raises(UserError, match=r"^data/raw holds 5 files, data/raw\.dvc names 6: run 'make pull'"):
         check_complete()
     check_complete(removed=1)
     assert (workspace / "data/raw.dvc").read_text() == tracked

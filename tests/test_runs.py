@@ -456,7 +456,7 @@ def test_missing_recordings_are_told_before_anything_runs(quick):
     shutil.rmtree("data/raw/recorded")
     result = run_in_terminal(quick)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"repro: data/raw holds 0 files, data/raw.dvc names {CLIPS + 1}: run 'dvc pull'")
+    assert result.stderr.startswith(f"repro: data/raw holds 0 files, data/raw.dvc names {CLIPS + 1}: run 'make pull'")
     assert result.stderr.count("\n") == 1
     assert runs.history()[0].outcome == "failed" and runs.history()[0].log == ""
     assert Path("data/raw.dvc").read_text() == tracked

@@ -175,7 +175,21 @@ def test_file_that_claims_to_last_for_years_is_refused_at_once():
     file = io.BytesIO()
     soundfile.write(file, np.zeros(1_000_000, dtype=np.float32), 1, format="WAV")
     (finding,) = takes.from_file(file.getvalue(), ".wav", "yes", "en", limits()).findings
-    assert finding.code == "too_long" and finding.blocking
+    assert finding.code == "unreadable" and finding.blocking
+    assert "it claims 1 samples a second" in finding.words
+
+
+def test_uploaded_stereo_of_two_people_is_refused_until_a_channel_is_chosen():
+    file = io.BytesIO()
+    (one, rate_hz), (other, _) = spoken(PHRASE), spoken(PHRASE + 1)
+    frames = min(len(one), len(other))
+    soundfile.write(file, np.stack([one[:frames], other[:frames]], axis=1), rate_hz, format="WAV")
+    (finding,) = takes.from_file(file.getvalue(), ".wav", text_of(PHRASE), "en", limits()).findings
+    assert finding.code == "channels" and finding.blocking
+    left = limits().model_copy(update={"channels": "left"})
+    take = takes.from_file(file.getvalue(), ".wav", text_of(PHRASE), "en", left)
+    assert not take.blocked
+    assert take.samples == pytest.approx(one[:frames], abs=1 / 2**15)
 
 
 def test_too_short_for_its_text_depends_on_letters_and_script():
@@ -253,7 +267,9 @@ def test_uploaded_file_is_kept_byte_for_byte_and_heard_as_mono():
     assert take.samples.shape == samples.shape
     assert take.findings == ()
     alone = takes.from_recording(samples, rate_hz, text_of(PHRASE), "en", limits())
-    assert take.figures["level_dbfs"] == pytest.approx(alone.figures["level_dbfs"] - 6.0, abs=0.1)
+    assert take.figures["level_dbfs"] == pytest.approx(
+        alone.figures["level_dbfs"], abs=0.1
+    )  # the dead channel is left out
 
 
 @pytest.mark.parametrize("content", [b"", b"no sound at all", b"RIFF\x00\x00\x00\x00WAVE", bytes(1000)])

@@ -40,6 +40,7 @@ class PrepareParams(Section):
     language: str
     min_duration_s: NonNegativeFloat
     max_duration_s: PositiveFloat
+    channels: Literal["auto", "mix", "left", "right"]
     trim_silence: bool
     silence_dbfs: Annotated[float, Field(lt=0)]
     max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]

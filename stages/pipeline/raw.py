@@ -1,4 +1,6 @@
-"""Refuse to go on with fewer recordings than data/raw.dvc says.
+"""Refuse to go on with fewer recordings than data/raw.dvc says; fetch them from a remote (docs/remotes.md).
+
+    python -m stages.pipeline.raw   (what `make pull` does)
 
 DVC takes the folder as it finds it. In a fresh clone whose recordings were not pulled it would note an empty set, and
 the next commit would forget where the recordings are.
@@ -6,12 +8,15 @@ the next commit would forget where the recordings are.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from stages.pipeline import paths
-from stages.pipeline.stage import UserError
+from stages.pipeline.stage import UserError, run
 
 TRACKED = Path("data/raw.dvc")
 
@@ -28,6 +33,42 @@ def check_complete(removed: int = 0) -> None:
     expected = YAML(typ="safe").load(TRACKED)["outs"][0].get("nfiles", 0)
     if present + removed < expected:
         raise UserError(
-            f"{paths.RAW} holds {present} files, {TRACKED} names {expected}: run 'dvc pull' to fetch them, or, if you "
+            f"{paths.RAW} holds {present} files, {TRACKED} names {expected}: run 'make pull' to fetch them, or, if you "
             f"removed some on purpose, 'dvc add {paths.RAW}'"
         )
+
+
+def pull() -> str:
+    """Fetch the recordings that data/raw.dvc names; no recording that lies in data/raw is removed or changed.
+
+    Raises: UserError where there is no remote, where it cannot be read, or where recordings would be lost.
+    """
+    if not _dvc("remote", "list").strip():
+        raise UserError("there is no remote to fetch recordings from: set one up as in docs/remotes.md")
+    _dvc("fetch", str(TRACKED))
+    changes = json.loads(_dvc("data", "status", "--granular", "--json")).get("uncommitted", {})
+    changed = [name for kind in ("added", "modified") for name in changes.get(kind, []) if not name.endswith("/")]
+    changed += [renamed["new"] for renamed in changes.get("renamed", [])]
+    here = sorted(name for name in changed if Path(name).is_relative_to(paths.RAW))
+    if here:
+        raise UserError(
+            f"{len(here)} files in {paths.RAW} are not in {TRACKED}, or differ from it, and would be lost, such as "
+            f"{here[0]}: move them elsewhere, and after 'make pull' back under other names"
+        )
+    _dvc("checkout", str(TRACKED))
+    check_complete()
+    return f"{sum(path.is_file() for path in paths.RAW.rglob('*'))} files in {paths.RAW}"
+
+
+def _dvc(*arguments: str) -> str:
+    """What dvc prints. Raises: UserError with its words where it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if result.returncode:
+        words = " ".join(line.strip() for line in result.stderr.splitlines() if line.strip())
+        raise UserError(f"'dvc {' '.join(arguments)}' failed: {words}")
+    return result.stdout
+
+
+if __name__ == "__main__":
+    run("pull", pull)

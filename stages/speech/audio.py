@@ -6,7 +6,11 @@ Samples are float32 in [-1, 1]: [frames, channels] as recorded, [frames] once mo
 from __future__ import annotations
 
 import io
+import math
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
@@ -14,70 +18,222 @@ import soxr
 
 from stages.speech import prepared
 
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av.container import InputContainer
+
 SAMPLE_RATE_HZ = 16_000  # of the features that Voxtral's encoder was trained on
 FULL_SCALE = 0.999
 QUIETEST_DBFS = -100.0
 FRAME_S = 0.02
 TRIM_BELOW_PEAK_DB = 40
 TRIM_MARGIN_S = 0.1
-# All channels counted: an hour of stereo at 48 kHz, 1.4 GB as float32. A clip is far shorter, and a small file may
-# unpack to days of silence.
-MAX_SAMPLES = 3600 * 48_000 * 2
+
+# What decoding may take, whatever a header says. A clip is far shorter, and a small file may unpack to days of silence.
+MAX_DURATION_S = 3600
+MAX_SAMPLES = MAX_DURATION_S * SAMPLE_RATE_HZ  # all channels counted: 230 MB as float32, 5 minutes of stereo at 96 kHz
+MAX_DECODING_S = 60  # of one core; an hour of AAC takes some ten
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 384_000  # telephones have 8 kHz, the best studios 384 kHz
 # FFmpeg's demuxers that a file may choose by its content: those of sound and of common video files, and none that
 # opens other files or addresses (playlists, concat, image sequences).
-DEMUXERS = ("aac", "aiff", "amr", "asf", "au", "caf", "flac", "matroska", "mov", "mp3", "ogg", "w64", "wav")
+DEMUXERS = ("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov")
+DEMUXERS += ("mp3", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv")
+# Those of them whose files tell at which byte a moment lies, and how long they are.
+INDEXED = ("mov", "matroska")
+SEEK_MARGIN_S = 1.0  # decoded before a part: codecs need what went before (Opus 80 ms, AAC a frame)
+MISSING_S = 0.5  # the end that may be missing: lengths in headers and segments are rounded
+STREAMED_BYTES = 0x7FFF_0000  # sizes from here on stand in WAV files whose length was not known when they were begun
+CUT_IT = "cut it into sentences, or list its segments with begin and end"
+
+# Channels hold the same sound where they correlate this much at some delay, whatever the sign. Measured: two people
+# up to 0.32 (words of 0.3 s) and 0.21 (sentences); two microphones in one room, as much echo as direct sound, 0.4.
+SAME_SOUND_CORRELATION = 0.35
+SAME_SOUND_DELAY_S = 0.02
+MIXED_FROM_CORRELATION = 0.8  # below it, at no delay, the mean sounds hollow or cancels out
+DEAD_BELOW_LOUDEST_DB, DEAD_DBFS = 30, -60.0
 
 
 class UnreadableSound(Exception):
     """A file that cannot be decoded; its words say in one line what is wrong and what to do."""
 
 
-def decode(content: bytes) -> tuple[np.ndarray, int]:
-    """Decode a sound file held in memory: by libsndfile, or by FFmpeg (M4A, WebM, a video's sound ...).
+class ChannelsDiffer(Exception):
+    """Channels that hold different sounds, so that a mix would hold neither; its words say what to do."""
+
+
+def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | None = None) -> tuple[np.ndarray, int]:
+    """Decode a sound file, or the part of it from `begins_s` up to `ends_s`.
+
+    By libsndfile, or by FFmpeg (M4A, WebM, a video's sound ...), by what is in it and never by its name. A part is
+    exact to the sample for WAV, FLAC and their like, and to a codec's frame for others; of a long file only the part
+    is held in memory, and where the format tells where it lies, only the part is decoded.
 
     Returns: samples [frames, channels] and the sample rate in Hz.
-    Raises: UnreadableSound where the content is no sound that either of them reads, is damaged or is too long.
+    Raises: UnreadableSound where the content is no sound that either of them reads, is damaged or cut off, is too
+        long (MAX_SAMPLES, MAX_DURATION_S, MAX_DECODING_S), claims a rate that nothing records, or ends before the part.
     """
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    _refuse_cut_off(source)
+    decoded = _decode_by_libsndfile(source, begins_s, ends_s)
+    if decoded is None:
+        decoded = _decode_by_ffmpeg(source, begins_s, ends_s)
+    samples, sample_rate_hz = decoded
+    found_s = begins_s + len(samples) / sample_rate_hz
+    if (begins_s and not len(samples)) or (ends_s is not None and found_s < ends_s - MISSING_S):
+        raise UnreadableSound(
+            f"it ends before its part from {begins_s:g} s to {ends_s or math.inf:g} s does: correct the times"
+        )
+    return samples, sample_rate_hz
+
+
+def _refuse_cut_off(source: BinaryIO) -> None:
+    """A WAV, AIFF or AVI file names its own size; what is left of a broken copy would be read without a word."""
+    source.seek(0)
+    head = source.read(8)
+    size = source.seek(0, io.SEEK_END)
+    byte_order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])
+    claimed = int.from_bytes(head[4:], byte_order) if byte_order else 0
+    if size < claimed < STREAMED_BYTES:
+        raise UnreadableSound(f"it holds {size} of {claimed + 8} bytes: copy or export it again, whole")
+
+
+def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int] | None:
+    """None where it is no format of libsndfile's, or one whose header's length is not to be believed."""
+    names_length = _names_length(source)
+    source.seek(0)
     try:
-        file = soundfile.SoundFile(io.BytesIO(content))
+        file = soundfile.SoundFile(source)
     except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
-        return _decode_by_ffmpeg(content)
+        return None
     with file:
-        if file.frames * file.channels > MAX_SAMPLES:
+        if file.format == "MP3" and not names_length:
+            return None  # libsndfile would guess it from the first frame, and leave out what comes after
+        _check_rate(file.samplerate)
+        begin = min(round(begins_s * file.samplerate), file.frames)
+        end = file.frames if ends_s is None else min(round(ends_s * file.samplerate), file.frames)
+        if end - begin > _longest_frames(file.channels, file.samplerate):
             # A header may claim any length (a streamed FLAC has none), and NumPy would take the memory for it.
-            return _decode_by_ffmpeg(content)
+            if _reaches(file, begin + _longest_frames(file.channels, file.samplerate)):
+                raise _too_long(file.channels, file.samplerate)
+            return None
         try:
-            return file.read(dtype="float32", always_2d=True), file.samplerate
+            if begin:
+                file.seek(begin)
+            samples = file.read(max(end - begin, 0), dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise UnreadableSound("the file is damaged: record or export it again, as WAV or FLAC") from error
+        _refuse_missing_end(len(samples) / file.samplerate, (end - begin) / file.samplerate)
+        return samples, file.samplerate
 
 
-def _decode_by_ffmpeg(content: bytes) -> tuple[np.ndarray, int]:
-    """The first audio stream, at its own rate; a damaged packet anywhere refuses the file."""
+def _names_length(source: BinaryIO) -> bool:
+    """Whether an MP3 file says in its first frame how many there are (the Xing or LAME header)."""
+    source.seek(0)
+    head = source.read(10)
+    if head[:3] == b"ID3":  # ID3v2.4, 3.1: the tag's size in four bytes of 7 bits
+        source.seek(10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=False)))
+    else:
+        source.seek(0)
+    first_frame = source.read(64)  # its header and side information take 4 + 32 bytes at most
+    return b"Xing" in first_frame or b"Info" in first_frame
+
+
+def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int]:
+    """The first audio stream, at its own rate; a damaged packet in what is decoded refuses the file."""
     import av  # imported here: most recordings do not need it
 
+    source.seek(0)
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
     # Grows in place: a list of pieces would take the memory twice.
     samples = bytearray()
     channels = sample_rate_hz = 0
     to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
+    gives_up_at_s = time.thread_time() + MAX_DECODING_S
     try:
-        with av.open(io.BytesIO(content), container_options=options, metadata_errors="replace") as container:
+        with av.open(source, container_options=options, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise UnreadableSound("there is no sound in this file: record it again")
-            for decoded in container.decode(container.streams.audio[0]):
+            for position, decoded in _frames_from(container, begins_s):
+                sample_rate_hz = decoded.sample_rate
+                _check_rate(sample_rate_hz)
+                if time.thread_time() > gives_up_at_s:
+                    raise UnreadableSound(f"decoding it takes more than {MAX_DECODING_S} s: save it as WAV or FLAC")
+                begin = round(begins_s * sample_rate_hz) - position
+                end = None if ends_s is None else round(ends_s * sample_rate_hz) - position
+                if decoded.samples <= begin:
+                    continue
+                if end is not None and end <= 0:
+                    break
                 for frame in to_float.resample(decoded):
-                    channels, sample_rate_hz = frame.layout.nb_channels, frame.sample_rate
-                    samples += frame.to_ndarray().tobytes()
-                if len(samples) > MAX_SAMPLES * np.dtype(np.float32).itemsize:
-                    longest_min = MAX_SAMPLES / channels / sample_rate_hz / 60
-                    raise UnreadableSound(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: cut it")
+                    channels = frame.layout.nb_channels
+                    samples += frame.to_ndarray().reshape(-1, channels)[max(begin, 0) : end].tobytes()
+                if len(samples) // 4 // channels > _longest_frames(channels, sample_rate_hz):
+                    raise _too_long(channels, sample_rate_hz)
+            # Of a video the pictures may go on when the sound has ended.
+            names_length = _is_indexed(container) and len(container.streams) == 1 and container.duration
+            if samples and ends_s is None and names_length:
+                found_s = begins_s + len(samples) / 4 / channels / sample_rate_hz
+                _refuse_missing_end(found_s, container.duration / av.time_base)
     except (av.FFmpegError, ValueError) as error:  # ValueError: rate or channels change on the way
         reason = getattr(error, "strerror", None) or "its rate or channels change"
         raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error
-    if not samples:
+    if not samples and not begins_s:
         raise UnreadableSound("there is no sound in this file: record it again")
-    return np.frombuffer(samples, np.float32).reshape(-1, channels), sample_rate_hz
+    return np.frombuffer(samples, np.float32).reshape(-1, max(channels, 1)), max(sample_rate_hz, 1)
+
+
+def _frames_from(container: InputContainer, begins_s: float) -> Iterator[tuple[int, AudioFrame]]:
+    """Decoded frames of the first audio stream, each with its place in samples, from `begins_s` or some time before."""
+    stream = container.streams.audio[0]
+    frames = container.decode(stream)
+    first = next(frames, None)
+    position = 0
+    if first and first.pts is not None and begins_s > SEEK_MARGIN_S and _is_indexed(container):
+        begin = first.pts
+        container.seek(begin + int((begins_s - SEEK_MARGIN_S) / stream.time_base), stream=stream)
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first:
+            if first.pts is None or (first.pts - begin) * stream.time_base > begins_s:
+                raise UnreadableSound("its index is damaged: save it as WAV or FLAC")
+            position = round((first.pts - begin) * stream.time_base * first.sample_rate)
+    while first:
+        yield position, first
+        position += first.samples
+        first = next(frames, None)
+
+
+def _is_indexed(container: InputContainer) -> bool:
+    return container.format.name.split(",")[0] in INDEXED
+
+
+def _check_rate(sample_rate_hz: int) -> None:
+    if not LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ:
+        expected = f"{LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+        raise UnreadableSound(f"it claims {sample_rate_hz} samples a second, not {expected}: record or export it again")
+
+
+def _longest_frames(channels: int, sample_rate_hz: int) -> int:
+    return min(MAX_SAMPLES // channels, MAX_DURATION_S * sample_rate_hz)
+
+
+def _too_long(channels: int, sample_rate_hz: int) -> UnreadableSound:
+    longest_min = _longest_frames(channels, sample_rate_hz) / sample_rate_hz / 60
+    return UnreadableSound(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
+
+
+def _reaches(file: soundfile.SoundFile, frame: int) -> bool:
+    """Whether there really is sound so far in."""
+    try:
+        file.seek(frame)
+        return len(file.read(1)) == 1
+    except soundfile.SoundFileError:
+        return False
+
+
+def _refuse_missing_end(found_s: float, claimed_s: float) -> None:
+    if found_s < claimed_s - MISSING_S:
+        raise UnreadableSound(f"it ends after {found_s:.1f} of {claimed_s:.1f} s: copy or export it again, whole")
 
 
 def encode_flac(samples: np.ndarray) -> bytes:
@@ -95,15 +251,66 @@ def read_prepared(path: Path) -> np.ndarray:
     return samples
 
 
-def to_mono_16k(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """Mean of the channels, resampled with soxr at its highest quality."""
-    mono = samples[:, 0].copy()
-    for channel in range(1, samples.shape[1]):  # six times as fast as a mean over such short rows
-        mono += samples[:, channel]
-    mono /= samples.shape[1]
+def to_mono_16k(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") -> np.ndarray:
+    """One channel (see to_mono), resampled with soxr at its highest quality."""
+    mono = to_mono(samples, sample_rate_hz, channels)
     if sample_rate_hz == SAMPLE_RATE_HZ:
         return mono
     return soxr.resample(mono, sample_rate_hz, SAMPLE_RATE_HZ, quality="VHQ").astype(np.float32)
+
+
+def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") -> np.ndarray:
+    """Samples [frames] from samples [frames, channels], by prepare.channels.
+
+    mix: the mean; left, right: the first or second channel (the only one where there is one); auto: dead channels are
+    left out, and the others mixed where they are alike. Where they are the same sound, but turned over or delayed, so
+    that they would cancel out, it is the loudest of them.
+
+    Raises: ChannelsDiffer in auto, where channels hold different sounds.
+    """
+    count = samples.shape[1]
+    if count == 1 or channels == "left":
+        return samples[:, 0]
+    if channels == "right":
+        return samples[:, 1]
+    if channels == "mix" or (samples[:, 1:] == samples[:, :1]).all():
+        return _mean(samples)
+    centred = samples - samples.mean(axis=0)
+    level_dbfs = _dbfs(np.sqrt((centred**2).mean(axis=0)))
+    loudest = int(np.argmax(level_dbfs))
+    heard_dbfs = max(level_dbfs[loudest] - DEAD_BELOW_LOUDEST_DB, DEAD_DBFS)
+    others = [number for number in range(count) if level_dbfs[number] >= heard_dbfs and number != loudest]
+    delays = round(SAME_SOUND_DELAY_S * sample_rate_hz)
+    correlations = {number: _correlations(centred[:, loudest], centred[:, number], delays) for number in others}
+    for number, correlation in correlations.items():
+        if np.abs(correlation).max() < SAME_SOUND_CORRELATION:
+            first, second = sorted((loudest + 1, number + 1))
+            raise ChannelsDiffer(f"channels {first} and {second} differ: set prepare.channels to left, right or mix")
+    if all(correlation[delays] >= MIXED_FROM_CORRELATION for correlation in correlations.values()):
+        return _mean(samples[:, [loudest, *others]])
+    return samples[:, loudest]
+
+
+def _mean(samples: np.ndarray) -> np.ndarray:
+    """Of all channels; six times as fast as NumPy's own over such short rows."""
+    mono = samples[:, 0].copy()
+    for channel in range(1, samples.shape[1]):
+        mono += samples[:, channel]
+    mono /= samples.shape[1]
+    return mono
+
+
+def _correlations(one: np.ndarray, other: np.ndarray, delays: int) -> np.ndarray:
+    """Normalised cross-correlation [2 * delays + 1] of two signals without offset, at delays up to `delays` samples."""
+    block = 2**17
+    padded = np.pad(other, delays)
+    total = np.zeros(2 * delays + 1)
+    for begin in range(0, len(one), block):  # a whole hour's spectrum would take gigabytes
+        part, beside = one[begin : begin + block], padded[begin : begin + block + 2 * delays]
+        length = block + 4 * delays
+        spectrum = np.fft.rfft(beside, length) * np.conj(np.fft.rfft(part, length))
+        total += np.fft.irfft(spectrum, length)[: 2 * delays + 1]
+    return total / max(np.sqrt(np.sum(one**2, dtype=float) * np.sum(other**2, dtype=float)), 1e-20)
 
 
 def trim_silence(samples: np.ndarray) -> np.ndarray:

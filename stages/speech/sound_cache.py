@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 import zipfile
@@ -269,6 +270,8 @@ def _signature(path: str) -> str | OSError:
         state = os.stat(path)
     except OSError as error:
         return error
+    if not stat.S_ISREG(state.st_mode):  # reading a named pipe would wait for ever
+        return OSError(errno.EINVAL, "it is a folder or a pipe, name a file")
     times = f"{state.st_mtime_ns}:{state.st_ctime_ns}"
     return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{times}:{os.fsencode(path).hex()}"
 

@@ -1,0 +1,242 @@
+"""Damaged and lying sound files: each must be decoded to sane sound or refused in words, in bounded time and memory.
+
+    python -m tests.benchmarks.hostile [FILES]        (10,000 take an hour of one core)
+
+A file's number decides all of it, so one that fails can be made again. The files are decoded in processes of their own,
+whose death (a crash, a file that takes too long) is noted; the next one goes on behind the file that killed it.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.speech import audio
+from tests.sounds import encode, encode_by_ffmpeg, speech_like, video
+
+LIMIT_S = 20
+LIMIT_BYTES = 4 * 2**30
+EXTREMES = (0, 1, 0x7FFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1_092_676)
+
+
+def originals() -> list[bytes]:
+    """Whole files of every kind, of a second each."""
+    by_libsndfile = [
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_U8"),
+        ("WAV", "DOUBLE"),
+        ("WAV", "MS_ADPCM"),
+        ("RF64", "PCM_16"),
+        ("W64", "PCM_24"),
+        ("AIFF", "PCM_16"),
+        ("AU", "FLOAT"),
+        ("CAF", "ALAC_16"),
+        ("FLAC", "PCM_16"),
+        ("FLAC", "PCM_24"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("NIST", "PCM_16"),
+        ("VOC", "PCM_16"),
+    ]
+    by_ffmpeg = [
+        ("ipod", "aac"),
+        ("ipod", "alac"),
+        ("webm", "libopus"),
+        ("matroska", "aac"),
+        ("adts", "aac"),
+        ("asf", "wmav2"),
+        ("avi", "libmp3lame"),
+        ("flv", "aac"),
+        ("mpegts", "aac"),
+        ("mpeg", "mp2"),
+        ("ac3", "ac3"),
+        ("wv", "wavpack"),
+        ("tta", "tta"),
+    ]
+    spoken = speech_like(1, 48_000)
+    files = [encode(spoken, 48_000, kind, subtype) for kind, subtype in by_libsndfile]
+    files += [encode_by_ffmpeg(spoken, 48_000, container, codec, 2) for container, codec in by_ffmpeg]
+    files.append(encode_by_ffmpeg(speech_like(1, 8_000), 8_000, "amr", "libopencore_amrnb"))
+    files.append(video(spoken))
+    return files
+
+
+def flip_bits(content: bytes, rng: np.random.Generator) -> bytes:
+    damaged = bytearray(content)
+    for place in rng.integers(len(content), size=rng.integers(1, 30)):
+        damaged[place] ^= 1 << int(rng.integers(8))
+    return bytes(damaged)
+
+
+def flip_bits_of_header(content: bytes, rng: np.random.Generator) -> bytes:
+    length = min(len(content), 128)
+    return flip_bits(content[:length], rng) + content[length:]
+
+
+def cut(content: bytes, rng: np.random.Generator) -> bytes:
+    return content[: rng.integers(len(content))]
+
+
+def cut_out(content: bytes, rng: np.random.Generator) -> bytes:
+    begin, end = sorted(rng.integers(len(content), size=2))
+    return content[:begin] + content[end:]
+
+
+def zero(content: bytes, rng: np.random.Generator) -> bytes:
+    begin, end = sorted(rng.integers(len(content), size=2))
+    return content[:begin] + bytes(end - begin) + content[end:]
+
+
+def overwrite(content: bytes, rng: np.random.Generator) -> bytes:
+    begin = int(rng.integers(len(content)))
+    noise = rng.bytes(int(rng.integers(1, 200)))
+    return content[:begin] + noise + content[begin + len(noise) :]
+
+
+def lie(content: bytes, rng: np.random.Generator) -> bytes:
+    """Lengths, rates and counts of the header become extreme ones."""
+    damaged = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        place = int(rng.integers(min(len(content), 300) - 8)) // 2 * 2
+        number = int(EXTREMES[rng.integers(len(EXTREMES))])
+        struct.pack_into(str(rng.choice(["<I", ">I", "<Q", ">Q"])), damaged, place, number)
+    return bytes(damaged)
+
+
+def put_tags_before(content: bytes, rng: np.random.Generator) -> bytes:
+    """ID3 tags, many or long, whole or longer than the file, some with a picture that claims a gigabyte."""
+    tags = b""
+    for _ in range(rng.choice([1, 2, 1_000, 20_000])):
+        size = int(rng.choice([0, 10, 200, 2**28 - 1], p=[0.3, 0.3, 0.395, 0.005]))
+        body = (b"APIC" + struct.pack(">I", 2**30) + bytes(300))[: min(size, 200)]
+        tags += b"ID3\x04\0\0" + bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0)) + body
+    return tags + content
+
+
+def put_another_behind(content: bytes, rng: np.random.Generator) -> bytes:
+    return content + content[: rng.integers(len(content))]
+
+
+MUTATIONS: list[Callable[[bytes, np.random.Generator], bytes]] = [
+    flip_bits,
+    flip_bits_of_header,
+    cut,
+    cut_out,
+    zero,
+    overwrite,
+    lie,
+    put_tags_before,
+    put_another_behind,
+]
+
+
+def make(number: int, files: list[bytes]) -> bytes:
+    """The damaged file of that number: one of the whole ones after one to three mutations."""
+    rng = np.random.default_rng(number)
+    content = files[number % len(files)]
+    for _ in range(rng.integers(1, 4)):
+        if len(content) < 16:
+            break
+        content = MUTATIONS[rng.integers(len(MUTATIONS))](content, rng)
+    return content
+
+
+def judge(content: bytes) -> str:
+    """'accepted', or the words of the refusal; an error where what came out is no sane sound."""
+    try:
+        samples, sample_rate_hz = audio.decode(content)
+    except audio.UnreadableSound as error:
+        words = str(error)
+        assert words and "\n" not in words and words.isprintable(), words
+        return words
+    assert samples.dtype == np.float32 and samples.ndim == 2, (samples.dtype, samples.shape)
+    assert samples.size <= audio.MAX_SAMPLES
+    assert audio.LOWEST_RATE_HZ <= sample_rate_hz <= audio.HIGHEST_RATE_HZ
+    if not np.isfinite(samples).all():  # prepare refuses these
+        return "samples that are no numbers"
+    try:
+        mono = audio.to_mono_16k(samples, sample_rate_hz)
+    except audio.ChannelsDiffer:
+        return "channels that differ"
+    assert abs(len(mono) - len(samples) / sample_rate_hz * audio.SAMPLE_RATE_HZ) <= 1
+    assert np.isfinite(list(audio.measure(mono).values())).all()
+    assert 0 <= audio.clipped_fraction(samples) <= 1
+    assert audio.encode_flac(mono).startswith(b"fLaC")
+    return "accepted"
+
+
+def decode_numbers(begin: int, step: int, end: int) -> None:
+    """In a process of its own: a line for each file begun and a line for what came of it."""
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
+    files = originals()
+    for number in range(begin, end, step):
+        content = make(number, files)
+        signal.alarm(LIMIT_S)  # kills this process, also within C
+        print(f"begun {number}", flush=True)
+        try:
+            verdict = judge(content)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is what we look for
+            verdict = f"FAILED {type(error).__name__}: {error}"
+        signal.alarm(0)
+        print(f"ended {verdict}", flush=True)
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}", flush=True)
+
+
+def run(count: int) -> tuple[Counter, list[str], int]:
+    """Decode damaged files 0 to `count`, in two processes at a time.
+
+    Returns: how often each verdict came, what went wrong (with the file's number), and the highest memory in bytes.
+    """
+    verdicts, failures, peak_bytes = Counter(), [], 0
+    bar = tqdm(total=count, desc="hostile", unit="file", disable=count < 1_000)
+    waiting = [(0, 2), (1, 2)]
+    running: list[tuple[int, subprocess.Popen]] = []
+    while waiting or running:
+        for begin, step in waiting:
+            command = [sys.executable, "-m", "tests.benchmarks.hostile", "decode", str(begin), str(step), str(count)]
+            running.append(
+                (begin, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            )
+        waiting = []
+        begin, process = running.pop(0)
+        output, errors = process.communicate()
+        number = begin
+        for line in output.splitlines():
+            kind, _, words = line.partition(" ")
+            if kind == "begun":
+                number = int(words)
+            elif kind == "ended":
+                bar.update()
+                verdicts[words if words.startswith(("accepted", "FAILED")) else "refused"] += 1
+                if words.startswith("FAILED"):
+                    failures.append(f"file {number}: {words}")
+            else:
+                peak_bytes = max(peak_bytes, int(words))
+        if process.returncode:
+            ended = (
+                "took too long"
+                if process.returncode == -signal.SIGALRM
+                else f"crash {process.returncode}: {errors[-300:]}"
+            )
+            failures.append(f"file {number}: {ended}")
+            waiting = [(number + 2, 2)]
+    return verdicts, failures, peak_bytes
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["decode"]:
+        decode_numbers(*map(int, sys.argv[2:]))
+    else:
+        verdicts, failures, peak_bytes = run(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+        print(*failures, sep="\n")
+        print(dict(verdicts), f"{len(failures)} failures, at most {peak_bytes / 1e6:.0f} MB a process")
+        sys.exit(bool(failures))

@@ -1,0 +1,215 @@
+"""Remotes: what docs/remotes.md tells people to type, with a folder and with servers of the tests' own."""
+
+import asyncio
+import getpass
+import re
+import shlex
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import asyncssh
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.workspaces import DEMO_CLIPS, ROOT, dvc, environment
+
+PAGE = (ROOT / "docs/remotes.md").read_text()
+COMMANDS = [block.strip().splitlines() for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL)]
+FOLDER, BUCKET, CREDENTIALS, SSH, HERE, THERE = COMMANDS
+RECORDINGS = 4
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    """A repository with a few recordings that git and DVC know."""
+    folder = tmp_path / "here"
+    (folder / "data/raw/demo").mkdir(parents=True)
+    for name in ("stages", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in (".gitignore", ".dvcignore", "Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    for path in sorted(DEMO_CLIPS.glob("*.opus"))[:RECORDINGS]:
+        shutil.copy(path, folder / "data/raw/demo")
+    type_in(folder, "git init --quiet")
+    dvc(folder, "add", "--quiet", "data/raw")
+    type_in(folder, "git add --all")
+    type_in(folder, "git commit --quiet -m begun")
+    return folder
+
+
+def type_in(folder: Path, command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
+    """Run a command as a person would type it."""
+    git = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    result = subprocess.run(
+        shlex.split(command),
+        cwd=folder,
+        env=environment(folder, **git, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert not check or result.returncode == 0, f"{command}: {result.stdout[-1000:]}{result.stderr[-2000:]}"
+    return result
+
+
+def clone(recordings: Path) -> Path:
+    there = recordings.parent / "there"
+    type_in(recordings.parent, f"git clone --quiet {recordings} {there}")
+    (there / ".venv").mkdir()  # make must not install everything again
+    (there / ".venv/.installed").touch()
+    return there
+
+
+def raw_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in (folder / "data/raw").rglob("*.*")}
+
+
+def push_and_pull(recordings: Path, commands: list[str], **variables: str) -> Path:
+    """Follow the page from one machine to the other; the folder there."""
+    for command in [*commands, *HERE[:2]]:
+        type_in(recordings, command, **variables)
+    there = clone(recordings)
+    for command in [*(command for command in commands if not command.startswith("mkdir")), THERE[0]]:
+        type_in(there, command, **variables)
+    assert raw_of(there) == raw_of(recordings)
+    assert len(raw_of(there)) == RECORDINGS
+    for folder in (recordings, there):
+        tracked = type_in(folder, "git status --porcelain --untracked-files=all").stdout
+        assert "config" not in tracked, "addresses and credentials are none of git's business"
+        assert (folder / ".dvc/config").read_text() == (ROOT / ".dvc/config").read_text()
+    return there
+
+
+def test_recordings_go_to_a_folder_and_into_a_fresh_clone(recordings, tmp_path):
+    commands = [command.replace("/mnt/backup", str(tmp_path / "backup")) for command in FOLDER]
+    push_and_pull(recordings, commands)
+    assert (tmp_path / "backup/ownvoice").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture
+def s3_server():
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.mark.parametrize("credentials_from", ["environment", "config.local"])
+def test_recordings_go_to_a_bucket_and_into_a_fresh_clone(recordings, s3_server, credentials_from):
+    client = boto3.client(
+        "s3", endpoint_url=s3_server, region_name="us-east-1", aws_access_key_id="KEY", aws_secret_access_key="SECRET"
+    )
+    client.create_bucket(Bucket="voices")
+    commands = [command.replace("BUCKET", "voices").replace("https://SERVER", s3_server) for command in BUCKET]
+    variables = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    if credentials_from == "environment":
+        variables |= {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "SECRET"}
+    else:
+        commands += CREDENTIALS
+    push_and_pull(recordings, commands, **variables)
+    objects = client.list_objects_v2(Bucket="voices")["Contents"]
+    assert len(objects) == RECORDINGS + 1  # and the list of them
+    assert all(item["Key"].startswith("ownvoice/") for item in objects)
+    for item in objects:
+        assert client.head_object(Bucket="voices", Key=item["Key"])["ServerSideEncryption"] == "AES256"
+
+
+@pytest.fixture
+def ssh_server(tmp_path):
+    """A server for files over SSH that lets in one key; (port, that key's file)."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "id_ed25519")
+    key.write_public_key(tmp_path / "authorized_keys")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    options = {
+        "server_host_keys": [asyncssh.generate_private_key("ssh-ed25519")],
+        "authorized_client_keys": str(tmp_path / "authorized_keys"),
+        "sftp_factory": True,
+    }
+    listening = asyncssh.listen("127.0.0.1", 0, **options)
+    server = asyncio.run_coroutine_threadsafe(listening, loop).result(timeout=30)
+    yield server.get_port(), tmp_path / "id_ed25519"
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_recordings_go_to_another_machine_over_ssh_and_into_a_fresh_clone(recordings, ssh_server, tmp_path):
+    port, key = ssh_server
+    (tmp_path / "other machine").mkdir(mode=0o700)
+    address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path / 'other machine'}/ownvoice"
+    (command,) = SSH
+    commands = [
+        shlex.join([*command.split()[:-1], address]),
+        f"dvc remote modify --local box keyfile {key}",  # as in ~/.ssh/config
+    ]
+    push_and_pull(recordings, commands, HOME=str(tmp_path))
+    assert len([path for path in (tmp_path / "other machine").rglob("*") if path.is_file()]) == RECORDINGS + 1
+
+
+@pytest.fixture
+def cloned(recordings, tmp_path) -> Path:
+    """A clone whose recordings were pushed and not pulled yet, with its remote."""
+    type_in(recordings, f"dvc remote add --local --default box {tmp_path / 'remote'}")
+    type_in(recordings, HERE[0])
+    there = clone(recordings)
+    type_in(there, f"dvc remote add --local --default box {tmp_path / 'remote'}")
+    return there
+
+
+def test_pull_never_removes_a_recording_that_is_only_here(cloned):
+    (cloned / "data/raw/demo").mkdir(parents=True)
+    new = cloned / "data/raw/demo/new.opus"
+    new.write_bytes(b"said today")
+    result = type_in(cloned, "make pull", check=False)
+    assert result.returncode != 0
+    assert "pull: 1 files in data/raw are not in data/raw.dvc" in result.stderr
+    assert "data/raw/demo/new.opus" in result.stderr and "Traceback" not in result.stderr
+    assert raw_of(cloned) == {"data/raw/demo/new.opus": b"said today"}
+    new.rename(cloned / "new.opus")
+    type_in(cloned, "make pull")
+    assert len(raw_of(cloned)) == RECORDINGS
+
+
+def test_pull_never_changes_a_recording_that_is_here(cloned):
+    type_in(cloned, "make pull")
+    changed = cloned / "data/raw/demo/001.opus"
+    changed.write_bytes(b"said again")
+    (cloned / "data/raw/demo/002.opus").unlink()
+    result = type_in(cloned, "make pull", check=False)
+    assert result.returncode != 0 and "data/raw/demo/001.opus" in result.stderr
+    assert changed.read_bytes() == b"said again"
+    changed.unlink()
+    type_in(cloned, "make pull")
+    assert len(raw_of(cloned)) == RECORDINGS
+
+
+def test_pull_without_a_remote_says_where_to_read_about_them(recordings):
+    (recordings / ".venv").mkdir()
+    (recordings / ".venv/.installed").touch()
+    result = type_in(recordings, "make pull", check=False)
+    assert "pull: there is no remote to fetch recordings from: set one up as in docs/remotes.md" in result.stderr
+    assert len(raw_of(recordings)) == RECORDINGS
+
+
+def test_pull_from_a_remote_that_lost_recordings_is_one_line_and_changes_nothing(cloned, tmp_path):
+    shutil.rmtree(tmp_path / "remote")
+    result = type_in(cloned, "make pull", check=False)
+    assert result.returncode != 0
+    assert [line for line in result.stderr.splitlines() if line.startswith("pull: ")]
+    assert "Traceback" not in result.stderr
+    assert not (cloned / "data/raw").exists()
+
+
+def test_every_file_and_target_that_the_page_names_exists():
+    targets = set(re.findall(r"\bmake ([a-z-]+)", PAGE))
+    assert targets >= {"pull", "repro", "forget", "setup"}
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets <= known
