@@ -78,12 +78,12 @@ def test_only_a_few_items_are_taken_before_their_results_are_asked_for():
     results.close()
 
 
-def killed_itself(_: int) -> int:
+def own_pid(_: int) -> int:
     return os.getpid()
 
 
 def test_process_that_is_killed_from_outside_while_it_has_nothing_to_do_is_replaced():
-    results = run_each(killed_itself, range(16), 1, 60.0, None)
+    results = run_each(own_pid, range(16), 1, 60.0, None)
     process = next(results)
     os.kill(process, signal.SIGKILL)
     assert len(list(results)) == 15
@@ -95,10 +95,6 @@ def test_processes_that_cannot_begin_are_one_line(monkeypatch):
         run(square, range(3), 1)
 
 
-def test_processes_end_with_the_pool(tmp_path):
-    pids = set(run(functools.partial(note_pid, folder=tmp_path), range(50)))
+def test_processes_end_with_the_pool():
+    pids = set(run(own_pid, range(50)))
     assert pids and not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def note_pid(_: int, folder: Path) -> int:
-    return os.getpid()

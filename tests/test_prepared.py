@@ -31,7 +31,7 @@ def shard(workspace) -> Path:
     return SHARD
 
 
-@pytest.mark.parametrize(("clips", "files"), [(1, 1), (10, 9), (4096, 16), (4097, 256), (50_000, 256), (65_537, 4096)])
+@pytest.mark.parametrize(("clips", "files"), [(1, 1), (10, 10), (4096, 16), (4097, 256), (50_000, 256), (65_537, 4096)])
 def test_number_of_files_follows_from_the_number_of_clips(clips, files):
     ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}" for number in range(clips)]  # spread evenly
     found = prepared.shards(reversed(ids))
