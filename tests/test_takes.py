@@ -281,7 +281,7 @@ def test_bytes_that_are_no_sound_cannot_be_saved_and_say_so(content):
     assert "\n" not in finding.words and finding.words.endswith(".")
 
 
-def test_prepare_takes_what_may_be_saved(tmp_path, monkeypatch):
+def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
     # Otherwise somebody records for an hour and finds every clip rejected.
     from stages import prepare
 
@@ -291,10 +291,10 @@ def test_prepare_takes_what_may_be_saved(tmp_path, monkeypatch):
     versions += [
         np.resize(samples, round(duration_s * rate_hz)) for duration_s in (0.09, 0.11, 29.9, 30.0, 30.05, 30.2)
     ]
-    for version in versions:
+    for number, version in enumerate(versions):
         take = takes.from_recording(version.astype(np.float32), rate_hz, "", "en", limits())
         (tmp_path / "take.flac").write_bytes(take.content)
-        [prepared] = prepare.convert_all([str(tmp_path / "take.flac")], tmp_path / f"audio {take.id}", limits())
+        [prepared] = prepare.convert_all([str(tmp_path / "take.flac")], tmp_path / f"audio {number}", limits())
         assert take.blocked == bool(prepared.reason), (take.findings, prepared)
         assert take.blocked or prepared.id == take.id
 

@@ -22,6 +22,7 @@ import stat
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,8 +38,9 @@ NOTED_AT_ONCE = 16  # packs; each note waits for the disk
 LEFT_BY_A_KILL_S = 24 * 3600
 FILES_KEPT = 4  # what is known of files, as a multiple of those that there are: experiments have copies
 TABLES = """
-create table if not exists files (signature text primary key, sha256 text not null);
-create table if not exists sounds (made_by text, sha256 text, figures text not null, pack text,
+create table if not exists files (signature text primary key, sha256 text not null, seal integer not null);
+create table if not exists sounds (made_by text, sha256 text, figures text not null, seal integer not null,
+                                   pack text,
                                    primary key (made_by, sha256)) without rowid;
 create index if not exists sounds_by_pack on sounds (pack);
 create table if not exists packs (pack text primary key, state text not null, used_at real not null) without rowid;
@@ -74,7 +76,8 @@ class SoundCache:
 
     def digests(self, files: list[str], workers: int) -> list[str | OSError]:
         """The sha256 of each file, or why it cannot be read; only what is not known yet is read."""
-        known = dict(self.database.execute("select signature, sha256 from files"))
+        rows = self.database.execute("select signature, sha256, seal from files")
+        known = {signature: digest for signature, digest, seal in rows if seal == _seal(signature, digest)}
         signatures = [_signature(path) for path in files]
         unknown = {
             signature: path
@@ -83,29 +86,31 @@ class SoundCache:
         }
         with ThreadPoolExecutor(workers) as threads:  # hashing leaves Python's lock
             found = dict(zip(unknown, threads.map(_sha256_or_error, unknown.values()), strict=True))
-        rows = [(signature, digest) for signature, digest in found.items() if isinstance(digest, str)]
+        rows = [(key, digest, _seal(key, digest)) for key, digest in found.items() if isinstance(digest, str)]
         if rows:
             most = FILES_KEPT * len(files) + 1000
             with self._transaction():
-                self.database.executemany("insert or replace into files values (?, ?)", rows)
+                self.database.executemany("insert or replace into files values (?, ?, ?)", rows)
                 self.database.execute("delete from files where rowid <= (select max(rowid) from files) - ?", [most])
         known |= found
         return [signature if isinstance(signature, OSError) else known[signature] for signature in signatures]
 
     def figures(self) -> dict[str, dict]:
         """{sha256: figures} of all that was converted in this way and whose sound is still there."""
-        rows = self.database.execute("select sha256, figures, pack from sounds where made_by = ?", [self.name])
+        rows = self.database.execute("select sha256, figures, seal, pack from sounds where made_by = ?", [self.name])
         return {
             digest: json.loads(figures)
-            for digest, figures, pack in rows
-            if (self._is_whole(pack) if pack else "reason" in figures or self.loose.has(self.key(digest)))
+            for digest, figures, seal, pack in rows
+            if seal == _seal(self.name, digest, figures)
+            and (self._is_whole(pack) if pack else "reason" in figures or self.loose.has(self.key(digest)))
         }
 
     def add(self, figures: dict[str, dict]) -> None:
         """Note what was measured in recordings whose entries have just been written."""
-        rows = [(self.name, digest, json.dumps(values)) for digest, values in figures.items()]
+        texts = {digest: json.dumps(values) for digest, values in figures.items()}
+        rows = [(self.name, digest, text, _seal(self.name, digest, text)) for digest, text in texts.items()]
         with self._transaction():
-            self.database.executemany("insert or replace into sounds values (?, ?, ?, null)", rows)
+            self.database.executemany("insert or replace into sounds values (?, ?, ?, ?, null)", rows)
 
     def write_shards(self, digests: Iterable[str], folder: Path) -> None:
         """Put the sounds of these recordings, in ZIP files by the beginning of their ids, into `folder`.
@@ -220,7 +225,8 @@ class SoundCache:
             ).fetchall()
             self.database.executemany("delete from packs where pack = ?", gone)
         for (pack,) in gone:
-            self._path(pack).unlink(missing_ok=True)
+            if pack.isalnum():  # as it was written
+                self._path(pack).unlink(missing_ok=True)
         known = {self._path(pack).name for (pack,) in self.database.execute("select pack from packs")}
         for path in self.packs.iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -274,6 +280,11 @@ def _signature(path: str) -> str | OSError:
         return OSError(errno.EINVAL, "it is a folder or a pipe, name a file")
     times = f"{state.st_mtime_ns}:{state.st_ctime_ns}"
     return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{times}:{os.fsencode(path).hex()}"
+
+
+def _seal(*fields: str) -> int:
+    """For a row of the index: SQLite finds damage to its own structure, not to what is in it."""
+    return zlib.crc32("\0".join(fields).encode())
 
 
 def _state(path: Path) -> str:

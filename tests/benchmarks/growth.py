@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,9 @@ COLUMNS = {
     "first_s": "first prepare, s",
     "clips_per_s": "clips/s",
     "one_more_s": "one more clip, s",
+    "one_more_cpu_s": "its work, CPU s",
     "repro_s": "`dvc repro prepare` with one more clip, s",
+    "repro_cpu_s": "its work, CPU s",
     "split_s": "split, s",
     "peak_mb": "peak memory of a process, MB",
 }
@@ -53,9 +56,15 @@ def write_clips(folder: Path, first: int, count: int) -> None:
             rows.write(json.dumps({**row, "speaker": "Ann", "session": f"day {number // 100}"}) + "\n")
 
 
-def run_watched(workspace: Path, stage: str) -> tuple[float, float]:
-    """(seconds from start to end, MB that the largest of its processes had at most)."""
-    began_s = time.perf_counter()
+def cpu_seconds() -> float:
+    """Of all processes that were started from here and have ended, with their children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_watched(workspace: Path, stage: str) -> tuple[float, float, float]:
+    """(seconds from start to end, seconds of work on all cores, MB that the largest process had at most)."""
+    began_s, began_cpu_s = time.perf_counter(), cpu_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=workspace,
@@ -82,7 +91,7 @@ def run_watched(workspace: Path, stage: str) -> tuple[float, float]:
     seconds = time.perf_counter() - began_s
     thread.join()
     assert process.returncode == 0, errors.decode()[-2000:]
-    return seconds, peak / 1e6
+    return seconds, cpu_seconds() - began_cpu_s, peak / 1e6
 
 
 def measure(clips: int) -> dict[str, float]:
@@ -93,7 +102,7 @@ def measure(clips: int) -> dict[str, float]:
         write_clips(recordings, 0, clips)
         dvc(workspace, "init", "--no-scm", "--quiet")
         dvc(workspace, "add", "--quiet", "data/raw")
-        first_s, peak_mb = run_watched(workspace, "prepare")
+        first_s, _, peak_mb = run_watched(workspace, "prepare")
         dvc(workspace, "repro", "--quiet", "split")
         own, repro, splitting = [], [], []
         for number in range(ROUNDS):
@@ -101,16 +110,18 @@ def measure(clips: int) -> dict[str, float]:
             own.append(run_watched(workspace, "prepare"))
             splitting.append(run_watched(workspace, "split")[0])
             write_clips(recordings, clips + 2 * number + 1, 1)
-            began_s = time.perf_counter()
+            began_s, began_cpu_s = time.perf_counter(), cpu_seconds()
             dvc(workspace, "repro", "--quiet", "prepare")
-            repro.append(time.perf_counter() - began_s)
+            repro.append((time.perf_counter() - began_s, cpu_seconds() - began_cpu_s))
     return {
         "first_s": first_s,
         "clips_per_s": clips / first_s,
-        "one_more_s": float(np.median([seconds for seconds, _ in own])),
-        "repro_s": float(np.median(repro)),
+        "one_more_s": float(np.median([seconds for seconds, _, _ in own])),
+        "one_more_cpu_s": float(np.median([cpu_s for _, cpu_s, _ in own])),
+        "repro_s": float(np.median([seconds for seconds, _ in repro])),
+        "repro_cpu_s": float(np.median([cpu_s for _, cpu_s in repro])),
         "split_s": float(np.median(splitting)),
-        "peak_mb": max(peak_mb, *(peak for _, peak in own)),
+        "peak_mb": max(peak_mb, *(peak for _, _, peak in own)),
     }
 
 
@@ -119,7 +130,7 @@ def draw(path: Path, found: dict[int, dict[str, float]]) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for name in ("first_s", "repro_s", "one_more_s", "split_s"):
-        left.loglog(list(found), [row[name] for row in found.values()], "o-", label=COLUMNS[name].strip("`"))
+        left.loglog(list(found), [row[name] for row in found.values()], "o-", label=COLUMNS[name].replace("`", ""))
     left.set(xlabel="clips", ylabel="seconds")
     left.legend(fontsize="small")
     right.semilogx(list(found), [row["peak_mb"] for row in found.values()], "o-")

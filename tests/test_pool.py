@@ -1,0 +1,100 @@
+"""Work over processes: in order, a few at a time, and a process that dies costs its item alone."""
+
+import functools
+import itertools
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.pipeline import pool
+from stages.pipeline.pool import Failed, run_each
+from stages.pipeline.stage import UserError
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die_at(number: int, deadly: set[int]) -> int:
+    if number in deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def hang_at(number: int, slow: int) -> int:
+    time.sleep(60 * (number == slow))
+    return number
+
+
+def fail_at(number: int, bad: int) -> int:
+    if number == bad:
+        raise OSError(28, "No space left on device", "somewhere")
+    return number
+
+
+def run(work, items, workers=2, limit_s=60.0):
+    return list(run_each(work, items, workers, limit_s, None))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 200])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_come_in_the_order_of_the_items(workers, count):
+    assert run(square, range(count), workers) == [number * number for number in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("deadly", [{0}, {29}, {3, 4, 20}, set(range(10))])
+def test_processes_that_die_cost_the_items_that_killed_them(workers, deadly):
+    results = run(functools.partial(die_at, deadly=deadly), range(30), workers)
+    assert {number for number, result in enumerate(results) if isinstance(result, Failed)} == deadly
+    assert all(result == number for number, result in enumerate(results) if number not in deadly)
+    assert {result.why for result in results if isinstance(result, Failed)} == {
+        "the process that read it crashed, or was ended for its memory"
+    }
+
+
+def test_item_that_takes_too_long_is_given_up_and_the_others_are_done():
+    began_s = time.monotonic()
+    results = run(functools.partial(hang_at, slow=5), range(20), limit_s=1.0)
+    assert results[5] == Failed("it took longer than 1 s")
+    assert [result for result in results if result != results[5]] == [*range(5), *range(6, 20)]
+    assert time.monotonic() - began_s < 30
+
+
+def test_error_of_the_work_ends_the_run_as_it_is():
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run(functools.partial(fail_at, bad=40), range(100))
+    assert (caught.value.errno, caught.value.filename) == (28, "somewhere")
+
+
+def test_only_a_few_items_are_taken_before_their_results_are_asked_for():
+    taken = itertools.count()
+    results = run_each(square, (number for number in range(10_000) if next(taken) >= 0), 2, 60.0, None)
+    assert [next(results) for _ in range(10)] == [number * number for number in range(10)]
+    assert next(taken) < 1000
+    results.close()
+
+
+def own_pid(_: int) -> int:
+    return os.getpid()
+
+
+def test_process_that_is_killed_from_outside_while_it_has_nothing_to_do_is_replaced():
+    results = run_each(own_pid, range(16), 1, 60.0, None)
+    process = next(results)
+    os.kill(process, signal.SIGKILL)
+    assert len(list(results)) == 15
+
+
+def test_processes_that_cannot_begin_are_one_line(monkeypatch):
+    monkeypatch.setattr(pool, "_begin", functools.partial(os._exit, 1))
+    with pytest.raises(UserError, match="processes end as soon as they begin"):
+        run(square, range(3), 1)
+
+
+def test_processes_end_with_the_pool():
+    pids = set(run(own_pid, range(50)))
+    assert pids and not any(Path(f"/proc/{pid}").exists() for pid in pids)
