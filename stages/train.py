@@ -25,6 +25,7 @@ from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.speech import augment
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, processes, training
 from stages.voxtral.loading import (
@@ -85,7 +86,7 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
                 for part in (train_clips, validation_clips)
             ],
             "code": [sha256_of_file(path) for path in [*sorted(code), Path(__file__)]],
-            "versions": {package: version(package) for package in PACKAGES},
+            "versions": {package: version(package) for package in (*PACKAGES, *augment.PACKAGES)},
         }
     )[:16]
 
@@ -173,7 +174,8 @@ def main() -> str:
         last_layer.only_kept_positions(model)
         stopwatch = training.Stopwatch()
         if encoder_cache.is_frozen(model):
-            prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
+            heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
+            prompter = encoder_cache.take_encoder_out(model, prompter, heard, source.identity)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
