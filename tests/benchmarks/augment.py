@@ -31,7 +31,6 @@ from tests.workspaces import (
     set_params,
 )
 
-SEEDS = (0, 1, 2)
 SAMPLES = 2000
 SCOPES = {"encoder trained": ["encoder", "projector", "decoder"], "encoder cached": ["projector", "decoder"]}
 
@@ -96,23 +95,22 @@ def print_table(results: dict[tuple[str, str, int], list[ClipScore]], levels: Se
 
 
 def compare(clips: int, levels: Sequence[str], seeds: Sequence[int]) -> None:
+    """The table after each seed, over all seeds so far."""
     results = {}
-    for speaker in SPEAKERS:
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        for speaker in SPEAKERS:
             workspace = make_workspace(
-                Path(folder) / "workspace",
-                split__group_by="clip",
-                train__max_clips=clips,
-                evaluate__bootstrap_samples=100,
+                Path(folder) / speaker, split__group_by="clip", train__max_clips=clips, evaluate__bootstrap_samples=100
             )
             add_digits(workspace, speaker)
             run_stages(workspace, "prepare", "split")
             if clips < 100:
                 split_officially(workspace)
-            for seed in seeds:
+        for seed in seeds:
+            for speaker in SPEAKERS:
                 for level in levels:
-                    results[speaker, level, seed] = scores_of(workspace, speaker, level, seed)
-    print_table(results, levels)
+                    results[speaker, level, seed] = scores_of(Path(folder) / speaker, speaker, level, seed)
+            print_table(results, levels)
 
 
 def compare_speed() -> None:
@@ -138,12 +136,17 @@ def compare_speed() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--speed", action="store_true")
-    if parser.parse_args().speed:
+    parser.add_argument("--clips", type=int, nargs="+", choices=(20, 100), default=(20, 100))
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
+    arguments = parser.parse_args()
+    if arguments.speed:
         return compare_speed()
     if not SPEECH.is_dir():
         raise SystemExit(f"no recordings in {SPEECH}")
-    compare(20, ("off", "light", "strong"), SEEDS)
-    compare(100, ("off", "light"), (0,))
+    if 20 in arguments.clips:
+        compare(20, ("off", "light", "strong"), arguments.seeds)
+    if 100 in arguments.clips:
+        compare(100, ("off", "light"), (0,))
 
 
 if __name__ == "__main__":
