@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import shutil
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.speech import augment
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, processes, training
 from stages.voxtral.loading import (
@@ -47,6 +49,7 @@ MEMORY_REMEDY = (
     "train.clips_per_update what it was; or set train.gradient_checkpointing to true, or take the encoder out of "
     "train.lora.scope"
 )
+TIMED_CLIPS = 16
 # What a checkpoint holds beyond the model, needed only to go on training.
 TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md")
 
@@ -85,9 +88,22 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
                 for part in (train_clips, validation_clips)
             ],
             "code": [sha256_of_file(path) for path in [*sorted(code), Path(__file__)]],
-            "versions": {package: version(package) for package in PACKAGES},
+            "versions": {package: version(package) for package in (*PACKAGES, *augment.PACKAGES)},
         }
     )[:16]
+
+
+def seconds_of_a_variant(prompter: Prompter, clips: list[Clip], params: TrainParams) -> float:
+    """What a variant's features take longer than the clip's own, by the clock, over a few clips."""
+    seconds = []
+    for epoch in (0, 1):
+        heard = [augment.of_epoch(clip, epoch, params, fixed=True) for clip in clips[:TIMED_CLIPS]]
+        prompter.features(heard[0])  # imports what it needs
+        began_s = time.monotonic()
+        for clip in heard:
+            prompter.features(clip)
+        seconds.append((time.monotonic() - began_s) / len(heard))
+    return seconds[1] - seconds[0]
 
 
 def load_trainee(
@@ -172,8 +188,15 @@ def main() -> str:
         prompter.check_lengths(clips)
         last_layer.only_kept_positions(model)
         stopwatch = training.Stopwatch()
-        if encoder_cache.is_frozen(model):
-            prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
+        is_frozen = encoder_cache.is_frozen(model)
+        variant_s = None
+        if params.train.augment != "off":
+            variant_s = round(seconds_of_a_variant(prompter, train_clips, params.train), 4)
+            often = "once, for the encoder cache" if is_frozen else "afresh in every epoch that hears it"
+            print(f"train: a variant of a clip takes {1000 * variant_s:.0f} ms more, {often}", flush=True)
+        if is_frozen:
+            heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
+            prompter = encoder_cache.take_encoder_out(model, prompter, heard, source.identity)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
@@ -217,6 +240,7 @@ def main() -> str:
             "adapted_layers": adapted_layers,
             "trainable_parameters": trainable,
             "resumed_from_step": resumed_from_step,
+            "seconds_more_for_a_variant": variant_s,
         }
         if not processes.is_main():
             return "done"

@@ -9,6 +9,7 @@ import torch
 from stages.pipeline.params import LoraParams, ModelParams
 from stages.pipeline.stage import UserError
 from stages.speech import prepared
+from stages.speech.augment import Variant
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache
 from stages.voxtral.encoder_cache import EncodedPrompter, is_frozen, remember_last_sound, take_encoder_out
@@ -142,6 +143,37 @@ def test_other_model_or_precision_has_entries_of_its_own(cache, clips):
         encoded = take_encoder_out(model, prompter, clips[:2], identity)
         assert encoded.features(clips[0]).dtype == dtype
         assert len(entries(cache)) == 2 * number
+
+
+def test_each_variant_has_an_entry_of_its_own_beside_the_clips_unchanged_one(cache, clips):
+    model, prompter = load(TINY_MODEL)
+    alone = take_encoder_out(model, prompter, clips[:2], SOURCE.identity)
+    before, plain = entries(cache), outputs(alone, clips[:2])
+    kinds = [("light", 0, 1), ("light", 0, 2), ("light", 1, 1), ("strong", 0, 1)]
+    variants = [
+        Variant(**vars(clip), level=level, seed=seed, number=number)
+        for clip in clips[:2] for level, seed, number in kinds
+    ]  # fmt: skip
+    model, prompter = load(TINY_MODEL)
+    with torch.inference_mode():
+        expected = model.model.audio_tower(prompter.features(variants[3])).last_hidden_state
+    encoded = take_encoder_out(model, prompter, [*variants, *clips[:2]], SOURCE.identity)
+    assert torch.allclose(encoded.features(variants[3]), expected, atol=1e-4)
+    heard = [encoded.features(clip) for clip in [*clips[:2], *variants]]
+    assert len({tensor.numpy().tobytes() for tensor in heard}) == len(entries(cache)) == 10
+    assert all(heard[place].equal(plain[clip.id]) for place, clip in enumerate(clips[:2]))
+    assert all(entries(cache)[name].equal(content) for name, content in before.items())
+
+
+def test_variant_has_the_windows_of_its_clip_and_the_clip_is_heard_as_ever(clips):
+    """Validation and test clips are no variants: their features are the same bytes before, between and after."""
+    _, prompter = load(TINY_MODEL)
+    for clip in clips:
+        plain = prompter.features(clip)
+        for number in range(3):
+            changed = prompter.features(Variant(**vars(clip), level="strong", seed=0, number=number))
+            assert changed.shape == plain.shape and changed.isfinite().all() and not changed.equal(plain)
+        assert prompter.features(clip).equal(plain)
 
 
 def test_changed_sound_under_the_same_name_is_encoded_anew(cache, clips, tmp_path):

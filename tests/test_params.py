@@ -115,6 +115,8 @@ def test_unknown_key_like_no_other_lists_the_known_ones(edit):
         ("learning_rate: auto", "learning_rate: fast", "train.learning_rate", "'fast'"),
         ("learning_rate: auto", "learning_rate: -1", "train.learning_rate", "-1"),
         ("max_clips: null", "max_clips: many", "train.max_clips", "'many'"),
+        ("  augment: off", "  augment: heavy", "train.augment", "'heavy'"),
+        ("augment_variants: 4", "augment_variants: 0", "train.augment_variants", "0"),
         ("    r: 16", "    r: 16.5", "train.lora.r", "16.5"),
         ("max_duration_s: 30.0", "max_duration_s: 30 s", "prepare.max_duration_s", "'30 s'"),
         ("trim_silence: false", "trim_silence: 'false'", "prepare.trim_silence", "'false'"),

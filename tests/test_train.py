@@ -99,12 +99,15 @@ ALL_PARTS = ["encoder", "projector", "decoder"]
 
 @pytest.fixture(params=["encoder trained", "encoder outputs cached, batch size found"])
 def either_way(request, short_run):
+    """With augmentation: the second of three epochs hears variants."""
+    set_params(short_run, train__augment="strong", train__augment_variants=1)
     if "cached" in request.param:
         lora = {"r": 16, "alpha": 32, "dropout": 0.1, "scope": ["projector", "decoder"]}
         set_params(short_run, train__lora=lora, train__batch_size="auto", train__clips_per_update=8)
     yield short_run
     lora = {"r": 16, "alpha": 32, "dropout": 0.0, "scope": ALL_PARTS}
     set_params(short_run, train__lora=lora, train__batch_size=8, train__clips_per_update=None)
+    set_params(short_run, train__augment="off", train__augment_variants=4)
 
 
 def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(either_way):
@@ -192,6 +195,37 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
     assert not trainers_in(short_run)
     dvc(short_run, "repro", "train")
     assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] >= 3
+
+
+def test_model_learns_from_strong_variants(short_run):
+    set_params(short_run, train__augment="strong", train__epochs=6, train__validate_every_steps=None)
+    run_stages(short_run, "train")
+    set_params(short_run, train__augment="off", train__epochs=3, train__validate_every_steps=3)
+    with (short_run / "data/checkpoints/curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    wers, losses = ([float(row[name]) for row in rows] for name in ("validation_wer", "validation_loss"))
+    assert len(rows) == 6 and losses[-1] < 0.7 * losses[0] and wers[-1] < 0.5 * wers[0]
+    training = read_json(short_run / "data/checkpoints/training.json")
+    assert training["settings"]["augment"] == "strong"
+    assert 0.001 < training["seconds_more_for_a_variant"] < 1
+
+
+def test_variants_are_of_training_clips_alone_and_their_outputs_are_kept(short_run):
+    """The cache of encoder outputs shows what was heard: so many more with variants, and the others the same."""
+    cache = short_run / ".cache/encoded"
+    shutil.rmtree(cache, ignore_errors=True)
+    lora = {"r": 16, "alpha": 32, "dropout": 0.0, "scope": ["projector", "decoder"]}
+    heard = []
+    for level in ("off", "strong"):
+        set_params(short_run, train__augment=level, train__augment_variants=2, train__lora=lora)
+        run_stages(short_run, "train")
+        heard.append({path.name: path.read_bytes() for path in cache.glob("??/*")})
+    training = read_json(short_run / "data/checkpoints/training.json")
+    set_params(short_run, train__augment="off", train__augment_variants=4, train__lora={**lora, "scope": ALL_PARTS})
+    off, strong = heard
+    assert len(off) == 32 + training["validation_clips"]
+    assert len(strong) == len(off) + 2 * 32
+    assert off.items() <= strong.items()
 
 
 def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run):

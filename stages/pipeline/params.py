@@ -92,6 +92,8 @@ class TrainParams(Section):
     validate_every_steps: PositiveInt | None
     early_stopping_patience: PositiveInt | None
     max_clips: PositiveInt | None
+    augment: Literal["off", "light", "strong"]
+    augment_variants: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     launcher: str
     tracking: TrackingParams

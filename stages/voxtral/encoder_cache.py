@@ -27,7 +27,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import sha256_of_file
 from stages.pipeline.stage import UserError
-from stages.speech import audio, prepared
+from stages.speech import audio, augment, prepared
 from stages.speech.clips import Clip
 from stages.voxtral import loading, processes, prompts
 from stages.voxtral.batches import in_batches
@@ -87,7 +87,8 @@ class EncodedPrompter(Prompter):
         return load(content)
 
     def key(self, clip: Clip) -> dict:
-        return {**self.made_by, "sound": prepared.sha256(self.folder / clip.audio_path)}
+        changed = {"variant": clip.key()} if isinstance(clip, augment.Variant) else {}
+        return {**self.made_by, "sound": prepared.sha256(self.folder / clip.audio_path), **changed}
 
 
 def is_frozen(model: nn.Module) -> bool:

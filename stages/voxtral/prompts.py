@@ -25,6 +25,7 @@ from torch import nn
 from transformers import VoxtralProcessor
 
 from stages.pipeline.stage import UserError
+from stages.speech import augment
 from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from stages.speech.clips import Clip
 from stages.voxtral.loading import Sizes
@@ -45,12 +46,23 @@ class Prompter:
     folder: Path
 
     def features(self, clip: Clip) -> torch.Tensor:
-        """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows."""
+        """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows.
+
+        A variant of a clip has as many windows as the clip: what `check_lengths` has found stays true.
+        """
         if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
             raise UserError(
                 f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz"
             )
-        return self.features_of(read_prepared(self.folder / clip.audio_path))
+        samples = read_prepared(self.folder / clip.audio_path)
+        if not isinstance(clip, augment.Variant):
+            return self.features_of(samples)
+        windows = max(1, math.ceil(len(samples) / self.sizes.window_samples))
+        changed = augment.change_sound(samples, clip, longest=windows * self.sizes.window_samples)
+        mel = self.features_of(changed).transpose(0, 1).flatten(1)
+        hop = self.processor.feature_extractor.hop_length
+        augment.mask(mel[:, : math.ceil(len(changed) / hop)].numpy(), clip, frames_per_s=SAMPLE_RATE_HZ / hop)
+        return mel.unflatten(1, (-1, self.sizes.window_frames)).transpose(0, 1)
 
     def features_of(self, samples: np.ndarray) -> torch.Tensor:
         """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate.

@@ -16,13 +16,13 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import nn
+from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState, TrainerState
@@ -32,9 +32,10 @@ from stages.pipeline import paths
 from stages.pipeline.files import read_json, write_json, write_whole
 from stages.pipeline.params import TrainParams
 from stages.pipeline.stage import UserError
+from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
-from stages.voxtral import batches, processes
+from stages.voxtral import batches, encoder_cache, processes
 from stages.voxtral.loading import device
 from stages.voxtral.prompts import IGNORED, Prompter
 from stages.voxtral.transcription import transcribe
@@ -211,9 +212,9 @@ def build_trainer(
         update,
         model=model,
         args=arguments,
-        data_collator=Collator(prompter),
-        train_dataset=Dataset.from_list([asdict(clip) for clip in train_clips]),
-        eval_dataset=Dataset.from_list([asdict(clip) for clip in validation_clips]),  # the Trainer wants one
+        data_collator=prompter.training_batch,
+        train_dataset=ClipsByEpoch(train_clips, params, fixed=encoder_cache.is_frozen(model)),
+        eval_dataset=validation_clips,  # the Trainer wants one
         callbacks=[MarkComplete(), *callbacks],
     )
     if params.early_stopping_patience:
@@ -223,13 +224,37 @@ def build_trainer(
 
 
 @dataclass(frozen=True)
-class Collator:
-    """Rows of the data set into a training batch; a class, because loader workers cannot be sent a lambda."""
+class ClipsByEpoch(Dataset):
+    """The training clips, as themselves or as variants. Asked for by (index, epoch): a loader's worker knows no epoch.
 
-    prompter: Prompter
+    fixed: variants come again, for the encoder cache.
+    """
 
-    def __call__(self, rows: Sequence[dict]) -> dict[str, torch.Tensor]:
-        return self.prompter.training_batch([Clip(**row) for row in rows])
+    clips: Sequence[Clip]
+    params: TrainParams
+    fixed: bool
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, place: tuple[int, int]) -> Clip:
+        index, epoch = place
+        return augment.of_epoch(self.clips[index], epoch, self.params, fixed=self.fixed)
+
+
+@dataclass(frozen=True)
+class WithEpoch(Sampler):
+    """(index, epoch) for each index that a sampler gives."""
+
+    sampler: batches.LikeLengths
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = int(self.sampler.epoch())
+        for index in self.sampler:
+            yield index, epoch
 
 
 def fit(trainer: Trainer, checkpoint: Path | None) -> None:
@@ -269,15 +294,16 @@ class VoxtralTrainer(Trainer):
         self.validation_clips = validation_clips
         self.clips_per_update = clips_per_update
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> batches.LikeLengths:
+    def _get_train_sampler(self, train_dataset: ClipsByEpoch | None = None) -> WithEpoch:
         """The library's own LengthGroupedSampler draws another order in a resumed epoch, and on more devices."""
-        clips = [Clip(**row) for row in train_dataset or self.train_dataset]
+        clips = (train_dataset or self.train_dataset).clips
         lengths = [
             len(self.prompter.prompt_ids(self.prompter.windows_in(clip), clip.language))
             + len(self.prompter.target_ids(clip.text))
             for clip in clips
         ]
-        return batches.LikeLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
+        order = batches.LikeLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
+        return WithEpoch(order)
 
     def evaluation_loop(self, *_: object, **__: object) -> EvalLoopOutput:
         """Loss by token, `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) as metrics.
