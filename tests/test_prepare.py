@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -425,10 +426,11 @@ def test_recording_that_kills_hangs_or_fills_its_process_costs_itself_alone(
     set_param("prepare.max_seconds_per_file", 3.0)
     decode = audio.decode
 
-    def decode_or_die(content: bytes):
-        if content == hostile:
+    def decode_or_die(recorded: BinaryIO):
+        recorded.seek(0)
+        if recorded.read() == hostile:
             exec(f"import os, signal, time; {deed}")
-        return decode(content)
+        return decode(recorded)
 
     monkeypatch.setattr(audio, "decode", decode_or_die)  # processes are forked, and have it too
     prepare.main()
