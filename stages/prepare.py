@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,10 @@ from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, die_with_parent, run
-from stages.speech import audio, languages, text
-from stages.speech.clips import ID_LENGTH, Clip, write_clips
-from stages.speech.sources import RawClip, Rejection, locate, read_sources
+from stages.speech import audio, cuts, languages, text
+from stages.speech.clips import Clip, write_clips
+from stages.speech.raw_clips import RawClip, Rejection
+from stages.speech.sources import locate, read_sources
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
     """Why a clip's text or language cannot be used, None where both can."""
     cleaned = text.clean(clip.text)
     if not text.normalise(cleaned):
-        return Rejection(clip.file, "empty text", "write down what was said, in letters")
+        return Rejection(clip.where, "empty text", "write down what was said, in letters")
     if control := text.find_control_string(cleaned):
         return Rejection(
-            clip.file, "control string in text", f"remove {control}: the model would take it for a command"
+            clip.where, "control string in text", f"remove {control}: the model would take it for a command"
         )
     language = language_of(clip, params)
     if not languages.is_accepted(language):
-        return Rejection(clip.file, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
+        return Rejection(clip.where, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
     return None
 
 
@@ -71,7 +72,8 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
             f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again",
         )
     if duration_s > params.max_duration_s:
-        return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: cut it"
+        remedy = "cut it, or put its text with times beside it, as subtitles (.srt) of the same name"
+        return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: {remedy}"
     if level_dbfs < params.silence_dbfs:
         return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
     if figures["clipped_fraction"] > params.max_clipped_fraction:
@@ -80,18 +82,21 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
     return None
 
 
-def cache_key(digest: str, params: PrepareParams) -> dict:
-    """Everything that a converted recording depends on, besides its own bytes with this sha256."""
+def cache_key(digest: str, params: PrepareParams, begins_s: float | None = None, ends_s: float | None = None) -> dict:
+    """Everything that a converted recording, or part of it, depends on; its own bytes have this sha256."""
     return {
         "sha256": digest,
+        "times": cuts.times(begins_s, ends_s),
         "trim_silence": params.trim_silence,
-        "code": code_of(audio),
+        "code": code_of(audio, cuts),
         "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
     }
 
 
-def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
-    """Decode, resample, measure and write one recording to `output`/ID.flac; runs in a worker process."""
+def convert(
+    path: Path, output: Path, params: PrepareParams, begins_s: float | None = None, ends_s: float | None = None
+) -> Converted:
+    """Decode, cut, resample, measure and write one clip to `output`/ID.flac; runs in a worker process."""
     try:
         recorded = path.read_bytes()
     except FileNotFoundError:
@@ -100,13 +105,15 @@ def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
         return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
     digest = hashlib.sha256(recorded).hexdigest()
     cache = ContentCache("prepared")
-    key = cache_key(digest, params)
+    key = cache_key(digest, params, begins_s, ends_s)
     entry = cache.read(key)
     if entry is None:
         try:
-            samples, sample_rate_hz = audio.decode(recorded)
+            samples, sample_rate_hz = cuts.decode(recorded, digest, begins_s, ends_s)
         except audio.UnreadableSound as error:
             return Converted(reason="unreadable audio", remedy=str(error))
+        except cuts.BadCut as error:
+            return Converted(reason="cut out of range", remedy=str(error))
         if not np.isfinite(samples).all():
             return Converted(reason="unreadable audio", remedy="some samples are no numbers: record or export it again")
         mono = audio.to_mono_16k(samples, sample_rate_hz)
@@ -119,17 +126,17 @@ def convert(path: Path, output: Path, params: PrepareParams) -> Converted:
     figures = json.loads(header)
     if problem := check_figures(figures, params):
         return Converted(reason=problem[0], remedy=problem[1])
-    clip_id = digest[:ID_LENGTH]
+    clip_id = cuts.clip_id(digest, begins_s, ends_s)
     write_whole(output / f"{clip_id}.flac", flac)
     return Converted(id=clip_id, figures=figures)
 
 
-def convert_all(locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
+def convert_all(clips: list[RawClip], locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
     """Convert over all cores, in order, with a progress bar."""
-    work = partial(convert, output=output, params=params)
+    begins_s, ends_s = [clip.begins_s for clip in clips], [clip.ends_s for clip in clips]
     workers = min(params.workers or os.cpu_count() or 1, max(len(locations), 1))
     with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:
-        results = pool.map(work, locations, chunksize=8)
+        results = pool.map(convert, locations, repeat(output), repeat(params), begins_s, ends_s, chunksize=8)
         return list(tqdm(results, total=len(locations), desc="prepare", unit="clip"))
 
 
@@ -141,10 +148,10 @@ def join(
     rejections = []
     for raw_clip, result in zip(raw_clips, converted, strict=True):
         if result.figures is None:
-            rejections.append(Rejection(raw_clip.file, result.reason, result.remedy))
+            rejections.append(Rejection(raw_clip.where, result.reason, result.remedy))
         elif result.id in clips:
             first = clips[result.id].recorded_file
-            rejections.append(Rejection(raw_clip.file, "same recording twice", f"remove it: same bytes as {first}"))
+            rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
         else:
             clips[result.id] = Clip(
                 id=result.id,
@@ -157,6 +164,8 @@ def join(
                 session=raw_clip.session,
                 prompt_id=raw_clip.prompt_id,
                 recorded_at=raw_clip.recorded_at,
+                begins_s=raw_clip.begins_s,
+                ends_s=raw_clip.ends_s,
                 **result.figures,
             )
     return list(clips.values()), rejections
@@ -190,14 +199,14 @@ def main() -> str:
         location = locate(paths.RAW, clip)
         if location is None:
             remedy = "name a file inside the source's own folder, without .. and links"
-            rejections.append(Rejection(clip.file, "path leaves its folder", remedy))
+            rejections.append(Rejection(clip.where, "path leaves its folder", remedy))
         elif rejection := check_text(clip, params):
             rejections.append(rejection)
         else:
             usable.append(clip)
             locations.append(location)
     with whole_folder(paths.PREPARED) as folder:
-        converted = convert_all(locations, folder / "audio", params)
+        converted = convert_all(usable, locations, folder / "audio", params)
         clips, unusable = join(usable, converted, params)
         rejections += unusable
         summary = summarise(clips, rejections)

@@ -169,10 +169,10 @@ def check_current(clips: list[Clip], default_language: str) -> None:
                 f"deletions, corrections or consents of the recording page still wait in {WAITING_CHANGES}: run "
                 f"'python -m recorder.inbox', then 'dvc repro split'"
             )
-    raw_clips = {clip.file: clip for clip in read_sources(paths.RAW)[0]}
+    raw_clips = {(clip.file, clip.begins_s, clip.ends_s): clip for clip in read_sources(paths.RAW)[0]}
     changed = 0
     for clip in clips:
-        now = raw_clips.get(clip.recorded_file)
+        now = raw_clips.get((clip.recorded_file, clip.begins_s, clip.ends_s))
         location = now and locate(paths.RAW, now)
         changed += (
             location is None

@@ -12,10 +12,11 @@ ID_LENGTH = 16
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording and what was said in it.
+    """One recording, or the part of one between two times, and what was said in it.
 
-    `id` is the first 16 hex digits of the sha256 of the recorded file's bytes; `audio_path` is relative to
-    data/prepared. Levels are in dB relative to full scale; `snr_db` is an estimate (see audio.measure).
+    `id` is the first 16 hex digits of the sha256 of the recorded file's bytes (for a part see cuts.clip_id);
+    `audio_path` is relative to data/prepared. Levels are in dB relative to full scale; `snr_db` is an estimate (see
+    audio.measure).
     """
 
     id: str
@@ -33,6 +34,8 @@ class Clip:
     session: str | None = None
     prompt_id: str | None = None
     recorded_at: str | None = None
+    begins_s: float | None = None
+    ends_s: float | None = None
 
 
 def read_clips(path: Path) -> list[Clip]:
