@@ -3,11 +3,13 @@
     python -m stages.prepare        (or `dvc repro prepare`)
 
 Reads data/raw/SOURCE/*. Writes data/prepared: audio/ID.flac, clips.jsonl, rejected.jsonl (file, reason, remedy),
-summary.json. Decoded sound comes from the content cache where it can, so a new clip costs one clip's work.
+look_through.jsonl (clips that are kept but worth a listen), summary.json. Decoded sound comes from the content cache
+where it can, so a new clip costs one clip's work.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -27,7 +29,7 @@ from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
 from stages.pipeline.params import PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, die_with_parent, run
-from stages.speech import audio, cuts, languages, text
+from stages.speech import audio, cuts, filters, languages, quality, text
 from stages.speech.clips import Clip, write_clips
 from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.sources import locate, read_sources
@@ -39,6 +41,7 @@ class Converted:
 
     id: str = ""
     figures: dict[str, float] | None = None
+    fingerprint: bytes = b""
     reason: str = ""
     remedy: str = ""
 
@@ -88,7 +91,7 @@ def cache_key(digest: str, params: PrepareParams, begins_s: float | None = None,
         "sha256": digest,
         "times": cuts.times(begins_s, ends_s),
         "trim_silence": params.trim_silence,
-        "code": code_of(audio, cuts),
+        "code": code_of(audio, cuts, quality),
         "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
     }
 
@@ -119,16 +122,23 @@ def convert(
         mono = audio.to_mono_16k(samples, sample_rate_hz)
         if params.trim_silence:
             mono = audio.trim_silence(mono)
-        figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
+        spectra = quality.power_spectra(mono)
+        figures = {
+            **audio.measure(mono),
+            "clipped_fraction": round(audio.clipped_fraction(samples), 4),
+            "bandwidth_hz": quality.bandwidth_hz(spectra),
+            "fingerprint": base64.b64encode(quality.fingerprint(spectra).tobytes()).decode(),
+        }
         entry = json.dumps(figures).encode() + b"\n" + audio.encode_flac(mono)
         cache.write(key, entry)
     header, _, flac = entry.partition(b"\n")
     figures = json.loads(header)
+    fingerprint = base64.b64decode(figures.pop("fingerprint"))
     if problem := check_figures(figures, params):
         return Converted(reason=problem[0], remedy=problem[1])
     clip_id = cuts.clip_id(digest, begins_s, ends_s)
     write_whole(output / f"{clip_id}.flac", flac)
-    return Converted(id=clip_id, figures=figures)
+    return Converted(id=clip_id, figures=figures, fingerprint=fingerprint)
 
 
 def convert_all(clips: list[RawClip], locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
@@ -171,7 +181,7 @@ def join(
     return list(clips.values()), rejections
 
 
-def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
+def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt]) -> dict:
     """Counts for summary.json and for the screen."""
     return {
         "clips": len(clips),
@@ -180,6 +190,7 @@ def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
         "sources": dict(Counter(clip.source for clip in clips)),
         "rejected": len(rejections),
         "rejected_by_reason": dict(Counter(rejection.reason for rejection in rejections).most_common()),
+        "to_look_through_by_reason": dict(Counter(doubt.reason for doubt in doubts).most_common()),
     }
 
 
@@ -208,16 +219,24 @@ def main() -> str:
     with whole_folder(paths.PREPARED) as folder:
         converted = convert_all(usable, locations, folder / "audio", params)
         clips, unusable = join(usable, converted, params)
-        rejections += unusable
-        summary = summarise(clips, rejections)
+        fingerprints = {result.id: result.fingerprint for result in converted if result.fingerprint}
+        clips, left_out, doubts = filters.sift(clips, fingerprints, params.filters)
+        rejections += [*unusable, *left_out]
+        summary = summarise(clips, rejections, doubts)
         for reason, count in summary["rejected_by_reason"].items():
             example = next(rejection for rejection in rejections if rejection.reason == reason)
             print(f"prepare: {count} rejected, {reason}: e.g. {example.file}: {example.remedy}")
         if not clips:
             reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
             raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
+        if doubts:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in summary["to_look_through_by_reason"].items())
+            print(f"prepare: to look through, in {paths.PREPARED}/look_through.jsonl: {reasons}")
+        for name in {f"{result.id}.flac" for result in converted if result.id} - {f"{clip.id}.flac" for clip in clips}:
+            (folder / "audio" / name).unlink()  # left out by a filter
         write_clips(folder / "clips.jsonl", clips)
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
+        write_jsonl(folder / "look_through.jsonl", (doubt.row() for doubt in doubts))
         write_json(folder / "summary.json", summary)
     return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
 

@@ -200,6 +200,7 @@ def test_summary_counts_clips_by_language_and_source(workspace, record, transcri
         "sources": {"desk": 1, "phone": 2},
         "rejected": 0,
         "rejected_by_reason": {},
+        "to_look_through_by_reason": {"telephone sound": 3, "noise": 3},  # a tone has no pause
     }
 
 
@@ -280,7 +281,7 @@ def test_two_workers_give_the_same_bytes_as_one(workspace, record, transcribe, s
         prepare.main()
         results.append((content_of(PREPARED), content_of(workspace / f"cache-{workers}")))
     assert results[0] == results[1]
-    assert len(results[0][0]) == 20 + 3
+    assert len(results[0][0]) == 20 + 4
 
 
 def test_clips_keep_the_order_of_their_manifest(workspace, record, transcribe):

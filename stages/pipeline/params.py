@@ -36,6 +36,16 @@ class ModelParams(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
 
+class FilterParams(Section):
+    min_characters_per_s: NonNegativeFloat | None
+    max_characters_per_s: PositiveFloat | None
+    min_snr_db: NonNegativeFloat | None
+    min_bandwidth_hz: PositiveFloat | None
+    min_script_fraction: Annotated[float, Field(ge=0, le=1)] | None
+    same_sound_once: bool
+    max_clips_per_text: PositiveInt | None
+
+
 class PrepareParams(Section):
     language: str
     min_duration_s: NonNegativeFloat
@@ -44,6 +54,7 @@ class PrepareParams(Section):
     silence_dbfs: Annotated[float, Field(lt=0)]
     max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]
     workers: Annotated[int, Field(ge=0)]
+    filters: FilterParams
 
 
 class SplitParams(Section):

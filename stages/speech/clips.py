@@ -36,6 +36,19 @@ class Clip:
     recorded_at: str | None = None
     begins_s: float | None = None
     ends_s: float | None = None
+    bandwidth_hz: float | None = None
+
+    @property
+    def where(self) -> str:
+        """The recorded file, and for a part of it between which times: no two clips share it."""
+        return where(self.recorded_file, self.begins_s, self.ends_s)
+
+
+def where(file: str, begins_s: float | None, ends_s: float | None) -> str:
+    """A recording, or its part between two times, in words."""
+    if begins_s is None:
+        return file
+    return f"{file} from {begins_s:.3f} s to " + ("its end" if ends_s is None else f"{ends_s:.3f} s")
 
 
 def read_clips(path: Path) -> list[Clip]:

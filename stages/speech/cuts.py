@@ -8,8 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from stages.speech import audio
-from stages.speech.clips import ID_LENGTH
-from stages.speech.raw_clips import RawClip
+from stages.speech.clips import ID_LENGTH, Clip
 
 # Times in manifests and subtitles are rounded: so much may a part reach beyond the end, or into the next part.
 TOLERANCE_S = 0.1
@@ -57,12 +56,12 @@ def decode(content: bytes, digest: str, begins_s: float | None, ends_s: float | 
     return samples[round(begins_s * sample_rate_hz) : end], sample_rate_hz
 
 
-def overlapping(clips: list[RawClip]) -> dict[RawClip, RawClip]:
+def overlapping(clips: list[Clip]) -> dict[Clip, Clip]:
     """Parts that share more than TOLERANCE_S with one before them in the same recording -> that one."""
-    by_file: dict[str, list[RawClip]] = {}
+    by_file: dict[str, list[Clip]] = {}
     for clip in clips:
         if clip.begins_s is not None and clip.ends_s is not None:
-            by_file.setdefault(clip.file, []).append(clip)
+            by_file.setdefault(clip.recorded_file, []).append(clip)
     found = {}
     for parts in by_file.values():
         parts.sort(key=lambda clip: (clip.begins_s, clip.ends_s))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stages.speech.clips import where
 from stages.speech.text import clean
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
@@ -43,10 +44,7 @@ class RawClip:
     @property
     def where(self) -> str:
         """The file, and for a part of it between which times: no two clips share it."""
-        if self.begins_s is None:
-            return self.file
-        end = "its end" if self.ends_s is None else f"{self.ends_s:.3f} s"
-        return f"{self.file} from {self.begins_s:.3f} s to {end}"
+        return where(self.file, self.begins_s, self.ends_s)
 
 
 @dataclass(frozen=True)
