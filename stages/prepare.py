@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from stages.hub import sources as hub_sources
+from stages.hub.sources import HubRecording
 from stages.pipeline import paths
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import whole_folder, write_json, write_jsonl, write_whole
@@ -97,7 +99,11 @@ def cache_key(digest: str, params: PrepareParams, begins_s: float | None = None,
 
 
 def convert(
-    path: Path, output: Path, params: PrepareParams, begins_s: float | None = None, ends_s: float | None = None
+    path: Path | HubRecording,
+    output: Path,
+    params: PrepareParams,
+    begins_s: float | None = None,
+    ends_s: float | None = None,
 ) -> Converted:
     """Decode, cut, resample, measure and write one clip to `output`/ID.flac; runs in a worker process."""
     try:
@@ -141,7 +147,9 @@ def convert(
     return Converted(id=clip_id, figures=figures, fingerprint=fingerprint)
 
 
-def convert_all(clips: list[RawClip], locations: list[Path], output: Path, params: PrepareParams) -> list[Converted]:
+def convert_all(
+    clips: list[RawClip], locations: list[Path | HubRecording], output: Path, params: PrepareParams
+) -> list[Converted]:
     """Convert over all cores, in order, with a progress bar."""
     begins_s, ends_s = [clip.begins_s for clip in clips], [clip.ends_s for clip in clips]
     workers = min(params.workers or os.cpu_count() or 1, max(len(locations), 1))
@@ -181,13 +189,16 @@ def join(
     return list(clips.values()), rejections
 
 
-def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt]) -> dict:
+def summarise(
+    clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt], from_hub: list[dict]
+) -> dict:
     """Counts for summary.json and for the screen."""
     return {
         "clips": len(clips),
         "minutes": round(sum(clip.duration_s for clip in clips) / 60, 2),
         "languages": dict(Counter(clip.language for clip in clips)),
         "sources": dict(Counter(clip.source for clip in clips)),
+        "hub_sources": from_hub,
         "rejected": len(rejections),
         "rejected_by_reason": dict(Counter(rejection.reason for rejection in rejections).most_common()),
         "to_look_through_by_reason": dict(Counter(doubt.reason for doubt in doubts).most_common()),
@@ -200,14 +211,19 @@ def main() -> str:
     if not languages.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
     raw_clips, rejections = read_sources(paths.RAW)
-    if not raw_clips and not rejections:
+    if not (raw_clips or rejections or params.sources):
         raise UserError(
             f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
             f"or same-name .txt files there (or run 'dvc pull')"
         )
+    located = [(clip, locate(paths.RAW, clip)) for clip in raw_clips]
+    from_hub = []
+    for number, source in enumerate(params.sources):
+        fetched = hub_sources.fetch(source, number)
+        located += fetched.clips
+        from_hub.append({**source.model_dump(), "revision": fetched.revision, "rows": len(fetched.clips)})
     usable, locations = [], []
-    for clip in raw_clips:
-        location = locate(paths.RAW, clip)
+    for clip, location in located:
         if location is None:
             remedy = "name a file inside the source's own folder, without .. and links"
             rejections.append(Rejection(clip.where, "path leaves its folder", remedy))
@@ -222,7 +238,7 @@ def main() -> str:
         fingerprints = {result.id: result.fingerprint for result in converted if result.fingerprint}
         clips, left_out, doubts = filters.sift(clips, fingerprints, params.filters)
         rejections += [*unusable, *left_out]
-        summary = summarise(clips, rejections, doubts)
+        summary = summarise(clips, rejections, doubts, from_hub)
         for reason, count in summary["rejected_by_reason"].items():
             example = next(rejection for rejection in rejections if rejection.reason == reason)
             print(f"prepare: {count} rejected, {reason}: e.g. {example.file}: {example.remedy}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
@@ -36,6 +36,24 @@ class ModelParams(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
 
+class HubColumns(Section):
+    audio: str
+    text: str
+    speaker: str | None
+    language: str | None
+
+
+class HubSourceParams(Section):
+    repo_id: str
+    config: str | None
+    split: str
+    revision: str | None
+    columns: HubColumns
+    language: str | None
+    max_clips: PositiveInt | None
+    max_hours: PositiveFloat | None
+
+
 class FilterParams(Section):
     min_characters_per_s: NonNegativeFloat | None
     max_characters_per_s: PositiveFloat | None
@@ -54,6 +72,7 @@ class PrepareParams(Section):
     silence_dbfs: Annotated[float, Field(lt=0)]
     max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]
     workers: Annotated[int, Field(ge=0)]
+    sources: list[HubSourceParams]
     filters: FilterParams
 
 
@@ -226,8 +245,14 @@ def _explain(problem: dict) -> str:
 def _keys_of(path: tuple[str, ...] | list[str]) -> list[str]:
     model: type[BaseModel] = Params
     for key in path:
-        model = model.model_fields[key].annotation
+        if not key.isdecimal():
+            model = _section_of(model.model_fields[key].annotation)
     return list(model.model_fields)
+
+
+def _section_of(annotation: object) -> Any:
+    """The type of a key's value; for a list, that of its entries."""
+    return get_args(annotation)[0] if get_origin(annotation) is list else annotation
 
 
 def _existing_keys(location: tuple) -> list[str]:
@@ -238,8 +263,9 @@ def _existing_keys(location: tuple) -> list[str]:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             break
         keys.append(str(part))
-        field = model.model_fields.get(part)
-        model = field.annotation if field else None
+        if isinstance(part, str):  # else the number of a list's entry
+            field = model.model_fields.get(part)
+            model = _section_of(field.annotation) if field else None
     return keys
 
 

@@ -14,6 +14,7 @@ from stages.speech.text import clean
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
 # What telephones, browsers and cameras record: read by FFmpeg.
 AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
+HUB = "hf://datasets/"  # begins the source of a clip from a data set on the Hub
 OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 
 
