@@ -172,8 +172,8 @@ def check_current(clips: list[Clip], default_language: str) -> None:
             )
     if foreign := [clip for clip in clips if clip.source.startswith(HUB)]:
         raise UserError(
-            f"{len(foreign)} of {len(clips)} clips come from data sets on the Hub, such as {foreign[0].source}, and are not "
-            f"yours to publish: take prepare.sources out, or set push.dataset.enabled to false"
+            f"{len(foreign)} of {len(clips)} clips come from data sets on the Hub, such as {foreign[0].source}, "
+            f"and are not yours to publish: take prepare.sources out, or set push.dataset.enabled to false"
         )
     raw_clips = {(clip.file, clip.begins_s, clip.ends_s): clip for clip in read_sources(paths.RAW)[0]}
     changed = 0

@@ -129,7 +129,8 @@ class _Rows:
             return
         columns = self.source.columns
         for values in _stream(self.source, self.revision, self.count, name):
-            sound = _bytes_of(values[columns.audio], self.source, self.revision)
+            # Of a path beside it nothing is read: it would be one of this machine.
+            sound = (values[columns.audio] or {}).get("bytes") or b""
             row = {"text": str(values[columns.text] or ""), "duration_s": _duration_s(sound)}
             for field in ("speaker", "language"):
                 column = getattr(columns, field)
@@ -223,14 +224,22 @@ def _explain_away(error: Exception, name: str) -> str:
 
 def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> Iterator[dict]:
     """Rows from number `first` on, their sound as it was recorded. Raises: UserError where there is none."""
-    from datasets import Audio, load_dataset
+    from datasets import Audio, load_dataset_builder
     from datasets.exceptions import DatasetNotFoundError
+    from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 
     try:
-        rows = load_dataset(source.repo_id, source.config, split=source.split, revision=revision, streaming=True)
+        builder = load_dataset_builder(source.repo_id, source.config, revision=revision)
+        rows = builder.as_streaming_dataset(split=source.split)
     except (ValueError, DatasetNotFoundError) as error:
         remedy = "check config and split"
         raise UserError(f"{name}: cannot be read ({client.one_line(error, 200)}): {remedy}") from None
+    if isinstance(builder, FolderBasedBuilder):  # `datasets` reads these with torchcodec alone
+        folder = source.repo_id.split("/")[-1]
+        raise UserError(
+            f"{name}: it is a folder of sound files: fetch it with 'hf download {source.repo_id} --repo-type dataset "
+            f"--local-dir data/raw/{folder}', where it is read, and take the entry out of prepare.sources"
+        )
     if rows.features is None:
         rows = rows._resolve_features()
     columns = source.columns.model_dump(exclude_none=True)
@@ -247,22 +256,6 @@ def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> It
     if isinstance(sound, Audio):
         rows = rows.cast_column(source.columns.audio, Audio(decode=False))
     yield from rows.skip(first)
-
-
-def _bytes_of(sound: dict | None, source: HubSourceParams, revision: str) -> bytes:
-    """A row's sound as bytes; of files it may name only those of its own repository. b'' where there is none."""
-    if not sound:
-        return b""
-    if sound.get("bytes") is not None:
-        return sound["bytes"]
-    *archives, file = (sound.get("path") or "").split("::")
-    own = f"{HUB}{source.repo_id}@{revision}/"
-    if not file.startswith(own) or not all(archive.startswith("zip://") for archive in archives):
-        return b""
-    import fsspec
-
-    with fsspec.open(sound["path"], "rb") as opened:
-        return opened.read()
 
 
 def _duration_s(sound: bytes) -> float:
