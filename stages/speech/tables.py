@@ -60,7 +60,7 @@ def read_table(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
         yield content
         return
     first = content.split("\n", 1)[0]
-    if delimiter := _delimiter(first):
+    if delimiter := delimiter_of(first):
         yield from _read_rows(manifest, source, content, delimiter, csv.QUOTE_MINIMAL)
     elif "|" in first:
         yield from _read_ljspeech(manifest, source, content)
@@ -72,7 +72,7 @@ def read_table(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
 def is_table(manifest: Path) -> bool:
     """Whether a CSV or TSV file of any name begins with a header that names recordings and texts."""
     with manifest.open("rb") as file:
-        return _delimiter(file.readline(100_000).decode("utf-8-sig", "replace")) is not None
+        return delimiter_of(file.readline(100_000).decode("utf-8-sig", "replace")) is not None
 
 
 def read_common_voice(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
@@ -80,7 +80,7 @@ def read_common_voice(manifest: Path, source: Path) -> Iterator[RawClip | Reject
     content = read_text(manifest, source)
     if isinstance(content, Rejection):
         yield content
-    elif _delimiter(content.split("\n", 1)[0]) != "\t":
+    elif delimiter_of(content.split("\n", 1)[0]) != "\t":
         remedy = "begin it with Common Voice's line of column names, path and sentence among them, parted by tabs"
         yield Rejection(where_in(manifest, source), "unreadable row", remedy)
     else:
@@ -153,7 +153,7 @@ def _names(header: Iterable[str]) -> list[str]:
     return [name.strip(' "\r\n').lower() for name in header]
 
 
-def _delimiter(header: str) -> str | None:
+def delimiter_of(header: str) -> str | None:
     """The one character that parts a header into columns for recordings and for texts, None where none does."""
     for delimiter in DELIMITERS:
         names = set(_names(header.split(delimiter)))
