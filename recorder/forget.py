@@ -317,10 +317,8 @@ def _check_layouts(files: set[str], in_parts: set[str]) -> None:
     """
     for source in sorted({name.split("/")[0] for name in files}):
         layout, manifests = manifests_of(paths.RAW / source)
-        known = all(
-            path.parent == paths.RAW / source and path.name in MANIFESTS and _has_rows_of_ours(path)
-            for path in manifests
-        )
+        ours = [paths.RAW / source / name for name in MANIFESTS]
+        known = all(path in ours and _has_rows_of_ours(path) for path in manifests)
         if not known or any(name.startswith(f"{source}/") for name in files & in_parts):
             what = layout.name if layout else "subtitles"
             raise UserError(

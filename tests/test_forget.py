@@ -1,6 +1,7 @@
 """Erasing: no byte of the speaker's recordings is left anywhere, nobody else loses one, and a kill changes neither."""
 
 import csv
+import json
 import multiprocessing
 import os
 import shutil
