@@ -43,9 +43,10 @@ from stages.pipeline import paths, raw
 from stages.pipeline.files import read_jsonl, sha256_of_file, write_json, write_whole
 from stages.pipeline.params import PARAMS_FILE, load_params
 from stages.pipeline.stage import UserError, run
-from stages.speech import prepared
+from stages.speech import cuts, prepared
 from stages.speech.clips import ID_LENGTH
-from stages.speech.sources import AUDIO_SUFFIXES, MANIFESTS, read_sources
+from stages.speech.sources import AUDIO_SUFFIXES, MANIFESTS, manifests_of, read_sources
+from stages.speech.tables import delimiter_of
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class Todo:
 def find(wanted: Wanted, objects: Objects) -> Todo:
     """All that belongs to a speaker or a clip, in data/raw, in the inbox and in DVC's older versions."""
     todo = Todo(wanted)
-    clips = {_normal(clip.file): clip for clip in read_sources(paths.RAW)[0]}
+    raw_clips = read_sources(paths.RAW)[0]
+    clips = {_normal(clip.file): clip for clip in raw_clips}
     pending = [change for change in inbox.pending() if change.kind == "clip"]
     rows = {f"{change.source}/{change.row['audio_path']}": change.row for change in pending}
     sounds = {f"{change.source}/{change.row['audio_path']}": change.folder for change in pending}
@@ -168,13 +170,20 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
     sounds |= {name: path for name, path in in_raw.items() if name in clips or path.suffix.lower() in AUDIO_SUFFIXES}
     digests = {name: sha256_of_file(path) for name, path in sounds.items()}
     if wanted.speaker is not None:
-        theirs = {name for name, clip in clips.items() if clip.speaker == wanted.speaker}
+        theirs = {_normal(clip.file) for clip in raw_clips if clip.speaker == wanted.speaker}
         theirs |= {name for name, row in rows.items() if wanted.is_row(row)}
     else:
         theirs = {name for name, digest in digests.items() if digest.startswith(wanted.clip)}
+        parts = [clip for clip in raw_clips if clip.begins_s is not None and _normal(clip.file) in digests]
+        theirs |= {
+            _normal(clip.file)
+            for clip in parts
+            if cuts.clip_id(digests[_normal(clip.file)], clip.begins_s, clip.ends_s) == wanted.clip
+        }
     # The same bytes under another name, or as another's, are the same recording.
     chosen = {digests[name] for name in theirs if name in digests}
     theirs |= {name for name, digest in digests.items() if digest in chosen}
+    _check_layouts(theirs & (set(clips) | set(in_raw)), {_normal(c.file) for c in raw_clips if c.begins_s is not None})
     lengths = _lengths()
     for name in sorted(theirs & set(sounds)):
         row = {"recorded_at": None, "language": None} | (vars(clips[name]) if name in clips else rows.get(name, {}))
@@ -315,6 +324,34 @@ def learned_from(todo: Todo, lock_text: str, objects: Objects) -> bool:
                 if any(row.get("id") in ids or row.get("recorded_file") in files for row in _rows_of(content)):
                     return True
     return False
+
+
+def _check_layouts(files: set[str], in_parts: set[str]) -> None:
+    """Refuse, before anything has happened, where rows could not be taken out of a source's manifests.
+
+    Raises: UserError for a layout other than those that `_erase_from_raw` rewrites, and for recordings in parts, which
+    others may speak in, too.
+    """
+    for source in sorted({name.split("/")[0] for name in files}):
+        layout, manifests = manifests_of(paths.RAW / source)
+        ours = [paths.RAW / source / name for name in MANIFESTS]
+        known = all(path in ours and _has_rows_of_ours(path) for path in manifests)
+        if not known or any(name.startswith(f"{source}/") for name in files & in_parts):
+            what = layout.name if layout else "subtitles"
+            raise UserError(
+                f"{paths.RAW}/{source} is laid out as {what}, where this cannot take single rows out: remove their "
+                f"rows and recordings there yourself, run 'dvc add {paths.RAW}', then this again for all older versions"
+            )
+
+
+def _has_rows_of_ours(manifest: Path) -> bool:
+    """Whether `_without_rows` or `_without_csv_rows` understands a manifest."""
+    content = manifest.read_bytes()
+    if manifest.suffix == ".jsonl":
+        return all("audio_path" in row for row in _rows_of(content))
+    header = content.decode("utf-8-sig", "replace").split("\n", 1)[0]
+    names = [name.strip(' "\r') for name in header.split(",")]
+    return ("file" in names and "text" in names) or ("|" in header and delimiter_of(header) is None)
 
 
 def speakers() -> list[str]:

@@ -2,58 +2,35 @@
 
     python -m stages.prepare        (or `dvc repro prepare`)
 
-Reads data/raw/SOURCE/*. Writes data/prepared: audio/*.zip (ID.flac in each), clips.jsonl, rejected.jsonl (file, reason,
-remedy), summary.json; and outside.jsonl, the clips of other people that `evaluate.outside` names. What is known from
-earlier runs comes from the sound cache, so a new clip costs one clip's work.
+Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared: audio/*.zip (ID.flac in
+each), clips.jsonl, rejected.jsonl (file, reason, remedy), look_through.jsonl (clips that are kept but worth a listen),
+outside.jsonl (clips of other people, which evaluate.outside names), summary.json. What is known from earlier runs comes
+from the sound cache, so a new clip costs one clip's work.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import json
-import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
-from tqdm import tqdm
-
+from stages.hub import sources as hub_sources
 from stages.pipeline import paths
-from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
 from stages.pipeline.params import Params, PrepareParams, load_params
-from stages.pipeline.pool import Failed, run_each
 from stages.pipeline.stage import UserError, announce, run
-from stages.speech import audio, languages, prepared, text
-from stages.speech.clips import ID_LENGTH, Clip, write_clips
+from stages.speech import filters, languages, prepared, text
+from stages.speech.clips import Clip, write_clips
+from stages.speech.conversion import Converted, Stored, convert_all, made_by
+from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.sound_cache import Damaged, SoundCache
-from stages.speech.sources import RawClip, Rejection, locate_all, read_source, read_sources
+from stages.speech.sources import locate_all, read_source, read_sources
 
 OUTSIDE = "outside/"  # before the names of sources that are other people's: no folder of data/raw has a slash
-NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
 
-
-@dataclass(frozen=True)
-class Converted:
-    """One recording's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
-
-    Without a sha256 the reason may be gone the next time; with one it lies in the recording's bytes.
-    """
-
-    sha256: str = ""
-    reason: str = ""
-    remedy: str = ""
-    figures: dict[str, float] | None = None
-
-    @property
-    def id(self) -> str:
-        return self.sha256[:ID_LENGTH]
+Located = tuple[RawClip, str | Stored]
 
 
 def language_of(clip: RawClip, params: PrepareParams) -> str:
@@ -65,172 +42,74 @@ def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
     """Why a clip's text or language cannot be used, None where both can."""
     cleaned = text.clean(clip.text)
     if not text.normalise(cleaned):
-        return Rejection(clip.file, "empty text", "write down what was said, in letters")
+        return Rejection(clip.where, "empty text", "write down what was said, in letters")
     if control := text.find_control_string(cleaned):
         return Rejection(
-            clip.file, "control string in text", f"remove {control}: the model would take it for a command"
+            clip.where, "control string in text", f"remove {control}: the model would take it for a command"
         )
     language = language_of(clip, params)
     if not languages.is_accepted(language):
-        return Rejection(clip.file, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
+        return Rejection(clip.where, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
     return None
 
 
-def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:
-    """(reason, remedy) where a recording's sound cannot be used, None where it can."""
-    duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
-    if duration_s < params.min_duration_s:
-        return (
-            "too short",
-            f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again",
-        )
-    if duration_s > params.max_duration_s:
-        return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: cut it"
-    if level_dbfs < params.silence_dbfs:
-        return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
-    if figures["clipped_fraction"] > params.max_clipped_fraction:
-        clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
-        return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
-    return None
+def locate(raw: Path, clips: list[RawClip]) -> tuple[list[Located], list[Rejection]]:
+    """Clips with their files, and those whose file lies outside of their source's folder."""
+    located, rejections = [], []
+    for clip, location in zip(clips, locate_all(raw, clips), strict=True):
+        if location is None:
+            remedy = "name a file inside the source's own folder, without .. and links"
+            rejections.append(Rejection(clip.where, "path leaves its folder", remedy))
+        else:
+            located.append((clip, location))
+    return located, rejections
 
 
-def made_by(params: PrepareParams) -> dict:
-    """Everything that a converted recording depends on, besides its own bytes."""
-    return {
-        "trim_silence": params.trim_silence,
-        "channels": params.channels,
-        "code": code_of(audio),
-        "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
-    }
+def read_outside(folder: str | None) -> tuple[list[Located], list[Rejection]]:
+    """Other people's clips, which evaluate.outside names; nothing where it names none.
 
-
-def convert(recording: tuple[str, str], params: PrepareParams, cache: ContentCache, made_by: dict) -> Converted:
-    """Decode, resample and measure one recording (path, sha256), in a worker process; its sound goes to the cache.
-
-    Raises: UserError on a machine of a cluster that would make other sounds of it.
+    Raises: UserError where there is no such folder.
     """
-    path, digest = recording
-    if _made_by_here(params) != made_by:
-        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
-    key = {"sha256": digest, **made_by}
-    known = cache.read(key)
-    if known is None:
-        try:
-            with Path(path).open("rb") as recorded:
-                if hashlib.file_digest(recorded, "sha256").hexdigest() != digest:
-                    return Converted(reason="unreadable audio", remedy="it changed while it was read: run it again")
-                # The same open file that was hashed, whatever has this name by now.
-                figures, flac = convert_sound(recorded, params)
-        except OSError as error:
-            return unreadable(error)
-        except audio.UnreadableSound as error:
-            return Converted(digest, reason="unreadable audio", remedy=str(error))
-        except audio.ChannelsDiffer as error:
-            return Converted(digest, reason="channels differ", remedy=str(error))
-        except MemoryError:
-            return Converted(reason="too much memory", remedy="cut it into shorter recordings")
-        known = json.dumps(figures).encode() + b"\n" + flac
-        cache.write(key, known)
-    return Converted(digest, figures=json.loads(known.partition(b"\n")[0]))
+    if folder is None:
+        return [], []
+    source = Path(folder)
+    if not source.is_dir():
+        raise UserError(f"params.yaml: evaluate.outside {source} is no folder")
+    clips, unpaired = read_source(source)
+    located, unlocated = locate(source.parent, clips)
+    rejections = [replace(rejection, file=OUTSIDE + rejection.file) for rejection in unpaired + unlocated]
+    return [(replace(clip, source=OUTSIDE + clip.source), location) for clip, location in located], rejections
 
 
-def convert_sound(recorded: BinaryIO, params: PrepareParams) -> tuple[dict[str, float], bytes]:
-    """A recording's figures, and its sound as FLAC. Raises: UnreadableSound, ChannelsDiffer."""
-    samples, sample_rate_hz = audio.decode(recorded)
-    if not np.isfinite(samples).all():
-        raise audio.UnreadableSound("some samples are no numbers: record or export it again")
-    mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
-    if params.trim_silence:
-        mono = audio.trim_silence(mono)
-    figures = {**audio.measure(mono), "clipped_fraction": round(audio.clipped_fraction(samples), 4)}
-    return figures, audio.encode_flac(mono)
-
-
-_made_by_here = functools.cache(made_by)
-
-
-def unreadable(error: OSError) -> Converted:
-    if isinstance(error, FileNotFoundError):
-        return Converted(reason="missing audio", remedy="put the file back, or remove its row")
-    return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
-
-
-def convert_all(locations: list[str], output: Path, params: PrepareParams) -> list[Converted]:
-    """Figures of each recording, or why it cannot be used; sounds of those that can go to `output`.
-
-    Only what the cache does not know is converted, over all cores or on a Dask cluster, with a progress bar.
-    """
-    workers = params.workers or os.cpu_count() or 1
-    with contextlib.closing(SoundCache(made_by(params))) as cache:
-        digests = cache.digests(locations, workers)
-        while True:
-            by_digest = convert_missing(locations, digests, cache, params, workers)
-            results = [unreadable(one) if isinstance(one, OSError) else by_digest[one] for one in digests]
-            try:
-                cache.write_shards({result.sha256 for result in results if result.figures}, output)
-            except Damaged:
-                shutil.rmtree(output)
-                continue
-            return results
-
-
-def convert_missing(
-    locations: list[str], digests: list[str | OSError], cache: SoundCache, params: PrepareParams, workers: int
-) -> dict[str, Converted]:
-    """{sha256: figures or why not} of all readable recordings."""
-    known = cache.figures()
-    missing = {
-        digest: (location, digest)
-        for digest, location in zip(digests, locations, strict=True)
-        if isinstance(digest, str) and digest not in known
-    }
-    failed: dict[str, Converted] = {}
-    if missing:
-        work = functools.partial(convert, params=params, cache=cache.loose, made_by=cache.made_by)
-        limit_s = params.max_seconds_per_file
-        results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
-        new: dict[str, dict] = {}
-        for digest, result in zip(missing, tqdm(results, total=len(missing), desc="prepare", unit="clip"), strict=True):
-            if isinstance(result, Failed):
-                failed[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
-            elif not result.sha256:
-                failed[digest] = result
-            else:
-                new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
-            if len(new) == NOTED_AT_ONCE:
-                cache.add(new)
-                known |= new
-                new = {}
-        cache.add(new)
-        known |= new
-    return {digest: judged(digest, figures, params) for digest, figures in known.items()} | failed
-
-
-def judged(digest: str, figures: dict, params: PrepareParams) -> Converted:
-    """A recording with its figures, or why it cannot be used."""
-    problem = (figures["reason"], figures["remedy"]) if "reason" in figures else check_figures(figures, params)
-    return Converted(digest, *problem) if problem else Converted(digest, figures=figures)
+def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
+    """The clips of all of prepare.sources, and what was read of each, for summary.json."""
+    located: list[Located] = []
+    read = []
+    for number, source in enumerate(params.sources):
+        fetched = hub_sources.fetch(source, number)
+        beginning = OUTSIDE if source.outside else ""
+        located += [(replace(clip, source=beginning + clip.source), recording) for clip, recording in fetched.clips]
+        read.append({**source.model_dump(), "revision": fetched.revision, "rows": len(fetched.clips)})
+    return located, read
 
 
 def join(
-    raw_clips: list[RawClip], converted: list[Converted], params: PrepareParams
+    located: list[Located], converted: list[Converted], params: PrepareParams
 ) -> tuple[list[Clip], list[Rejection]]:
     """Each recording with its sound's figures; the same bytes count once, under the first name."""
     clips: dict[str, Clip] = {}
     rejections = []
-    shards = prepared.shards({result.id for result in converted if result.figures})
-    shard_of = {clip_id: name for name, ids in shards.items() for clip_id in ids}
-    for raw_clip, result in zip(raw_clips, converted, strict=True):
-        clip_id = result.id
+    for (raw_clip, _), result in zip(located, converted, strict=True):
         if result.figures is None:
-            rejections.append(Rejection(raw_clip.file, result.reason, result.remedy))
-        elif clip_id in clips:
-            first = clips[clip_id].recorded_file
-            rejections.append(Rejection(raw_clip.file, "same recording twice", f"remove it: same bytes as {first}"))
+            rejections.append(Rejection(raw_clip.where, result.reason, result.remedy))
+        elif result.id in clips:
+            first = clips[result.id].recorded_file
+            rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
         else:
-            clips[clip_id] = Clip(
-                id=clip_id,
-                audio_path=f"audio/{shard_of[clip_id]}/{clip_id}.flac",
+            figures = {name: value for name, value in result.figures.items() if name != "fingerprint"}
+            clips[result.id] = Clip(
+                id=result.id,
+                audio_path="",  # follows from which clips there are
                 text=text.clean(raw_clip.text),
                 language=language_of(raw_clip, params),
                 source=raw_clip.source,
@@ -239,91 +118,91 @@ def join(
                 session=raw_clip.session,
                 prompt_id=raw_clip.prompt_id,
                 recorded_at=raw_clip.recorded_at,
-                **result.figures,
+                begins_s=raw_clip.begins_s,
+                ends_s=raw_clip.ends_s,
+                **figures,
             )
     return list(clips.values()), rejections
 
 
-def summarise(clips: list[Clip], rejections: list[Rejection]) -> dict:
+def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt], hub: list[dict]) -> dict:
     """Counts for summary.json and for the screen."""
     return {
         "clips": len(clips),
         "minutes": round(sum(clip.duration_s for clip in clips) / 60, 2),
         "languages": dict(Counter(clip.language for clip in clips)),
         "sources": dict(Counter(clip.source for clip in clips)),
+        "hub_sources": hub,
         "rejected": len(rejections),
         "rejected_by_reason": dict(Counter(rejection.reason for rejection in rejections).most_common()),
+        "to_look_through_by_reason": dict(Counter(doubt.reason for doubt in doubts).most_common()),
     }
 
 
-def choose(
-    raw: Path, raw_clips: list[RawClip], params: PrepareParams
-) -> tuple[list[RawClip], list[str], list[Rejection]]:
-    """The clips whose text can be used and whose file lies in its source's folder, with that file; and the others."""
-    usable, locations, rejections = [], [], []
-    for clip, location in zip(raw_clips, locate_all(raw, raw_clips), strict=True):
-        if location is None:
-            remedy = "name a file inside the source's own folder, without .. and links"
-            rejections.append(Rejection(clip.file, "path leaves its folder", remedy))
-        elif rejection := check_text(clip, params):
-            rejections.append(rejection)
-        else:
-            usable.append(clip)
-            locations.append(location)
-    return usable, locations, rejections
-
-
-def choose_outside(params: Params) -> tuple[list[RawClip], list[str], list[Rejection]]:
-    """As choose, of other people's speech, which `evaluate.outside` names; nothing where it names none.
-
-    Raises: UserError where there is no such folder.
-    """
-    if params.evaluate.outside is None:
-        return [], [], []
-    source = Path(params.evaluate.outside)
-    if not source.is_dir():
-        raise UserError(f"params.yaml: evaluate.outside {source} is no folder")
-    raw_clips, rejections = read_source(source)
-    usable, locations, unusable = choose(source.parent, raw_clips, params.prepare)
-    rejections = [replace(rejection, file=f"{OUTSIDE}{rejection.file}") for rejection in rejections + unusable]
-    return [replace(clip, source=f"{OUTSIDE}{clip.source}") for clip in usable], locations, rejections
+def report(summary: dict, rejections: list[Rejection]) -> None:
+    """Print what was left out, and what is worth a look."""
+    for reason, count in summary["rejected_by_reason"].items():
+        example = next(rejection for rejection in rejections if rejection.reason == reason)
+        print(f"prepare: {count} rejected, {reason}: e.g. {example.file}: {example.remedy}")
+    if doubts := summary["to_look_through_by_reason"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in doubts.items())
+        print(f"prepare: to look through, in {paths.PREPARED}/look_through.jsonl: {reasons}")
 
 
 def main() -> str:
     all_params = load_params()
-    params = all_params.prepare
-    announce("prepare", **params.model_dump(), outside=all_params.evaluate.outside)
+    params, outside_folder = all_params.prepare, all_params.evaluate.outside
+    announce("prepare", **params.model_dump(), outside=outside_folder)
     if not languages.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
-    raw_clips, rejections = read_sources(paths.RAW)
-    if not raw_clips and not rejections:
+    raw_clips, unpaired = read_sources(paths.RAW)
+    if not (raw_clips or unpaired or params.sources):
         raise UserError(
             f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
             f"or same-name .txt files there (or run 'dvc pull')"
         )
-    usable, locations, unusable = choose(paths.RAW, raw_clips, params)
-    others, other_locations, other_unusable = choose_outside(all_params)
-    rejections += [*unusable, *other_unusable]
-    with whole_folder(paths.PREPARED) as folder:
-        converted = convert_all(locations + other_locations, folder / "audio", params)
-        everything, unusable = join(usable + others, converted, params)
-        rejections += unusable
-        clips = [clip for clip in everything if not clip.source.startswith(OUTSIDE)]
-        outside = [clip for clip in everything if clip.source.startswith(OUTSIDE)]
-        summary = summarise(clips, rejections)
-        for reason, count in summary["rejected_by_reason"].items():
-            example = next(rejection for rejection in rejections if rejection.reason == reason)
-            print(f"prepare: {count} rejected, {reason}: e.g. {example.file}: {example.remedy}")
+    own, unlocated = locate(paths.RAW, raw_clips)
+    from_hub, hub = read_hub(params)
+    others, others_unpaired = read_outside(outside_folder)
+    unread = [*unpaired, *unlocated, *others_unpaired]
+    located: list[Located] = []
+    for clip, location in [*own, *from_hub, *others]:
+        if rejection := check_text(clip, params):
+            unread.append(rejection)
+        else:
+            located.append((clip, location))
+    times_s = [(clip.begins_s, clip.ends_s) for clip, _ in located]
+    with whole_folder(paths.PREPARED) as folder, contextlib.closing(SoundCache(made_by(params))) as cache:
+        while True:
+            converted = convert_all([location for _, location in located], times_s, cache, params)
+            joined, unusable = join(located, converted, params)
+            outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
+            fingerprints = {result.id: result.fingerprint for result in converted if result.figures}
+            clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
+            clips, left_out, doubts = filters.sift(clips, fingerprints, params.filters)
+            kept = {clip.id for clip in (*clips, *outside)}
+            try:
+                cache.write_shards({result.sha256 for result in converted if result.id in kept}, folder / "audio")
+                break
+            except Damaged:  # made again
+                shutil.rmtree(folder / "audio")
+        rejections = [*unread, *unusable, *left_out]
+        summary = summarise(clips, rejections, doubts, hub)
+        report(summary, rejections)
         if not clips:
             reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
             raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
-        if all_params.evaluate.outside and not outside:
-            raise UserError(
-                f"no usable clip in evaluate.outside {all_params.evaluate.outside} that is not in {paths.RAW}"
-            )
+        if outside_folder and not outside:
+            raise UserError(f"no usable clip in evaluate.outside {outside_folder} that is not in {paths.RAW}")
+        shard_of = {clip_id: name for name, ids in prepared.shards(kept).items() for clip_id in ids}
+        clips, outside = (
+            [replace(clip, audio_path=f"audio/{shard_of[clip.id]}/{clip.id}.flac") for clip in some]
+            for some in (clips, outside)
+        )
         write_clips(folder / "clips.jsonl", clips)
         write_clips(folder / "outside.jsonl", outside)
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
+        write_jsonl(folder / "look_through.jsonl", (doubt.row() for doubt in doubts))
         write_json(folder / "summary.json", summary)
     return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
 

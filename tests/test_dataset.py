@@ -25,6 +25,7 @@ from stages.hub.dataset import private_things
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 from stages.speech.audio import encode_flac, read_prepared
+from stages.speech.clips import Clip
 from stages.speech.prepared import size_of
 from tests.conftest import REPOSITORY
 from tests.hub_server import Fault, HubServer
@@ -701,6 +702,16 @@ def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
         if file["path"] in files:
             content = files[file["path"]].read_bytes()
             assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_clips_of_other_peoples_data_sets_are_never_published(clips):
+    path = Path("data/split/train.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0] |= {"source": "hf://datasets/bob/voices", "recorded_file": "hf://datasets/bob/voices/default/train/0"}
+    with pytest.raises(
+        UserError, match="come from data sets on the Hub, such as hf://datasets/bob/voices, and are not"
+    ):
+        dataset.check_current([Clip(**row) for row in rows], "en")
 
 
 def test_module_starts_without_heavy_packages(repository):

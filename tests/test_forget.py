@@ -1,6 +1,7 @@
 """Erasing: no byte of the speaker's recordings is left anywhere, nobody else loses one, and a kill changes neither."""
 
 import csv
+import json
 import multiprocessing
 import os
 import shutil
@@ -332,6 +333,27 @@ def test_one_clip_alone_is_erased_by_its_id(project):
     assert ANN in inbox.consents() and ANN in read_json(reading.OWN_PHRASES)
     dvc(Path(), "repro", "split")
     assert len(read_rows(Path("data/prepared/clips.jsonl"))) == len(clips)
+
+
+@pytest.mark.parametrize("layout", ["kaldi", "parts", "other columns"])
+def test_a_source_whose_rows_cannot_be_taken_out_is_named_before_anything_is_erased(project, layout):
+    folder = project()
+    source = RAW / "brought"
+    source.mkdir()
+    soundfile.write(source / "a.wav", *spoken(1))
+    if layout == "kaldi":
+        for name, content in {"wav.scp": "u a.wav", "text": "u one", "utt2spk": f"u {ANN}"}.items():
+            (source / name).write_text(content)
+    elif layout == "parts":
+        rows = [{"audio_path": "a.wav", "text": who, "speaker": who, "begins_s": 0, "ends_s": 1} for who in (ANN, BOB)]
+        (source / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        (source / "metadata.csv").write_text(f"file_name;text;speaker\na.wav;one;{ANN}\n")
+    before = everything(folder / "workspace/data")
+    result = run_forget("--speaker", ANN, "--yes")
+    assert result.returncode == 1
+    assert "data/raw/brought is laid out as" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert everything(folder / "workspace/data") == before
 
 
 def test_a_clip_that_no_version_has_costs_no_results(project):

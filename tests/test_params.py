@@ -146,6 +146,20 @@ def test_small_learning_rate_is_a_number_however_it_is_written(edit, written):
 
 
 # In YAML 1.1 `no` is false: the language code of Norwegian would be lost.
+def test_mistakes_in_a_data_set_on_the_hub_name_its_number_and_the_key(edit):
+    entry = "{repo_id: a/b, config: null, split: train, revision: null, language: null, max_clips: 0, max_hour: 1,"
+    entry += " columns: {audio: audio, text: text, speaker: null}}"
+    edit("sources: []", f"sources: [{entry}]")
+    with pytest.raises(UserError) as error:
+        load_params()
+    for words in (
+        "prepare.sources.0.columns.language is missing",
+        "prepare.sources.0.max_clips: input should be greater than 0",
+        "prepare.sources.0.max_hour",
+    ):
+        assert words in str(error.value)
+
+
 def test_norwegian_stays_a_language(edit):
     edit("language: en", "language: no")
     assert load_params().prepare.language == "no"

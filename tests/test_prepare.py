@@ -202,8 +202,10 @@ def test_summary_counts_clips_by_language_and_source(workspace, record, transcri
         "minutes": 0.3,
         "languages": {"en": 2, "de": 1},
         "sources": {"desk": 1, "phone": 2},
+        "hub_sources": [],
         "rejected": 0,
         "rejected_by_reason": {},
+        "to_look_through_by_reason": {"few words": 3, "telephone sound": 3, "noise": 3},  # a tone has no pause
     }
 
 

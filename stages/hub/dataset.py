@@ -37,6 +37,7 @@ from stages.pipeline.stage import UserError, announce, run
 from stages.speech import prepared
 from stages.speech import text as speech_text
 from stages.speech.clips import ID_LENGTH, Clip, read_clips
+from stages.speech.raw_clips import HUB
 from stages.speech.sources import locate, read_sources
 
 UNNAMED = "USER/NAME"  # of a data set that is only looked at
@@ -170,10 +171,15 @@ def check_current(clips: list[Clip], default_language: str) -> None:
                 f"deletions, corrections or consents of the recording page still wait in {WAITING_CHANGES}: run "
                 f"'python -m recorder.inbox', then 'dvc repro split'"
             )
-    raw_clips = {clip.file: clip for clip in read_sources(paths.RAW)[0]}
+    if foreign := [clip for clip in clips if clip.source.startswith(HUB)]:
+        raise UserError(
+            f"{len(foreign)} of {len(clips)} clips come from data sets on the Hub, such as {foreign[0].source}, "
+            f"and are not yours to publish: take prepare.sources out, or set push.dataset.enabled to false"
+        )
+    raw_clips = {(clip.file, clip.begins_s, clip.ends_s): clip for clip in read_sources(paths.RAW)[0]}
     changed = 0
     for clip in clips:
-        now = raw_clips.get(clip.recorded_file)
+        now = raw_clips.get((clip.recorded_file, clip.begins_s, clip.ends_s))
         location = now and locate(paths.RAW, now)
         changed += (
             location is None

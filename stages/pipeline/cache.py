@@ -46,6 +46,14 @@ class ContentCache:
         digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
         return content if hashlib.sha256(content).digest() == digest else None
 
+    def digest(self, key: Mapping) -> str | None:
+        """Hex sha256 of the content under `key`, as it was when it was written; None where there is none."""
+        try:
+            with self._path(key).open("rb") as entry:
+                return entry.read(DIGEST_BYTES).hex()
+        except FileNotFoundError:
+            return None
+
     def has(self, key: Mapping) -> bool:
         """Whether there is an entry, whole or broken: for what is too much to be read only to know. Counts as use."""
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
@@ -36,6 +36,35 @@ class ModelParams(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
 
+class HubColumns(Section):
+    audio: str
+    text: str
+    speaker: str | None
+    language: str | None
+
+
+class HubSourceParams(Section):
+    repo_id: str
+    config: str | None
+    split: str
+    revision: str | None
+    columns: HubColumns
+    language: str | None
+    max_clips: PositiveInt | None
+    max_hours: PositiveFloat | None
+    outside: bool
+
+
+class FilterParams(Section):
+    min_characters_per_s: NonNegativeFloat | None
+    max_characters_per_s: PositiveFloat | None
+    min_snr_db: NonNegativeFloat | None
+    min_bandwidth_hz: PositiveFloat | None
+    min_script_fraction: Annotated[float, Field(ge=0, le=1)] | None
+    same_sound_once: bool
+    max_clips_per_text: PositiveInt | None
+
+
 class PrepareParams(Section):
     language: str
     min_duration_s: NonNegativeFloat
@@ -47,6 +76,8 @@ class PrepareParams(Section):
     workers: Annotated[int, Field(ge=0)]
     max_seconds_per_file: PositiveFloat
     dask_scheduler: str | None
+    sources: list[HubSourceParams]
+    filters: FilterParams
 
 
 class SplitParams(Section):
@@ -222,8 +253,14 @@ def _explain(problem: dict) -> str:
 def _keys_of(path: tuple[str, ...] | list[str]) -> list[str]:
     model: type[BaseModel] = Params
     for key in path:
-        model = model.model_fields[key].annotation
+        if not key.isdecimal():
+            model = _section_of(model.model_fields[key].annotation)
     return list(model.model_fields)
+
+
+def _section_of(annotation: object) -> Any:
+    """The type of a key's value; for a list, that of its entries."""
+    return get_args(annotation)[0] if get_origin(annotation) is list else annotation
 
 
 def _existing_keys(location: tuple) -> list[str]:
@@ -234,8 +271,9 @@ def _existing_keys(location: tuple) -> list[str]:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             break
         keys.append(str(part))
-        field = model.model_fields.get(part)
-        model = field.annotation if field else None
+        if isinstance(part, str):  # else the number of a list's entry
+            field = model.model_fields.get(part)
+            model = _section_of(field.annotation) if field else None
     return keys
 
 

@@ -57,6 +57,10 @@ class UnreadableSound(Exception):
     """A file that cannot be decoded; its words say in one line what is wrong and what to do."""
 
 
+class EndsEarly(UnreadableSound):
+    """A recording without the part that was asked for."""
+
+
 class ChannelsDiffer(Exception):
     """Channels that hold different sounds, so that a mix would hold neither; its words say what to do."""
 
@@ -70,7 +74,8 @@ def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | Non
 
     Returns: samples [frames, channels] and the sample rate in Hz.
     Raises: UnreadableSound where the content is no sound that either of them reads, is damaged or cut off, is too
-        long (MAX_SAMPLES, MAX_DURATION_S, MAX_DECODING_S), claims a rate that nothing records, or ends before the part.
+        long (MAX_SAMPLES, MAX_DURATION_S, MAX_DECODING_S), or claims a rate that nothing records; EndsEarly where it
+        ends before the part.
     """
     source = io.BytesIO(content) if isinstance(content, bytes) else content
     _refuse_cut_off(source)
@@ -80,7 +85,7 @@ def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | Non
     samples, sample_rate_hz = decoded
     found_s = begins_s + len(samples) / sample_rate_hz
     if (begins_s and not len(samples)) or (ends_s is not None and found_s < ends_s - MISSING_S):
-        raise UnreadableSound(
+        raise EndsEarly(
             f"it ends before its part from {begins_s:g} s to {ends_s or math.inf:g} s does: correct the times"
         )
     return samples, sample_rate_hz

@@ -12,10 +12,11 @@ ID_LENGTH = 16
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording and what was said in it.
+    """One recording, or the part of one between two times, and what was said in it.
 
-    `id` is the first 16 hex digits of the sha256 of the recorded file's bytes; `audio_path` is relative to
-    data/prepared. Levels are in dB relative to full scale; `snr_db` is an estimate (see audio.measure).
+    `id` is the first 16 hex digits of the sha256 of the recorded file's bytes (for a part see cuts.clip_id);
+    `audio_path` is relative to data/prepared. Levels are in dB relative to full scale; `snr_db` is an estimate (see
+    audio.measure).
     """
 
     id: str
@@ -33,6 +34,21 @@ class Clip:
     session: str | None = None
     prompt_id: str | None = None
     recorded_at: str | None = None
+    begins_s: float | None = None
+    ends_s: float | None = None
+    bandwidth_hz: float | None = None
+
+    @property
+    def where(self) -> str:
+        """The recorded file, and for a part of it between which times: no two clips share it."""
+        return where(self.recorded_file, self.begins_s, self.ends_s)
+
+
+def where(file: str, begins_s: float | None, ends_s: float | None) -> str:
+    """A recording, or its part between two times, in words."""
+    if begins_s is None:
+        return file
+    return f"{file} from {begins_s:.3f} s to " + ("its end" if ends_s is None else f"{ends_s:.3f} s")
 
 
 def read_clips(path: Path) -> list[Clip]:

@@ -1,59 +1,61 @@
 """What lies in data/raw: recordings with their transcripts, paired by name.
 
-A source is a folder below data/raw. Its transcripts stand in the first of these that it has: `clips.jsonl`,
-`metadata.csv`, `transcripts.csv`, or text files named like the recordings. What cannot be paired comes back as a
-Rejection, never silently left out.
+A source is a folder below data/raw. Its transcripts stand in the first of the LAYOUTS that it has, or in text files
+and subtitles named like the recordings. What cannot be paired comes back as a Rejection, never silently left out.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
+import re
 import stat
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stages.speech.text import clean
+from stages.speech import kaldi, subtitles, tables
+from stages.speech.raw_clips import (
+    AUDIO_SUFFIXES as AUDIO_SUFFIXES,  # what a file may end in, for those who store recordings
+)
+from stages.speech.raw_clips import (
+    RawClip,
+    Rejection,
+    is_audio,
+    printable,
+    raw_clip,
+    read_text,
+    where_in,
+)
+from stages.speech.text import normalise
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
-# What telephones, browsers and cameras record: read by FFmpeg.
-AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
+Item = RawClip | Rejection
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to write down transcripts: the files that show it, and what reads each of them."""
+
+    name: str
+    manifests: str  # pattern below the source's folder
+    read: Callable[[Path, Path], Iterator[Item]]
+    is_one: Callable[[Path], bool] = lambda manifest: True  # for patterns that other files may fit, too
+
+
+# How a source is recognised: by the first of these for which it has a manifest.
+LAYOUTS = (
+    Layout("JSON lines", "clips.jsonl", tables.read_jsonl),
+    Layout("Common Voice", "validated.tsv", tables.read_common_voice),
+    Layout("Kaldi", "wav.scp", kaldi.read),
+    Layout("audiofolder", "**/metadata.jsonl", tables.read_jsonl),
+    Layout("audiofolder, table or LJSpeech", "**/metadata.csv", tables.read_table),
+    Layout("table or LJSpeech", "transcripts.csv", tables.read_table),
+    Layout("NeMo", "*.json", tables.read_jsonl, tables.is_nemo),
+    Layout("NeMo", "*.jsonl", tables.read_jsonl, tables.is_nemo),
+    Layout("table", "*.csv", tables.read_table, tables.is_table),
+    Layout("table", "*.tsv", tables.read_table, tables.is_table),
+)
+# Those that the recording page writes, or can take a person's rows out of.
 MANIFESTS = ("clips.jsonl", "metadata.csv", "transcripts.csv")
-OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
-
-
-@dataclass(frozen=True)
-class RawClip:
-    """A recording as its source lists it; `audio_path` is relative to the source's folder."""
-
-    source: str
-    audio_path: str
-    text: str
-    language: str | None = None
-    speaker: str | None = None
-    session: str | None = None
-    prompt_id: str | None = None
-    recorded_at: str | None = None
-
-    @property
-    def file(self) -> str:
-        """The recording's path below data/raw."""
-        return f"{self.source}/{self.audio_path}"
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A file that does not become a clip: which, why, and what to do."""
-
-    file: str
-    reason: str
-    remedy: str
-
-    def row(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
@@ -67,9 +69,9 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
             found, unpaired = read_source(entry)
             clips += found
             rejections += unpaired
-        elif _is_audio(entry) or entry.name in MANIFESTS:
+        elif is_audio(entry) or entry.name in MANIFESTS:
             remedy = f"move it into a folder, such as {raw}/recordings/, with its transcript"
-            rejections.append(Rejection(_printable(entry.name), "in no source folder", remedy))
+            rejections.append(Rejection(printable(entry.name), "in no source folder", remedy))
     return clips, rejections
 
 
@@ -114,127 +116,129 @@ def _is_plain(path: str) -> bool:
         return False
 
 
-def _read_source(folder: Path) -> Iterator[RawClip | Rejection]:
-    manifest = next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
-    if manifest is None:
-        items = list(_read_text_files(folder))
+def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
+    """A source's layout and the files that it stands in; (None, []) where files are named like the recordings."""
+    for layout in LAYOUTS:
+        found = (path for path in sorted(source.glob(layout.manifests)) if path.is_file() and _is_shown(path, source))
+        if manifests := [path for path in found if layout.is_one(path)]:
+            return layout, manifests
+    return None, []
+
+
+def _read_source(source: Path) -> Iterator[Item]:
+    layout, manifests = manifests_of(source)
+    files = [path for path in sorted(source.rglob("*")) if _is_shown(path, source)]
+    if layout is None:
+        listed = _read_text_files(source, files)
     else:
-        items = list(_read_jsonl(manifest) if manifest.suffix == ".jsonl" else _read_csv(manifest))
+        listed = (item for manifest in manifests for item in layout.read(manifest, source))
+    items = list(_with_subtitles(source, files, listed, alone=layout is None))
     yield from items
     # Recordings that no row names would be missed without a word.
-    listed = {os.path.normpath(clip.audio_path) for clip in items if isinstance(clip, RawClip)}
-    for name in _names_below(folder):
-        if name in listed or name.startswith(".") or "/." in name:
+    named = {os.path.normpath(item.audio_path) for item in items if isinstance(item, RawClip)}
+    refused = {item.file for item in items if isinstance(item, Rejection)}
+    for path in files:
+        name = path.relative_to(source).as_posix()
+        where = printable(f"{source.name}/{name}")
+        if path.is_symlink() and path.is_dir():
+            yield Rejection(where, "link to a folder", "copy the folder itself here: links are not followed")
+        elif name in named or where in refused or not (is_audio(path) or _is_broken_link(path)):
             continue
-        path = folder / name
-        if name != _printable(name):
-            if _is_audio(path):
-                yield Rejection(
-                    _printable(f"{folder.name}/{name}"), "no transcript", "rename it: its name is not UTF-8"
-                )
-        elif _is_audio(path):
-            if manifest:
-                remedy = f"add a row with its text to {folder.name}/{manifest.name}"
-            else:
-                remedy = f"write what was said into {Path(name).with_suffix('.txt')}"
-            yield Rejection(f"{folder.name}/{name}", "no transcript", remedy)
+        elif name != printable(name):
+            yield Rejection(where, "no transcript", "rename it: its name is not UTF-8")
+        elif manifests:
+            yield Rejection(where, "no transcript", f"add a row with its text to {where_in(manifests[0], source)}")
+        else:
+            yield Rejection(where, "no transcript", f"write what was said into {Path(name).with_suffix('.txt')}")
 
 
-def _names_below(folder: Path) -> list[str]:
-    """Names of all files below a folder, relative to it, sorted; Path.rglob takes ten times as long."""
-    places = ((os.path.relpath(place, folder), files) for place, _, files in os.walk(folder))
-    return sorted(name if place == "." else f"{place}/{name}" for place, files in places for name in files)
-
-
-def _read_jsonl(manifest: Path) -> Iterator[RawClip | Rejection]:
-    for number, line in enumerate(manifest.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{manifest.parent.name}/{manifest.name}:{number}"
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except ValueError as error:
-            yield Rejection(where, "unreadable row", f"mend the JSON: {error}")
-            continue
-        if not (isinstance(row, dict) and isinstance(row.get("audio_path"), str) and isinstance(row.get("text"), str)):
-            yield Rejection(where, "unreadable row", 'write {"audio_path": "...", "text": "..."} with both as strings')
-            continue
-        yield _raw_clip(manifest.parent, row["audio_path"], row["text"], row)
-
-
-def _read_csv(manifest: Path) -> Iterator[RawClip | Rejection]:
-    """`file,text[,speaker,language,...]` with a header, or LJSpeech's `id|text|normalised` without one."""
-    folder = manifest.parent
-    try:
-        content = manifest.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        yield Rejection(f"{folder.name}/{manifest.name}", "unreadable row", f"save it as UTF-8: {error.reason}")
-        return
-    lines = content.split("\n")
-    header = [name.strip(' "\r') for name in lines[0].split(",")]
-    if "file" in header and "text" in header:
-        reader = csv.DictReader(io.StringIO(content, newline=""), header, skipinitialspace=True, strict=True)
-        next(reader)  # the header itself
-        try:
-            for row in reader:
-                if row["file"] is None or row["text"] is None or None in row:
-                    where = f"{folder.name}/{manifest.name}:{reader.line_num}"
-                    remedy = f"give it the header's {len(header)} columns, quoted if needed"
-                    yield Rejection(where, "unreadable row", remedy)
-                else:
-                    yield _raw_clip(folder, row["file"], row["text"], row)
-        except csv.Error as error:
-            where = f"{folder.name}/{manifest.name}:{reader.line_num}"
-            yield Rejection(where, "unreadable row", f"close or double the quotes in this row or one above: {error}")
-    elif "|" in lines[0]:
-        # LJSpeech names a recording without its ending, in wavs/ or beside the manifest.
-        found = [path for place in (folder, folder / "wavs") for path in sorted(place.glob("*")) if _is_audio(path)]
-        recordings = {path.stem: path.relative_to(folder).as_posix() for path in found}
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            columns = line.rstrip("\r").split("|")
-            if len(columns) < 2:
-                where = f"{folder.name}/{manifest.name}:{number}"
-                yield Rejection(where, "unreadable row", "write id|text or id|text|normalised text")
-                continue
-            text = columns[2] if len(columns) > 2 and columns[2].strip() else columns[1]
-            yield _raw_clip(folder, recordings.get(columns[0].strip(), f"wavs/{columns[0].strip()}.wav"), text, {})
-    else:
-        remedy = "begin it with the line file,text (and speaker, language where known), or write LJSpeech's id|text"
-        yield Rejection(f"{folder.name}/{manifest.name}", "unreadable row", remedy)
-
-
-def _read_text_files(folder: Path) -> Iterator[RawClip | Rejection]:
+def _read_text_files(source: Path, files: list[Path]) -> Iterator[Item]:
     """A text file holds what is said in the recording of the same name; recordings without one are found later."""
-    recordings: dict[Path, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if _is_audio(path):
-            recordings.setdefault(path.with_suffix(""), []).append(path)
-    for path in sorted(folder.rglob("*.txt")):
-        where = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+    recordings = _by_stem(files)
+    for path in files:
+        if path.suffix != ".txt" or not path.is_file():
+            continue
         same_name = recordings.get(path.with_suffix(""), [])
         if not same_name:
-            yield Rejection(where, "missing audio", "put the recording of the same name beside it, or remove it")
+            remedy = "put the recording of the same name beside it, or remove it"
+            yield Rejection(where_in(path, source), "missing audio", remedy)
             continue
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            yield Rejection(where, "unreadable row", f"save it as UTF-8: {error.reason}")
+        text = read_text(path, source)
+        if isinstance(text, Rejection):
+            yield text
             continue
         for recording in same_name:
-            yield _raw_clip(folder, recording.relative_to(folder).as_posix(), text, {})
+            yield raw_clip(recording, source, recording.name, text, {})
 
 
-def _raw_clip(folder: Path, audio_path: str, text: str, row: dict) -> RawClip:
-    optional = {name: clean(str(row[name])) or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
-    return RawClip(source=folder.name, audio_path=audio_path.strip(), text=text, **optional)
+def _with_subtitles(source: Path, files: list[Path], items: Iterable[Item], alone: bool) -> Iterator[Item]:
+    """Recordings with subtitles beside them as one clip for each cue; `alone`: no manifest says what is in the source.
+
+    A row's text stays what counts: subtitles that say something else are refused.
+    """
+    found: dict[str, list[Path]] = {}
+    recordings = _by_stem(files)
+    for path in files:
+        if path.suffix.lower() in subtitles.SUFFIXES and path.is_file():
+            # talk.srt, or talk.en.srt
+            for stem in (path.with_suffix(""), Path(re.sub(r"\.[a-z]{2}$", "", str(path.with_suffix(""))))):
+                if stem in recordings:
+                    for recording in recordings[stem]:
+                        found.setdefault(recording.relative_to(source).as_posix(), []).append(path)
+                    break
+            else:
+                if alone:
+                    remedy = "put the recording of the same name beside it, or remove it"
+                    yield Rejection(where_in(path, source), "missing audio", remedy)
+    for item in items:
+        name = os.path.normpath(item.audio_path) if isinstance(item, RawClip) else ""
+        if name in found and item.begins_s is None:
+            yield from _cut_by(source, found.pop(name), item)
+        else:
+            found.pop(name, None)  # the row has times of its own
+            yield item
+    for name in sorted(found) if alone else []:
+        yield from _cut_by(source, found[name], RawClip(source.name, name, text=""))
 
 
-def _printable(name: str) -> str:
-    """A file name with bytes that are no UTF-8 spelled out, so that it can be written down."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _cut_by(source: Path, paths: list[Path], clip: RawClip) -> Iterator[Item]:
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        yield Rejection(clip.file, "subtitles twice", f"keep the one of the language that is spoken, of {names}")
+        return
+    parts = list(subtitles.read(paths[0], source))
+    cues = [part for part in parts if isinstance(part, subtitles.Cue)]
+    if clip.text and normalise(clip.text) != normalise(" ".join(cue.text for cue in cues)):
+        remedy = f"its text and {where_in(paths[0], source)} differ: make them say the same, or remove one of them"
+        yield Rejection(clip.file, "two transcripts", remedy)
+        return
+    yield from (part for part in parts if isinstance(part, Rejection))
+    if not cues:
+        yield Rejection(clip.file, "no transcript", f"mend {where_in(paths[0], source)}: it holds no cue with words")
+    code = re.search(r"\.([a-z]{2})$", paths[0].stem)
+    for cue in cues:
+        yield replace(
+            clip,
+            text=cue.text,
+            begins_s=cue.begins_s,
+            ends_s=cue.ends_s,
+            speaker=clip.speaker or cue.speaker,
+            session=clip.session or clip.audio_path,
+            language=clip.language or (code[1] if code and Path(clip.audio_path).stem != paths[0].stem else None),
+        )
 
 
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+def _by_stem(files: list[Path]) -> dict[Path, list[Path]]:
+    recordings: dict[Path, list[Path]] = {}
+    for path in files:
+        if is_audio(path):
+            recordings.setdefault(path.with_suffix(""), []).append(path)
+    return recordings
+
+
+def _is_shown(path: Path, source: Path) -> bool:
+    return not any(part.startswith(".") for part in path.relative_to(source).parts)
+
+
+def _is_broken_link(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES and path.is_symlink() and not path.exists()

@@ -1,0 +1,239 @@
+"""Recordings into clips' sound: decoded, cut, brought to 16 kHz mono and measured, each once.
+
+What is known from earlier runs comes from the sound cache; the rest is done over all cores or on a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.pipeline.cache import ContentCache, code_of
+from stages.pipeline.params import PrepareParams
+from stages.pipeline.pool import Failed, run_each
+from stages.pipeline.stage import UserError
+from stages.speech import audio, cuts, quality
+from stages.speech.clips import ID_LENGTH
+from stages.speech.sound_cache import SoundCache
+
+NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
+
+
+class Stored(Protocol):
+    """A recording that is no file of its own: a row of a data set on the Hub, in the content cache."""
+
+    def read_bytes(self) -> bytes: ...
+
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A recording, where its bytes are and what they were; all of it, or what lies between two times."""
+
+    location: str | Stored
+    recorded_sha256: str
+    begins_s: float | None
+    ends_s: float | None
+
+    @property
+    def sha256(self) -> str:
+        return cuts.digest(self.recorded_sha256, self.begins_s, self.ends_s)
+
+    def open(self) -> BinaryIO:
+        if isinstance(self.location, str):
+            return Path(self.location).open("rb")
+        return io.BytesIO(self.location.read_bytes())
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A part's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
+
+    Without a sha256 the reason may be gone the next time; with one it lies in the recording's bytes.
+    """
+
+    sha256: str = ""
+    reason: str = ""
+    remedy: str = ""
+    figures: dict[str, float | str] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.sha256[:ID_LENGTH]
+
+    @property
+    def fingerprint(self) -> bytes:
+        """See quality.fingerprint; empty where there are no figures."""
+        return base64.b64decode(self.figures["fingerprint"]) if self.figures else b""
+
+
+def made_by(params: PrepareParams) -> dict:
+    """Everything that a converted recording depends on, besides its own bytes."""
+    return {
+        "trim_silence": params.trim_silence,
+        "channels": params.channels,
+        "code": code_of(audio, cuts, quality),
+        "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
+    }
+
+
+def convert_all(
+    locations: Sequence[str | Stored],
+    times_s: Sequence[tuple[float | None, float | None]],
+    cache: SoundCache,
+    params: PrepareParams,
+) -> list[Converted]:
+    """Figures of each recording, or of its part between two times, or why it cannot be used; with a progress bar."""
+    workers = params.workers or os.cpu_count() or 1
+    files = list(dict.fromkeys(location for location in locations if isinstance(location, str)))
+    digests = dict(zip(files, cache.digests(files, workers), strict=True))
+    parts: list[Part | OSError] = []
+    for location, times in zip(locations, times_s, strict=True):
+        digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
+        parts.append(digest if isinstance(digest, OSError) else Part(location, digest, *times))
+    by_digest = _convert_missing([part for part in parts if isinstance(part, Part)], cache, params, workers)
+    return [_unreadable(part) if isinstance(part, OSError) else by_digest[part.sha256] for part in parts]
+
+
+def _convert_missing(parts: list[Part], cache: SoundCache, params: PrepareParams, workers: int) -> dict[str, Converted]:
+    """{sha256: figures or why not} of all parts."""
+    wanted = {part.sha256: part for part in parts}
+    known = cache.figures()
+    missing = {digest: part for digest, part in wanted.items() if digest not in known}
+    failed: dict[str, Converted] = {}
+    if missing:
+        work = functools.partial(convert, params=params, cache=cache.loose, made_by=cache.made_by)
+        limit_s = params.max_seconds_per_file
+        results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
+        new: dict[str, dict] = {}
+        for digest, result in zip(missing, tqdm(results, total=len(missing), desc="prepare", unit="clip"), strict=True):
+            if isinstance(result, Failed):
+                failed[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
+            elif not result.sha256:
+                failed[digest] = result
+            else:
+                new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
+            if len(new) == NOTED_AT_ONCE:
+                cache.add(new)
+                known |= new
+                new = {}
+        cache.add(new)
+        known |= new
+    judged = {digest: _judged(digest, known[digest], params) for digest in wanted if digest not in failed}
+    return judged | failed
+
+
+def convert(part: Part, params: PrepareParams, cache: ContentCache, made_by: dict) -> Converted:
+    """Decode, resample and measure one part, in a worker process; its sound goes to the cache.
+
+    Raises: UserError on a machine of a cluster that would make other sounds of it.
+    """
+    if _made_by_here(params) != made_by:
+        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
+    digest = part.sha256
+    key = {"sha256": digest, **made_by}
+    known = cache.read(key)
+    if known is None:
+        try:
+            with part.open() as recorded:
+                if _sha256_of(recorded) != part.recorded_sha256:
+                    return Converted(reason="unreadable audio", remedy="it changed while it was read: run it again")
+                # The same open file that was hashed, whatever has this name by now.
+                figures, flac = _convert_sound(recorded, part, params)
+        except OSError as error:
+            return _unreadable(error)
+        except audio.UnreadableSound as error:
+            return Converted(digest, reason="unreadable audio", remedy=str(error))
+        except cuts.BadCut as error:
+            return Converted(digest, reason="cut out of range", remedy=str(error))
+        except audio.ChannelsDiffer as error:
+            return Converted(digest, reason="channels differ", remedy=str(error))
+        except MemoryError:
+            return Converted(reason="too much memory", remedy="cut it into shorter recordings")
+        known = json.dumps(figures).encode() + b"\n" + flac
+        cache.write(key, known)
+    return Converted(digest, figures=json.loads(known.partition(b"\n")[0]))
+
+
+def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float | str], bytes]:
+    """A part's figures, and its sound as FLAC. Raises: UnreadableSound, BadCut, ChannelsDiffer."""
+    samples, sample_rate_hz = cuts.decode(recorded, part.begins_s, part.ends_s)
+    if not np.isfinite(samples).all():
+        raise audio.UnreadableSound("some samples are no numbers: record or export it again")
+    mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
+    if params.trim_silence:
+        mono = audio.trim_silence(mono)
+    spectra = quality.power_spectra(mono)
+    figures = {
+        **audio.measure(mono),
+        "clipped_fraction": round(audio.clipped_fraction(samples), 4),
+        "bandwidth_hz": quality.bandwidth_hz(spectra),
+        "fingerprint": base64.b64encode(quality.fingerprint(spectra).tobytes()).decode(),
+    }
+    return figures, audio.encode_flac(mono)
+
+
+_made_by_here = functools.cache(made_by)
+_hashed_last: dict[tuple, str] = {}  # the parts of a long recording follow each other
+
+
+def _sha256_of(recorded: BinaryIO) -> str:
+    """Of an open recording; of a file that is as it was the last time, what was found then."""
+    if isinstance(recorded, io.BytesIO):
+        return hashlib.sha256(recorded.getbuffer()).hexdigest()
+    state = os.fstat(recorded.fileno())
+    signature = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if signature not in _hashed_last:
+        _hashed_last.clear()
+        _hashed_last[signature] = hashlib.file_digest(recorded, "sha256").hexdigest()
+    return _hashed_last[signature]
+
+
+def _digest_of_stored(location: Stored) -> str | OSError:
+    try:
+        return location.sha256()
+    except OSError as error:
+        return error
+
+
+def _unreadable(error: OSError) -> Converted:
+    if isinstance(error, FileNotFoundError):
+        return Converted(reason="missing audio", remedy="put the file back, or remove its row")
+    return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
+
+
+def _judged(digest: str, figures: dict, params: PrepareParams) -> Converted:
+    problem = (figures["reason"], figures["remedy"]) if "reason" in figures else check_figures(figures, params)
+    return Converted(digest, *problem) if problem else Converted(digest, figures=figures)
+
+
+def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:
+    """(reason, remedy) where a recording's sound cannot be used, None where it can."""
+    duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
+    if duration_s < params.min_duration_s:
+        return (
+            "too short",
+            f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again",
+        )
+    if duration_s > params.max_duration_s:
+        remedy = "cut it, or put its text with times beside it, as subtitles (.srt) of the same name"
+        return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: {remedy}"
+    if level_dbfs < params.silence_dbfs:
+        return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
+    if figures["clipped_fraction"] > params.max_clipped_fraction:
+        clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
+        return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
+    return None

@@ -1,0 +1,186 @@
+"""Which clips are left out by the limits in params.yaml, and which are kept but worth a listen.
+
+Speech that is not typical is slow, has pauses, stutters, and a recogniser misreads it: the limits are wide, and what
+lies beyond the narrower ones here is only listed, for a person to decide.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import regex
+
+from stages.pipeline.params import FilterParams
+from stages.speech import cuts
+from stages.speech.clips import Clip
+from stages.speech.raw_clips import Rejection
+from stages.speech.text import normalise
+
+# Doubts. Fast speech has some 20 characters a second; one spoken digit of a quick speaker has 27.
+SLOW_CHARACTERS_PER_S, FAST_CHARACTERS_PER_S = 1.0, 30.0
+NOISY_SNR_DB = 6.0
+TELEPHONE_HZ = 4200.0
+CLIPPED_FRACTION = 0.005
+SCRIPT_FRACTION = 0.5
+# Copies of sentences as MP3 and AAC at 32 kbit/s lie above it but for 1 to 3 of 100, as Opus at 16 kbit/s but for 20;
+# two takes of one sentence stay below 0.93, of one digit by one speaker below 0.975.
+SAME_SOUND = 0.98
+SAME_LENGTH_S = 0.25  # codecs add so much at most
+BLOCK = 512
+SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hans": ("Hani",), "Hant": ("Hani",)}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a kept clip is worth a listen, and what to listen for."""
+
+    clip: Clip
+    reason: str
+    listen_for: str
+
+    def row(self) -> dict[str, str]:
+        return {
+            "id": self.clip.id,
+            "file": self.clip.where,
+            "audio_path": self.clip.audio_path,
+            "text": self.clip.text,
+            "reason": self.reason,
+            "listen_for": self.listen_for,
+        }
+
+
+def sift(
+    clips: list[Clip], fingerprints: Mapping[str, bytes], limits: FilterParams
+) -> tuple[list[Clip], list[Rejection], list[Doubt]]:
+    """Clips within the limits, those beyond, and doubts about the former, the rarest reason first.
+
+    fingerprints: of the clips, by id (see quality.fingerprint).
+    """
+    kept, rejections = [], []
+    text_counts: Counter = Counter()
+    copies = dict(same_sound(clips, fingerprints))
+    by_id = {clip.id: clip for clip in clips}
+    dropped: set[str] = set()
+    for clip in clips:
+        words = normalise(clip.text)
+        original = by_id.get(copies.get(clip.id, ""))
+        if problem := _beyond(clip, limits):
+            rejections.append(Rejection(clip.where, *problem))
+        elif limits.same_sound_once and original and original.id not in dropped and normalise(original.text) == words:
+            remedy = f"remove it: the same take as {original.where}, in another file"
+            rejections.append(Rejection(clip.where, "same sound twice", remedy))
+        elif limits.max_clips_per_text is not None and text_counts[words] >= limits.max_clips_per_text:
+            remedy = f"raise prepare.filters.max_clips_per_text {limits.max_clips_per_text}, or record other words"
+            rejections.append(Rejection(clip.where, "text too often", remedy))
+        else:
+            text_counts[words] += 1
+            kept.append(clip)
+            continue
+        dropped.add(clip.id)
+    doubts = [doubt for clip in kept for doubt in _doubts(clip)]
+    doubts += [
+        Doubt(clip, "overlapping parts", f"words of {other.where}: their times overlap")
+        for clip, other in cuts.overlapping(kept).items()
+    ]
+    for copy, original in copies.items():
+        if not {copy, original} & dropped:
+            same = normalise(by_id[copy].text) == normalise(by_id[original].text)
+            what = "the same take" if same else "which of the two texts is right: they sound the same"
+            doubts.append(Doubt(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
+    frequency = Counter(doubt.reason for doubt in doubts)
+    return kept, rejections, sorted(doubts, key=lambda doubt: (frequency[doubt.reason], doubt.reason))
+
+
+def characters_per_s(clip: Clip) -> float:
+    """Letters and digits of the text, marks of Indic vowels counted, for each second of sound."""
+    return len(normalise(clip.text).replace(" ", "")) / max(clip.duration_s, 0.001)
+
+
+@functools.cache
+def scripts_of(language: str) -> tuple[str, ...]:
+    """The scripts (ISO 15924) that a language (ISO 639-1) is mostly written in, by CLDR; () where it names none."""
+    from babel.core import get_global
+
+    parts = get_global("likely_subtags").get(language, "").split("_")
+    script = next((part for part in parts[1:] if len(part) == 4), None)
+    return SCRIPTS.get(script, (script,)) if script else ()
+
+
+def script_fraction(text: str, language: str) -> float | None:
+    """Share of the letters that belong to the language's script; None where there are no letters, or it is unknown."""
+    letters = regex.findall(r"\p{L}", text)
+    scripts = scripts_of(language)
+    if not letters or not scripts:
+        return None
+    return sum(_is_of(scripts).match(letter) is not None for letter in letters) / len(letters)
+
+
+def same_sound(clips: list[Clip], fingerprints: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    """(id, id of the first clip of which it is a copy), by the cosine of their fingerprints; in the clips' order."""
+    compared = [clip for clip in clips if any(fingerprints.get(clip.id, b""))]
+    if not compared:
+        return []
+    place = {clip.id: number for number, clip in enumerate(clips)}
+    compared.sort(key=lambda clip: clip.duration_s)
+    durations_s = np.array([clip.duration_s for clip in compared])
+    shapes = np.stack([np.frombuffer(fingerprints[clip.id], np.int8) for clip in compared]).astype(np.float32)
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    first_of: dict[str, str] = {}
+    for start in range(0, len(compared), BLOCK):
+        stop = min(start + BLOCK, len(compared))
+        last = np.searchsorted(durations_s, durations_s[stop - 1] + SAME_LENGTH_S, side="right")
+        alike = np.argwhere(shapes[start:stop] @ shapes[start:last].T > SAME_SOUND)
+        for one, other in alike[alike[:, 0] < alike[:, 1]] + start:
+            if durations_s[other] - durations_s[one] <= SAME_LENGTH_S:
+                first, copy = sorted((compared[one].id, compared[other].id), key=place.__getitem__)
+                first_of[copy] = min(first_of.get(copy, first), first, key=place.__getitem__)
+    return sorted(first_of.items(), key=lambda pair: place[pair[0]])
+
+
+@functools.cache
+def _is_of(scripts: tuple[str, ...]) -> regex.Pattern:
+    return regex.compile("|".join(rf"\p{{Script={script}}}" for script in scripts))
+
+
+def _beyond(clip: Clip, limits: FilterParams) -> tuple[str, str] | None:
+    """(reason, remedy) where a clip lies beyond a limit."""
+    speed, fraction = characters_per_s(clip), script_fraction(clip.text, clip.language)
+    keys = "prepare.filters"
+    if limits.max_characters_per_s is not None and speed > limits.max_characters_per_s:
+        limit = f"{speed:.0f} characters a second is above {keys}.max_characters_per_s {limits.max_characters_per_s:g}"
+        return "too many words", f"{limit}: is the text of this recording, and the recording whole?"
+    if limits.min_characters_per_s is not None and speed < limits.min_characters_per_s:
+        limit = f"{speed:.2f} characters a second is below {keys}.min_characters_per_s {limits.min_characters_per_s:g}"
+        return "too few words", f"{limit}: write down all that is said"
+    if limits.min_snr_db is not None and clip.snr_db < limits.min_snr_db:
+        limit = f"{clip.snr_db:.0f} dB is below {keys}.min_snr_db {limits.min_snr_db:g}"
+        return "too noisy", f"{limit}: record it in a quieter place"
+    if limits.min_bandwidth_hz is not None and (clip.bandwidth_hz or 0) < limits.min_bandwidth_hz:
+        limit = f"nothing above {clip.bandwidth_hz:.0f} Hz, {keys}.min_bandwidth_hz is {limits.min_bandwidth_hz:g}"
+        return "narrow bandwidth", f"{limit}: record it with a microphone, not over a telephone"
+    if limits.min_script_fraction is not None and fraction is not None and fraction < limits.min_script_fraction:
+        limit = f"{fraction:.0%} of its letters are of {clip.language}'s, below {keys}.min_script_fraction"
+        return "wrong script", f"{limit}: write it in the language's own letters, or mend its language"
+    return None
+
+
+def _doubts(clip: Clip) -> list[Doubt]:
+    speed, fraction = characters_per_s(clip), script_fraction(clip.text, clip.language)
+    found = []
+    if speed > FAST_CHARACTERS_PER_S:
+        found.append(("many words", f"whether all of the text is said: {speed:.0f} characters a second"))
+    if speed < SLOW_CHARACTERS_PER_S:
+        found.append(("few words", f"words that the text leaves out: {speed:.1f} characters a second"))
+    if clip.snr_db < NOISY_SNR_DB:
+        found.append(("noise", f"whether the words can be made out: {clip.snr_db:.0f} dB above the noise, or no pause"))
+    if clip.clipped_fraction > CLIPPED_FRACTION:
+        found.append(("clipping", f"crackling: {clip.clipped_fraction:.1%} of it at full scale"))
+    if clip.bandwidth_hz is not None and clip.bandwidth_hz < TELEPHONE_HZ:
+        found.append(("telephone sound", f"a dull sound: nothing above {clip.bandwidth_hz:.0f} Hz"))
+    if fraction is not None and fraction < SCRIPT_FRACTION:
+        found.append(("other script", f"the language: {fraction:.0%} of the letters are of {clip.language}'s script"))
+    return [Doubt(clip, reason, listen_for) for reason, listen_for in found]

@@ -1,0 +1,79 @@
+"""Subtitles: SRT and WebVTT files beside a recording of the same name; every cue is a clip.
+
+Formats: www.w3.org/TR/webvtt1 and what players take for SRT, which differs in the head, the comma and the hours.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.speech.raw_clips import Rejection, read_text, where_in
+from stages.speech.text import clean
+
+SUFFIXES = (".srt", ".vtt")
+TIME = r"(?:(\d+):)?(\d\d?):(\d\d)[.,](\d{1,3})"
+TIMES = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
+VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
+MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
+# A word's own time within a cue: YouTube's captions roll, so that each cue repeats the one before.
+ROLLING = re.compile(r"<\d+:[\d:.]+>")
+NOT_SPEECH = re.compile(r"\s*(\[[^\]]*\]|\([^)]*\)|[♪♫#]+[^♪♫#]*[♪♫#]*)\s*")
+NO_CUE = ("WEBVTT", "NOTE", "STYLE", "REGION")
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What is said between two times, in seconds."""
+
+    begins_s: float
+    ends_s: float
+    text: str
+    speaker: str | None = None
+
+
+def read(path: Path, source: Path) -> Iterator[Cue | Rejection]:
+    """The cues of an SRT or WebVTT file; what cannot be read is a Rejection with its line."""
+    content = read_text(path, source)
+    if isinstance(content, Rejection):
+        yield content
+        return
+    if ROLLING.search(content):
+        remedy = "its cues repeat each other's words: export it as SRT from an editor, one cue for each sentence"
+        yield Rejection(where_in(path, source), "rolling captions", remedy)
+        return
+    lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    number = 0
+    while number < len(lines):
+        block = []
+        first = number + 1
+        while number < len(lines) and lines[number].strip():
+            block.append(lines[number])
+            number += 1
+        number += 1
+        if block and not block[0].startswith(NO_CUE):
+            yield _read_cue(block, where_in(path, source, first))
+
+
+def _read_cue(block: list[str], where: str) -> Cue | Rejection:
+    # The line with the times is the first, or follows the cue's number or name.
+    at = next((number for number, line in enumerate(block[:2]) if TIMES.fullmatch(line)), None)
+    if at is None or any("-->" in line for line in block[at + 1 :]):
+        remedy = "write a cue as 00:00:01,000 --> 00:00:02,500, its words below, and an empty line after it"
+        return Rejection(where, "unreadable row", remedy)
+    times = TIMES.fullmatch(block[at]).groups()
+    begins_s, ends_s = (
+        int(hours or 0) * 3600 + int(minutes) * 60 + int(whole) + int(rest.ljust(3, "0")) / 1000
+        for hours, minutes, whole, rest in (times[:4], times[4:])
+    )
+    words = " ".join(block[at + 1 :])
+    voices = VOICE.findall(words)
+    text = clean(html.unescape(MARKUP.sub("", words)))
+    if not text or NOT_SPEECH.fullmatch(text):
+        return Rejection(where, "no speech in cue", "nothing to do, where it names a sound; else write down the words")
+    if len(set(voices)) > 1:
+        return Rejection(where, "several voices in cue", "give each voice a cue of its own")
+    return Cue(round(begins_s, 3), round(ends_s, 3), text, voices[0].strip() if voices else None)

@@ -1,0 +1,117 @@
+"""Parts of long recordings: the right sound, ids of their own, and times that cannot be."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stages import prepare
+from stages.pipeline.files import read_jsonl
+from stages.speech import audio, cuts
+from stages.speech.clips import read_clips
+
+PREPARED = Path("data/prepared")
+RATE_HZ = 16_000
+
+
+@pytest.fixture
+def talk(workspace) -> Path:
+    """40 s in which every second has a tone of its own: 200 Hz in the first, 210 Hz in the next ..."""
+    path = workspace / "data/raw/tv/talk.wav"
+    path.parent.mkdir(parents=True)
+    time_s = np.arange(40 * RATE_HZ) / RATE_HZ
+    hertz = 200 + 10 * np.floor(time_s)
+    soundfile.write(path, 0.2 * np.sin(2 * np.pi * hertz * time_s), RATE_HZ)
+    return path
+
+
+def write_rows(talk: Path, *parts: tuple[float | None, float | None]) -> None:
+    rows = [
+        {"audio_path": talk.name, "text": f"part {number}", "begins_s": begins_s, "ends_s": ends_s}
+        for number, (begins_s, ends_s) in enumerate(parts)
+    ]
+    (talk.parent / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def loudest_hertz(samples: np.ndarray) -> float:
+    return float(np.argmax(np.abs(np.fft.rfft(samples))) * RATE_HZ / len(samples))
+
+
+def test_part_holds_the_sound_between_its_times(talk):
+    write_rows(talk, (5, 6), (12, 12.5), (39, None))
+    prepare.main()
+    clips = read_clips(PREPARED / "clips.jsonl")
+    assert [(clip.text, clip.duration_s, clip.begins_s, clip.ends_s) for clip in clips] == [
+        ("part 0", 1.0, 5.0, 6.0),
+        ("part 1", 0.5, 12.0, 12.5),
+        ("part 2", 1.0, 39.0, None),
+    ]
+    hertz = [loudest_hertz(audio.read_prepared(PREPARED / clip.audio_path)) for clip in clips]
+    assert hertz == pytest.approx([250, 320, 590], abs=2)
+    assert {clip.recorded_file for clip in clips} == {"tv/talk.wav"}
+    assert {clip.session for clip in clips} == {"talk.wav"}
+
+
+def test_id_of_a_part_follows_from_the_bytes_and_both_times(talk):
+    write_rows(talk, (5, 6), (5, 6.5), (5.0001, 6))
+    prepare.main()
+    digest = hashlib.sha256(talk.read_bytes()).hexdigest()
+    expected = [hashlib.sha256(f"{digest} {times}".encode()).hexdigest()[:16] for times in ("5000-6000", "5000-6500")]
+    assert [clip.id for clip in read_clips(PREPARED / "clips.jsonl")] == expected
+    (twin,) = read_jsonl(PREPARED / "rejected.jsonl")  # the same to the millisecond
+    assert twin["reason"] == "same recording twice" and "from 5.000 s to 6.000 s" in twin["file"]
+    assert cuts.clip_id(digest, None, None) == digest[:16]
+
+
+def test_moved_times_never_take_another_part_from_the_cache(talk):
+    hertz = []
+    for begins_s in (5, 6):
+        write_rows(talk, (begins_s, begins_s + 1))
+        prepare.main()
+        (clip,) = read_clips(PREPARED / "clips.jsonl")
+        hertz.append(loudest_hertz(audio.read_prepared(PREPARED / clip.audio_path)))
+    assert hertz == pytest.approx([250, 260], abs=2)
+
+
+@pytest.mark.parametrize("times", [(38, 40.5), (40, 41), (50, None), (7, 6), (7, 7)])
+def test_times_outside_of_the_recording_are_named(talk, times):
+    write_rows(talk, (5, 6), times)
+    prepare.main()
+    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == ["part 0"]
+    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
+    assert rejected["reason"] == "cut out of range"
+    assert rejected["file"].startswith(f"tv/talk.wav from {times[0]:.3f} s to ")
+
+
+def test_end_that_is_rounded_beyond_the_recording_is_its_end(talk):
+    write_rows(talk, (39, 40.04))
+    prepare.main()
+    assert [clip.duration_s for clip in read_clips(PREPARED / "clips.jsonl")] == [1.0]
+
+
+def test_overlapping_parts_are_kept_and_named(talk):
+    write_rows(talk, (1, 5), (2, 3), (4.95, 6), (8, 9))
+    prepare.main()
+    assert len(read_clips(PREPARED / "clips.jsonl")) == 4
+    rows = [row for row in read_jsonl(PREPARED / "look_through.jsonl") if row["reason"] == "overlapping parts"]
+    assert [row["text"] for row in rows] == ["part 1"]
+    assert "tv/talk.wav from 1.000 s to 5.000 s" in rows[0]["listen_for"]
+
+
+def test_long_recording_with_text_and_no_times_says_what_to_do_and_doing_it_helps(talk):
+    talk.with_suffix(".txt").write_text("Good morning. How are you?")
+    time_s = np.arange(RATE_HZ) / RATE_HZ
+    soundfile.write(talk.parent / "short.wav", 0.2 * np.sin(2 * np.pi * 300 * time_s), RATE_HZ)
+    (talk.parent / "short.txt").write_text("short")
+    prepare.main()
+    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
+    assert (rejected["file"], rejected["reason"]) == ("tv/talk.wav", "too long")
+    assert "subtitles (.srt) of the same name" in rejected["remedy"]
+    cues = "1\n00:00:05,000 --> 00:00:06,000\nGood morning.\n\n2\n00:00:07,000 --> 00:00:08,500\nHow are you?\n"
+    talk.with_suffix(".srt").write_text(cues)
+    prepare.main()
+    assert read_jsonl(PREPARED / "rejected.jsonl") == []
+    assert {clip.text for clip in read_clips(PREPARED / "clips.jsonl")} == {"short", "Good morning.", "How are you?"}

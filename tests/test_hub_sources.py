@@ -1,0 +1,264 @@
+"""prepare.sources: clips of data sets on the Hub, through the real client, from a Hub on this machine."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from stages.pipeline.files import read_json, read_jsonl
+from stages.speech.clips import read_clips
+from tests.conftest import REPOSITORY
+from tests.hub_server import Fault, HubServer
+
+DEMO_CLIPS = REPOSITORY / "data/demo/clips"
+DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
+PREPARED = Path("data/prepared")
+# As `datasets` writes its features into a parquet file's schema.
+FEATURES = {
+    "info": {
+        "features": {
+            "audio": {"_type": "Audio"},
+            "sentence": {"dtype": "string", "_type": "Value"},
+            "who": {"dtype": "string", "_type": "Value"},
+            "lang": {"dtype": "string", "_type": "Value"},
+        }
+    }
+}
+
+
+def sound_of(number: int) -> bytes:
+    return (DEMO_CLIPS / DEMO_ROWS[number]["audio_path"]).read_bytes()
+
+
+def parquet(rows: list[dict]) -> bytes:
+    """One file of a data set with sound, without torchcodec."""
+    audio = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("audio", audio), ("sentence", pa.string()), ("who", pa.string()), ("lang", pa.string())])
+    schema = schema.with_metadata({"huggingface": json.dumps(FEATURES)})
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), buffer, row_group_size=2)
+    return buffer.getvalue()
+
+
+def row(number: int, **changes: object) -> dict:
+    sound = {"bytes": sound_of(number), "path": f"{number}.wav"}
+    return {"audio": sound, "sentence": DEMO_ROWS[number]["text"], "who": "ann", "lang": None, **changes}
+
+
+def source(**changes: object) -> dict:
+    columns = {"audio": "audio", "text": "sentence", "speaker": "who", "language": "lang"}
+    values = {"repo_id": "ann/clips", "config": None, "split": "train", "revision": None, "columns": columns}
+    return {**values, "language": "en", "max_clips": None, "max_hours": None, "outside": False, **changes}
+
+
+@pytest.fixture
+def hub():
+    files = {"data/train-00000-of-00001.parquet": parquet([row(number) for number in range(5)])}
+    with HubServer({("dataset", "ann/clips"): files}) as server:
+        yield server
+    assert server.errors == []
+
+
+@pytest.fixture
+def prepare(workspace, hub, tmp_path):
+    """`prepare(HF_HUB_OFFLINE="1")` runs the stage against the hub."""
+
+    def run(**variables: str) -> subprocess.CompletedProcess:
+        result = subprocess.run(
+            [sys.executable, "-m", "stages.prepare"],
+            cwd=workspace,
+            env={**hub.environment(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY), **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        lines = re.split(r"[\r\n]+", result.stderr)
+        result.errors = [line for line in lines if line.startswith("prepare: ") and "clip/s" not in line]
+        return result
+
+    return run
+
+
+def test_rows_become_clips_of_the_recorded_bytes_and_the_commit_is_written_down(prepare, hub, set_param):
+    set_param("prepare.sources", [source()])
+    result = prepare()
+    assert result.returncode == 0, result.stderr
+    clips = read_clips(PREPARED / "clips.jsonl")
+    assert [clip.id for clip in clips] == [hashlib.sha256(sound_of(number)).hexdigest()[:16] for number in range(5)]
+    assert [clip.text for clip in clips] == [DEMO_ROWS[number]["text"] for number in range(5)]
+    assert {(clip.source, clip.speaker, clip.language) for clip in clips} == {("hf://datasets/ann/clips", "ann", "en")}
+    assert clips[4].recorded_file == "hf://datasets/ann/clips/default/train/4"
+    assert all((PREPARED / clip.audio_path).is_file() for clip in clips)
+    (known,) = read_json(PREPARED / "summary.json")["hub_sources"]
+    assert (known["repo_id"], known["revision"], known["rows"]) == ("ann/clips", hub.commit("dataset", "ann/clips"), 5)
+
+
+def test_nothing_is_asked_where_no_data_set_is_listed(prepare, hub, record):
+    record("phone/a.wav")
+    Path("data/raw/phone/a.txt").write_text("one")
+    assert prepare().returncode == 0
+    assert hub.requests == []
+
+
+def test_pinned_data_set_is_asked_once_and_then_read_from_the_cache(prepare, hub, set_param):
+    set_param("prepare.sources", [source(revision=hub.commit("dataset", "ann/clips"))])
+    assert prepare().returncode == 0
+    first = {path.name: path.read_bytes() for path in PREPARED.rglob("*") if path.is_file()}
+    asked = len(hub.requests)
+    assert asked and prepare().returncode == 0
+    assert {path.name: path.read_bytes() for path in PREPARED.rglob("*") if path.is_file()} == first
+    assert len(hub.requests) == asked
+
+
+def test_more_clips_are_fetched_from_where_the_cache_ends(prepare, hub, set_param):
+    revision = hub.commit("dataset", "ann/clips")
+    set_param("prepare.sources", [source(revision=revision, max_clips=2)])
+    assert prepare().returncode == 0
+    assert len(read_clips(PREPARED / "clips.jsonl")) == 2
+    set_param("prepare.sources", [source(revision=revision, max_clips=4)])
+    result = prepare()
+    assert "fetching from row 2 on" in result.stdout
+    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == [DEMO_ROWS[n]["text"] for n in range(4)]
+
+
+def test_hours_are_those_of_the_sound(prepare, set_param):
+    duration_s = [soundfile.info(io.BytesIO(sound_of(number))).duration for number in range(3)]
+    set_param("prepare.sources", [source(max_hours=(duration_s[0] + duration_s[1] / 2) / 3600)])
+    assert prepare().returncode == 0
+    assert len(read_clips(PREPARED / "clips.jsonl")) == 2
+
+
+def test_hub_away_with_all_in_the_cache_is_said_aloud_and_gives_the_same_clips(prepare, hub, set_param):
+    set_param("prepare.sources", [source()])
+    assert prepare().returncode == 0
+    clips = read_clips(PREPARED / "clips.jsonl")
+    result = prepare(HF_HUB_OFFLINE="1")
+    assert result.returncode == 0, result.stderr
+    assert "HF_HUB_OFFLINE IS SET: taken as of the last run" in result.stdout
+    assert hub.commit("dataset", "ann/clips") in result.stdout
+    assert read_clips(PREPARED / "clips.jsonl") == clips
+    hub.faults.append(Fault("/api/datasets/ann/clips", status=503, times=None))
+    result = prepare()
+    assert result.returncode == 0 and "THE HUB ANSWERS 503" in result.stdout
+    assert read_clips(PREPARED / "clips.jsonl") == clips
+
+
+def test_hub_away_with_clips_missing_is_an_error_that_counts_them_and_changes_nothing(prepare, hub, set_param, record):
+    record("phone/a.wav")
+    Path("data/raw/phone/a.txt").write_text("one")
+    revision = hub.commit("dataset", "ann/clips")
+    set_param("prepare.sources", [source(revision=revision, max_clips=2)])
+    assert prepare().returncode == 0
+    before = (PREPARED / "clips.jsonl").read_bytes()
+    set_param("prepare.sources", [source(revision=revision, max_clips=4)])
+    result = prepare(HF_HUB_OFFLINE="1")
+    assert result.returncode == 1
+    (line,) = result.errors
+    assert line.startswith("prepare: prepare.sources[0] ann/clips: HF_HUB_OFFLINE is set, and the cache holds 2 of at")
+    assert "4 clips" in line
+    assert (PREPARED / "clips.jsonl").read_bytes() == before
+
+
+def test_newest_commit_that_is_unknown_while_the_hub_is_away_is_an_error(prepare, set_param):
+    set_param("prepare.sources", [source()])
+    result = prepare(HF_HUB_OFFLINE="1")
+    assert result.returncode == 1
+    assert "nothing of it is in the cache" in result.errors[0]
+
+
+def test_row_whose_copy_in_the_cache_is_broken_is_named_and_fetched_again(prepare, workspace, set_param):
+    set_param("prepare.sources", [source()])
+    assert prepare().returncode == 0
+    sounds = [path for path in (workspace / ".cache/hub").glob("??/*") if sound_of(3) in path.read_bytes()]
+    assert len(sounds) == 1
+    sounds[0].write_bytes(sounds[0].read_bytes()[:-10])
+    assert prepare().returncode == 0
+    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
+    assert rejected["file"].endswith("train/3") and "broken" in rejected["remedy"]
+    assert prepare().returncode == 0
+    assert len(read_clips(PREPARED / "clips.jsonl")) == 5
+
+
+def test_text_only_manifest_is_refused_with_the_hint_that_it_holds_phrases(prepare, hub, set_param):
+    rows = [{"utt_id": str(n), "audio_filepath": f"{n}.wav", "duration": 2.0, "text": "Hello."} for n in range(3)]
+    files = {"train.jsonl": "".join(json.dumps(one) + "\n" for one in rows).encode()}
+    with HubServer({("dataset", "nvidia/Granary"): files}) as granary:
+        hub.environment = granary.environment
+        columns = {"audio": "audio_filepath", "text": "text", "speaker": None, "language": None}
+        set_param("prepare.sources", [source(repo_id="nvidia/Granary", columns=columns)])
+        result = prepare()
+    assert result.returncode == 1
+    assert "column 'audio_filepath' only names recordings" in result.errors[0]
+    assert "recorder.phrases" in result.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"columns": {"audio": "audio", "text": "words", "speaker": None, "language": None}}, "no column 'words'"),
+        ({"split": "train2"}, "check config and split"),
+        ({"repo_id": "ann/nothing"}, "check repo_id and revision"),
+        ({"revision": "f" * 40}, "check repo_id and revision"),
+    ],
+)
+def test_mistake_in_an_entry_is_one_line(prepare, set_param, change, words):
+    set_param("prepare.sources", [source(**change)])
+    result = prepare()
+    assert result.returncode == 1
+    assert len(result.errors) == 1 and "Traceback" not in result.stderr
+    assert result.errors[0].startswith("prepare: prepare.sources[0] ann/") and words in result.errors[0]
+
+
+def test_row_that_names_a_file_of_this_machine_gets_nothing_of_it(prepare, hub, set_param, tmp_path):
+    private = tmp_path / "private.wav"
+    shutil.copy(DEMO_CLIPS / DEMO_ROWS[1]["audio_path"], private)
+    files = {"data/train.parquet": parquet([row(0), row(1, audio={"bytes": None, "path": str(private)})])}
+    with HubServer({("dataset", "ann/clips"): files}) as other:
+        hub.environment = other.environment
+        set_param("prepare.sources", [source()])
+        assert prepare().returncode == 0
+    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == [DEMO_ROWS[0]["text"]]
+    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
+    assert (rejected["file"], rejected["reason"]) == ("hf://datasets/ann/clips/default/train/1", "unreadable audio")
+
+
+def test_folder_of_sound_files_is_refused_with_the_command_that_fetches_it(prepare, hub, set_param):
+    # `datasets` reads such a folder with torchcodec alone; in data/raw it is a layout of ours.
+    name = DEMO_ROWS[0]["audio_path"]
+    metadata = json.dumps({"file_name": name, "sentence": DEMO_ROWS[0]["text"]}).encode()
+    files = {f"train/{name}": sound_of(0), "train/metadata.jsonl": metadata}
+    with HubServer({("dataset", "ann/clips"): files}) as other:
+        hub.environment = other.environment
+        set_param("prepare.sources", [source()])
+        result = prepare()
+    assert result.returncode == 1
+    assert "'hf download ann/clips --repo-type dataset --local-dir data/raw/clips'" in result.errors[0]
+
+
+def test_a_connection_that_breaks_is_taken_up_again(prepare, hub, set_param):
+    set_param("prepare.sources", [source()])
+    hub.faults.append(Fault(r"GET .*/resolve/.*parquet", kind="drop", times=2))
+    result = prepare()
+    assert result.returncode == 0, result.stderr
+    assert len(read_clips(PREPARED / "clips.jsonl")) == 5
+
+
+def test_stage_without_data_sets_on_the_hub_loads_no_client():
+    code = "import sys, stages.prepare; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "stages.hub.sources" in loaded
+    assert loaded & {"datasets", "huggingface_hub", "torch"} == set()
