@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.hub import sources as hub_sources
 from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
-from stages.pipeline.params import Params, PrepareParams, load_params
+from stages.pipeline.params import PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech import filters, languages, prepared, text
 from stages.speech.clips import Clip, write_clips

@@ -1,5 +1,6 @@
 """Takes: what is wrong with a recording is found, a good one is not complained about, and nothing of it is lost."""
 
+import contextlib
 import csv
 import io
 from collections import Counter
@@ -283,7 +284,8 @@ def test_bytes_that_are_no_sound_cannot_be_saved_and_say_so(content):
 
 def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
     # Otherwise somebody records for an hour and finds every clip rejected.
-    from stages import prepare
+    from stages.speech import conversion
+    from stages.speech.sound_cache import SoundCache
 
     monkeypatch.setenv("OWNVOICE_CACHE", str(tmp_path / "cache"))
     samples, rate_hz = spoken(PHRASE)
@@ -291,10 +293,12 @@ def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
     versions += [
         np.resize(samples, round(duration_s * rate_hz)) for duration_s in (0.09, 0.11, 29.9, 30.0, 30.05, 30.2)
     ]
-    for number, version in enumerate(versions):
+    for version in versions:
         take = takes.from_recording(version.astype(np.float32), rate_hz, "", "en", limits())
         (tmp_path / "take.flac").write_bytes(take.content)
-        [prepared] = prepare.convert_all([str(tmp_path / "take.flac")], tmp_path / f"audio {number}", limits())
+        with contextlib.closing(SoundCache(conversion.made_by(limits()))) as cache:
+            file = str(tmp_path / "take.flac")
+            [prepared] = conversion.convert_all([file], [(None, None)], cache, limits())
         assert take.blocked == bool(prepared.reason), (take.findings, prepared)
         assert take.blocked or prepared.id == take.id
 
