@@ -272,8 +272,10 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
         return samples[:, 0]
     if channels == "right":
         return samples[:, 1]
-    if channels == "mix" or (samples[:, 1:] == samples[:, :1]).all():
+    if channels == "mix":
         return samples.mean(axis=1)
+    if (samples[:, 1:] == samples[:, :1]).all():  # most stereo of one microphone
+        return np.ascontiguousarray(samples[:, 0])
     centred = samples - samples.mean(axis=0)
     level_dbfs = _dbfs(np.sqrt((centred**2).mean(axis=0)))
     loudest = int(np.argmax(level_dbfs))
