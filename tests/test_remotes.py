@@ -132,8 +132,11 @@ def ssh_server(tmp_path):
         "authorized_client_keys": str(tmp_path / "authorized_keys"),
         "sftp_factory": True,
     }
-    listening = asyncssh.listen("127.0.0.1", 0, **options)
-    server = asyncio.run_coroutine_threadsafe(listening, loop).result(timeout=30)
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        return await asyncssh.listen("127.0.0.1", 0, **options)
+
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(timeout=30)
     yield server.get_port(), tmp_path / "id_ed25519"
     loop.call_soon_threadsafe(server.close)
     loop.call_soon_threadsafe(loop.stop)

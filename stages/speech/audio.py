@@ -179,7 +179,8 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
             if samples and ends_s is None and names_length:
                 found_s = begins_s + len(samples) / 4 / channels / sample_rate_hz
                 _refuse_missing_end(found_s, container.duration / av.time_base)
-    except (av.FFmpegError, ValueError) as error:  # ValueError: rate or channels change on the way
+    except (av.FFmpegError, ValueError, OSError) as error:
+        # ValueError: rate or channels change on the way; OSError: the file is asked for a place before its beginning
         reason = getattr(error, "strerror", None) or "its rate or channels change"
         raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error
     if not samples and not begins_s:
@@ -278,8 +279,10 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
         return samples[:, 0]
     if channels == "right":
         return samples[:, 1]
-    if channels == "mix" or (samples[:, 1:] == samples[:, :1]).all():
+    if channels == "mix":
         return _mean(samples)
+    if (samples[:, 1:] == samples[:, :1]).all():  # most stereo of one microphone
+        return np.ascontiguousarray(samples[:, 0])
     centred = samples - samples.mean(axis=0)
     level_dbfs = _dbfs(np.sqrt((centred**2).mean(axis=0)))
     loudest = int(np.argmax(level_dbfs))

@@ -1,0 +1,136 @@
+"""Files that are damaged, lie, or have strange names: no crash, no hang, nothing outside the folder, each explained."""
+
+import json
+import os
+
+import pytest
+import soundfile
+
+from stages.pipeline.files import read_jsonl
+from tests.benchmarks import hostile
+from tests.sounds import encode, speech_like
+from tests.workspaces import ROOT
+
+DAMAGED = 300  # of the 10,000 of `python -m tests.benchmarks.hostile`
+
+NAMES = [
+    "two\nlines.wav",
+    "tab\tand \"quotes\" and 'more'.wav",
+    "-rf.wav",
+    "$(touch outside).wav",
+    "%s%n.wav",
+    "utterance with spaces.wav",
+    "a" * 240 + ".wav",
+    "no ending",
+    "录音.wav",
+    "हिन्दी.wav",
+    "العربية.wav",
+    "ελληνικά.wav",
+    "русский.wav",
+    "ไทย.wav",
+    "한국어.wav",
+    "עברית.wav",
+    "\u202egnidrocer.wav",
+    "🎙️.wav",
+]
+
+
+def test_originals_that_are_damaged_are_all_accepted_while_they_are_whole():
+    assert [hostile.judge(content) for content in hostile.originals()] == ["accepted"] * len(hostile.originals())
+
+
+def test_every_mutation_changes_every_original_and_is_the_same_each_time():
+    files = hostile.originals()
+    made = [hostile.make(number, files) for number in range(200)]
+    assert made == [hostile.make(number, files) for number in range(200)]
+    assert sum(content == files[number % len(files)] for number, content in enumerate(made)) < 10
+
+
+def test_damaged_files_are_decoded_to_sane_sound_or_refused_in_words():
+    verdicts, failures, peak_bytes = hostile.run(DAMAGED)
+    assert failures == []
+    assert verdicts.total() == DAMAGED
+    assert verdicts["accepted"] > DAMAGED / 10 and verdicts["refused"] > DAMAGED / 10
+    assert peak_bytes < 1e9
+
+
+def test_crash_and_hang_are_noticed_and_the_other_files_are_still_decoded(tmp_path, monkeypatch):
+    # Python runs sitecustomize first, in the process that decodes.
+    acts = "{3: lambda: os.kill(os.getpid(), signal.SIGSEGV), 6: lambda: time.sleep(30), 8: lambda: 1 / 0}"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, runpy, signal, sys, time\n"
+        "import tests.benchmarks.hostile as hostile\n"
+        f"acts = {acts}\n"
+        "hostile.LIMIT_S = 2\n"
+        "hostile.originals = list\n"
+        "hostile.make = lambda number, files: number\n"
+        "hostile.judge = lambda number: acts.get(number, bool)() or 'accepted'\n"
+        "hostile.decode_numbers(*map(int, sys.orig_argv[4:]))\n"
+        "os._exit(0)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    verdicts, failures, _ = hostile.run(12)
+    assert verdicts["accepted"] == 12 - 3
+    assert sorted(failure.partition(":")[0] for failure in failures) == ["file 3", "file 6", "file 8"]
+    words = dict(failure.split(": ", 1) for failure in failures)
+    assert words["file 3"].startswith("crash -11") and words["file 6"] == f"more than {hostile.LIMIT_S} s"
+    assert words["file 8"].startswith("FAILED ZeroDivisionError")
+
+
+def test_prepare_names_each_hostile_file_once_and_writes_nothing_outside(workspace, run_stage):
+    raw = workspace / "data/raw"
+    source = raw / "phone"
+    source.mkdir(parents=True)
+    whole = encode(speech_like(1, 16_000), 16_000, "WAV")
+    expected = {}
+
+    def put(name: str, content: bytes, reason: str) -> None:
+        (source / name).write_bytes(content)
+        expected[name] = reason
+
+    for number, name in enumerate(NAMES):
+        put(name, encode((0.9 - number / 100) * speech_like(1, 16_000), 16_000, "WAV"), "")
+    files = hostile.originals()
+    for number in range(60):
+        put(f"damaged-{number}.wav", hostile.make(number, files), "whatever")
+    (workspace / "secret.wav").write_bytes(whole)
+    (source / "link.wav").symlink_to(workspace / "secret.wav")
+    (source / "circle.wav").symlink_to(source / "circle.wav")
+    (source / "inside.wav").symlink_to(source / NAMES[0])
+    (source / "folder.wav").mkdir()
+    os.mkfifo(source / "pipe.wav")
+    expected |= {
+        "link.wav": "path leaves its folder",
+        "circle.wav": "path leaves its folder",
+        "inside.wav": "same recording twice",
+        "folder.wav": "unreadable audio",
+        "pipe.wav": "unreadable audio",
+        "../../../secret.wav": "path leaves its folder",
+        "/etc/hostname": "path leaves its folder",
+        "zero\0byte.wav": "path leaves its folder",
+        "b" * 300 + ".wav": "unreadable audio",
+    }
+    rows = [json.dumps({"audio_path": name, "text": f"text {number}"}) for number, name in enumerate(expected)]
+    (source / "clips.jsonl").write_text("\n".join(rows) + "\n")
+    before = {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()}
+
+    result = run_stage("prepare")
+
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()} == before
+    assert {path.name for path in workspace.iterdir()} <= {"data", "params.yaml", "templates", ".cache", "secret.wav"}
+    accepted = [row["recorded_file"] for row in read_jsonl(workspace / "data/prepared/clips.jsonl")]
+    rejected = {row["file"]: row for row in read_jsonl(workspace / "data/prepared/rejected.jsonl")}
+    assert sorted([*accepted, *rejected]) == sorted(f"phone/{name}" for name in expected)
+    for name, reason in expected.items():
+        if reason == "whatever":
+            assert f"phone/{name}" in accepted or rejected[f"phone/{name}"]["remedy"]
+        elif reason:
+            assert rejected[f"phone/{name}"]["reason"] == reason, name
+        else:
+            assert f"phone/{name}" in accepted, (name, rejected.get(f"phone/{name}"))
+    for row in read_jsonl(workspace / "data/prepared/clips.jsonl"):
+        samples, rate_hz = soundfile.read(workspace / "data/prepared" / row["audio_path"])
+        assert rate_hz == 16_000 and samples.ndim == 1
+        assert len(samples) / rate_hz == pytest.approx(row["duration_s"], abs=0.001)
