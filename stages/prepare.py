@@ -10,7 +10,6 @@ where it can, so a new clip costs one clip's work.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 from collections import Counter
@@ -107,12 +106,11 @@ def convert(
 ) -> Converted:
     """Decode, cut, resample, measure and write one clip to `output`/ID.flac; runs in a worker process."""
     try:
-        recorded = path.read_bytes()
+        recorded, digest = cuts.read(path, is_part=begins_s is not None)
     except FileNotFoundError:
         return Converted(reason="missing audio", remedy="put the file back, or remove its row")
     except OSError as error:
         return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
-    digest = hashlib.sha256(recorded).hexdigest()
     cache = ContentCache("prepared")
     key = cache_key(digest, params, begins_s, ends_s)
     entry = cache.read(key)

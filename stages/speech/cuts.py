@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,20 @@ def times(begins_s: float | None, ends_s: float | None) -> str:
     if begins_s is None:
         return ""
     return f"{round(begins_s * 1000)}-{'' if ends_s is None else round(ends_s * 1000)}"
+
+
+# The recording read last, by path, size and time of change: hashing it for each part would take a second each.
+_read: dict[tuple, tuple[bytes, str]] = {}
+
+
+def read(path: Path, is_part: bool) -> tuple[bytes, str]:
+    """A recording's bytes and their sha256. Raises: OSError."""
+    key = (path, path.stat().st_size, path.stat().st_mtime_ns) if is_part else ()
+    if not is_part or key not in _read:
+        _read.clear()
+        content = path.read_bytes()
+        _read[key] = (content, hashlib.sha256(content).hexdigest())
+    return _read[key]
 
 
 # The recording decoded last, by its sha256: the parts of one follow each other.
