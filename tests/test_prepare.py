@@ -20,7 +20,7 @@ from stages.pipeline import pool
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.pool import run_each
 from stages.pipeline.stage import UserError
-from stages.speech import audio, prepared
+from stages.speech import audio, conversion, prepared
 from stages.speech.clips import read_clips
 
 PREPARED = Path("data/prepared")
@@ -225,10 +225,10 @@ def converted(monkeypatch) -> list[str]:
 
     def watched(work, items, *options):
         items = list(items)
-        names.extend(Path(path).name for path, _ in items)
+        names.extend(Path(part.location).name for part in items)
         return run_each(work, items, *options)
 
-    monkeypatch.setattr(prepare, "run_each", watched)
+    monkeypatch.setattr(conversion, "run_each", watched)
     return names
 
 

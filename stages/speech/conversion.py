@@ -82,12 +82,13 @@ class Converted:
 
 def made_by(params: PrepareParams) -> dict:
     """Everything that a converted recording depends on, besides its own bytes."""
-    return {
-        "trim_silence": params.trim_silence,
-        "channels": params.channels,
-        "code": code_of(audio, cuts, quality),
-        "libraries": [version(package) for package in ("soundfile", "soxr", "librosa", "av")],
-    }
+    return {"trim_silence": params.trim_silence, "channels": params.channels, **_made_by_here()}
+
+
+@functools.cache
+def _made_by_here() -> dict:
+    libraries = [version(package) for package in ("soundfile", "soxr", "librosa", "av")]
+    return {"code": code_of(audio, cuts, quality), "libraries": libraries}
 
 
 def convert_all(
@@ -115,7 +116,7 @@ def _convert_missing(parts: list[Part], cache: SoundCache, params: PrepareParams
     missing = {digest: part for digest, part in wanted.items() if digest not in known}
     failed: dict[str, Converted] = {}
     if missing:
-        work = functools.partial(convert, params=params, cache=cache.loose, made_by=cache.made_by)
+        work = functools.partial(convert, params=params, cache=cache.loose, wanted=cache.made_by)
         limit_s = params.max_seconds_per_file
         results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
         new: dict[str, dict] = {}
@@ -136,15 +137,17 @@ def _convert_missing(parts: list[Part], cache: SoundCache, params: PrepareParams
     return judged | failed
 
 
-def convert(part: Part, params: PrepareParams, cache: ContentCache, made_by: dict) -> Converted:
+def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:
     """Decode, resample and measure one part, in a worker process; its sound goes to the cache.
+
+    wanted: `made_by` of the process that asks.
 
     Raises: UserError on a machine of a cluster that would make other sounds of it.
     """
-    if _made_by_here(params) != made_by:
+    if made_by(params) != wanted:
         raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
     digest = part.sha256
-    key = {"sha256": digest, **made_by}
+    key = {"sha256": digest, **wanted}
     known = cache.read(key)
     if known is None:
         try:
@@ -186,7 +189,6 @@ def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tup
     return figures, audio.encode_flac(mono)
 
 
-_made_by_here = functools.cache(made_by)
 _hashed_last: dict[tuple, str] = {}  # the parts of a long recording follow each other
 
 

@@ -46,7 +46,6 @@ class Doubt:
         return {
             "id": self.clip.id,
             "file": self.clip.where,
-            "audio_path": self.clip.audio_path,
             "text": self.clip.text,
             "reason": self.reason,
             "listen_for": self.listen_for,
