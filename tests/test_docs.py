@@ -22,10 +22,26 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TROUBLE = ROOT / "docs/trouble.md"
 # Of a path's first folder: what is in git, and what is made here.
 IN_GIT = ("stages", "recorder", "tests", "templates", "docs", "demo_voxtral", "data/demo", ".streamlit", ".ci")
-MADE = ("data", ".cache", ".demo", ".dvc", ".venv")
-SUFFIXES = ("py", "json", "jsonl", "csv", "md", "html", "yaml", "txt", "toml", "dvc", "lock", "svg", "local", "js")
+MADE = ("data", ".cache", ".demo")
+SUFFIXES = (
+    "py",
+    "json",
+    "jsonl",
+    "csv",
+    "md",
+    "html",
+    "yaml",
+    "txt",
+    "toml",
+    "dvc",
+    "lock",
+    "svg",
+    "local",
+    "js",
+    "safetensors",
+)
 # Dotted names that are neither settings, files nor modules of ours.
-OTHERS = ("torch.compile", "rec.example.org")
+OTHERS = ("e.g", "torch.compile", "rec.example.org")
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
@@ -101,7 +117,9 @@ def wrong_names(page: Path, known: Known) -> list[str]:
     text = page.read_text(encoding="utf-8")
     wrong: list[str] = []
     for code in code_in(text):
-        wrong += [f"make {name}" for name in re.findall(r"\bmake ([a-z][a-z-]+)", code) if name not in known.targets]
+        wrong += [
+            f"make {name}" for name in re.findall(r"(?:^|'|&& )make ([a-z][a-z-]+)", code) if name not in known.targets
+        ]
         wrong += [f"dvc repro {name}" for name in re.findall(r"dvc repro ([a-z]+)", code) if name not in known.stages]
         wrong += [f"python -m {name}" for name in re.findall(r"python -m ([\w.]+)", code) if not is_module(name)]
         wrong += [name for name in dotted_names(code) if not is_dotted_name(name, known)]
@@ -111,6 +129,8 @@ def wrong_names(page: Path, known: Known) -> list[str]:
 
 
 def is_module(name: str) -> bool:
+    if name.rpartition(".")[2].isupper():  # stands for any of a package
+        name = name.rpartition(".")[0]
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
@@ -140,7 +160,7 @@ def is_path(path: str, known: Known) -> bool:
     first, *parts = path.split("/")
     if first not in MADE:  # USER/NAME, a Hub id, a folder of the reader's
         return True
-    return all(part.isupper() or part == "bin" or part in known.words for part in parts)
+    return all(part.isupper() or part in known.words for part in parts)
 
 
 def headings(page: Path) -> set[str]:
@@ -190,7 +210,7 @@ def commands(program: str) -> set[tuple[str, ...]]:
     found = set()
     for page in PAGES:
         for code in code_in(page.read_text(encoding="utf-8")):
-            for words in re.findall(rf"(?:^|[\s'/]){program}((?: [a-z][a-z-]*)+)", code):
+            for words in re.findall(rf"(?:^|['/]){program}((?: [a-z][a-z-]*)+)", code):
                 found.add((name_of(page), *words.split()))
     return found
 
