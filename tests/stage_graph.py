@@ -18,25 +18,25 @@ BEGIN, END = "<!-- stage graph, written by python -m tests.stage_graph -->\n", "
 
 
 def stage_graph(stages: Mapping[str, Mapping]) -> str:
-    """A Mermaid flowchart: a box for each stage, an arrow for what one makes and another reads, named by the folders.
+    """A Mermaid flowchart: a box for each stage with what it makes, an arrow to each stage that reads of it.
 
-    stages: as in dvc.yaml. A file or folder that no stage makes is drawn as a store.
+    stages: as in dvc.yaml. A file or folder of data/ that no stage makes is drawn as a store.
     """
-    makers = {_path(out): name for name, stage in stages.items() for out in stage["outs"]}
-    arrows: dict[tuple[str, str], dict[str, None]] = {}
+    outs = {name: [_path(out) for out in stage["outs"]] for name, stage in stages.items()}
+    makers = {out: name for name, made in outs.items() for out in made}
+    arrows: dict[tuple[str, str], None] = {}
     stores: dict[str, None] = {}
     for name, stage in stages.items():
         for dep in filter(lambda dep: dep.startswith("data/"), stage["deps"]):
-            made = next((out for out in makers if dep == out or dep.startswith(f"{out}/")), None)
-            if made is None:
+            maker = next((makers[out] for out in makers if dep == out or dep.startswith(f"{out}/")), None)
+            if maker is None:
+                maker = dep.replace("/", "_")
                 stores[dep] = None
-            arrows.setdefault((makers[made] if made else dep, name), {})[made or dep] = None
+            arrows[maker, name] = None
     lines = ["flowchart LR"]
-    lines += [f"    {_id(store)}[({store})]" for store in stores]
-    lines += [f"    {name}" for name in stages]
-    for (maker, reader), folders in arrows.items():
-        label = "" if maker in stores else f"|{', '.join(folders)}|"
-        lines.append(f"    {_id(maker)} -->{label} {reader}")
+    lines += [f"    {store.replace('/', '_')}[({store})]" for store in stores]
+    lines += [f'    {name}["{name}<br>{"<br>".join(made)}"]' for name, made in outs.items()]
+    lines += [f"    {maker} --> {reader}" for maker, reader in arrows]
     return "\n".join(lines) + "\n"
 
 
@@ -48,10 +48,6 @@ def block() -> str:
 
 def _path(out: str | Mapping) -> str:
     return out if isinstance(out, str) else next(iter(out))
-
-
-def _id(name: str) -> str:
-    return name.replace("/", "_")
 
 
 if __name__ == "__main__":

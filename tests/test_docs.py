@@ -463,8 +463,8 @@ def test_the_graph_follows_dvc_yaml():
     assert stage_graph.stage_graph(stages).splitlines() == [
         "flowchart LR",
         "    data_raw[(data/raw)]",
-        "    first",
-        "    second",
+        '    first["first<br>data/a"]',
+        '    second["second<br>data/b.json"]',
         "    data_raw --> first",
-        "    first -->|data/a| second",
+        "    first --> second",
     ]
