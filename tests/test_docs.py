@@ -333,6 +333,7 @@ MADE_BY = {
 ALSO = {"stages/hub/artefact.py": ("_not_good_enough", "_forgets_too_much")}  # functions that return messages
 
 
+@functools.cache
 def error_classes() -> set[str]:
     """UserError and what is derived from it."""
     bases = {
@@ -446,6 +447,19 @@ def test_messages_are_found_however_they_are_written():
     # A plain call, a subclass, a text from another function, a text in a variable.
     assert {"stages/split.py", "stages/hub/client.py", "stages/hub/artefact.py", "recorder/listener.py"} <= places
     assert "the tuned model is not shown to be" in {message.words for message in messages()}
+
+
+def test_public_functions_say_which_errors_they_raise():
+    silent = [
+        f"{file}:{function.lineno} {function.name}"
+        for file, tree in sources().items()
+        for function, call in calls_within(tree)
+        if getattr(call.func, "id", "") in error_classes()
+        and not function.name.startswith("_")
+        and function.name != "main"  # what it says is what a person reads
+        and not re.search("Raises|UserError", ast.get_docstring(function) or "")
+    ]
+    assert not silent
 
 
 # The stage graph

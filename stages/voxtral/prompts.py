@@ -45,7 +45,10 @@ class Prompter:
     folder: Path
 
     def features(self, clip: Clip) -> torch.Tensor:
-        """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows."""
+        """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows.
+
+        Raises: UserError where the model hears another rate than clips are prepared at.
+        """
         if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
             raise UserError(
                 f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz"
