@@ -40,6 +40,7 @@ SUFFIXES = (
     "js",
     "safetensors",
 )
+OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: files that a reader may have
 # Dotted names that are neither settings, files nor modules of ours.
 OTHERS = ("e.g", "torch.compile", "rec.example.org")
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
@@ -148,6 +149,8 @@ def is_dotted_name(name: str, known: Known) -> bool:
     """A settings key, a file, a module, or a name of somebody else's."""
     if name.rpartition(".")[2] in SUFFIXES:
         return name in known.words
+    if name.rpartition(".")[2] in OF_READERS:
+        return True
     return name in known.keys or name in OTHERS or is_module(name)
 
 
