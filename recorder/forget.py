@@ -814,7 +814,10 @@ def forget(wanted: Wanted, yes: bool, hub: bool) -> str:
 
 
 def propose(wanted: Wanted, yes: bool, hub: bool) -> Todo:
-    """Say what there is and what will go, and ask."""
+    """Say what there is and what will go, and ask.
+
+    Raises: UserError for a name or an id that nothing has, and for another answer than the name.
+    """
     with _repository() as repository:
         objects = Objects(Path(repository.cache.local.path))
         todo = find(wanted, objects)

@@ -324,6 +324,7 @@ class _Supervisor:
         return self.row["outcome"] != "running"
 
     def run(self) -> str:
+        """To the end; returns the summary line. Raises: UserError where it failed and a terminal shows it."""
         # `make repro` is stopped with Ctrl-C, which reaches this process alone: dvc has a process group of its own.
         signal.signal(signal.SIGINT, lambda *_: cancel(self.row["id"]))
         try:

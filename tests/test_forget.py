@@ -492,7 +492,7 @@ def test_recordings_that_were_not_pulled_are_not_forgotten(project):
     (RAW / "phone/take 20.wav").unlink()
     tracked = Path("data/raw.dvc").read_text()
     result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 1 and "run 'dvc pull'" in result.stderr
+    assert result.returncode == 1 and "run 'make pull'" in result.stderr
     assert Path("data/raw.dvc").read_text() == tracked and not begun()
 
 

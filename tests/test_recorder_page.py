@@ -3,6 +3,7 @@
 import io
 import shutil
 import signal
+import socket
 import time
 import zipfile
 
@@ -231,10 +232,9 @@ def test_back_skip_and_typing_by_keyboard(workspace, tmp_path):
     ],
 )
 def test_microphone_that_cannot_be_used_is_explained(workspace, tmp_path, situation, words):
+    another_name = ["--browser.serverAddress", "gpubox", "--server.allowedHosts", "gpubox"]
     with (
-        recorder_server(
-            workspace, *(["--browser.serverAddress", "gpubox"] if situation == "insecure" else [])
-        ) as address,
+        recorder_server(workspace, *(another_name if situation == "insecure" else [])) as address,
         chromium(tmp_path / "profile", denied=situation == "denied", map_host="gpubox") as page,
     ):
         page.goto(address.replace("localhost", "gpubox") if situation == "insecure" else address)
@@ -359,3 +359,22 @@ def test_page_listens_on_this_machine_only_and_starts_without_torch(workspace, t
     finally:
         server.terminate()
         server.wait(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "answer"),
+    [
+        ("localhost", "http://localhost", b"101"),
+        ("localhost", "https://evil.example", b"403"),
+        ("evil.example", "http://evil.example", b"403"),  # a name that was made to lead to this machine
+    ],
+)
+def test_page_talks_to_no_other_website(workspace, host, origin, answer):
+    with recorder_server(workspace) as address:
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            lines = ["GET /_stcore/stream HTTP/1.1", f"Host: {host}:{port}", f"Origin: {origin}:{port}"]
+            lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+            lines += ["Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==", "", ""]
+            connection.sendall("\r\n".join(lines).encode())
+            assert connection.recv(12).split()[1] == answer

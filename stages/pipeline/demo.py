@@ -52,7 +52,10 @@ def make_workspace(root: Path, workspace: Path) -> None:
 
 @contextlib.contextmanager
 def local_hub(folder: Path) -> Iterator[str]:
-    """A Hub on this machine that keeps what it is sent in `folder`; gives its address."""
+    """A Hub on this machine that keeps what it is sent in `folder`; gives its address.
+
+    Raises: UserError where it does not start.
+    """
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.hub_server", str(folder)], stdout=subprocess.PIPE, text=True
     )

@@ -49,6 +49,7 @@ class Prompter:
         """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows.
 
         A variant of a clip has as many windows as the clip: what `check_lengths` has found stays true.
+        Raises: UserError where the model hears another rate than clips are prepared at.
         """
         if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
             raise UserError(

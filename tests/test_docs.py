@@ -1,0 +1,487 @@
+"""The pages against the code: what they name exists, and what exists for users is named."""
+
+import ast
+import functools
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from stages.pipeline.params import Params
+from tests import stage_graph
+from tests.stage_graph import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TROUBLE = ROOT / "docs/trouble.md"
+# Of a path's first folder: what is in git, and what is made here.
+IN_GIT = ("stages", "recorder", "tests", "templates", "docs", "demo_voxtral", "data/demo", ".streamlit", ".ci")
+MADE = ("data", ".cache", ".demo")
+SUFFIXES = (
+    "py",
+    "json",
+    "jsonl",
+    "csv",
+    "md",
+    "html",
+    "yaml",
+    "txt",
+    "toml",
+    "dvc",
+    "lock",
+    "svg",
+    "local",
+    "js",
+    "safetensors",
+)
+OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: files that a reader may have
+# Dotted names that are neither settings, files nor modules of ours.
+OTHERS = ("e.g", "torch.compile", "rec.example.org")
+VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What pages may name."""
+
+    targets: frozenset[str]  # of make
+    keys: frozenset[str]  # of params.yaml, dotted, sections among them
+    stages: frozenset[str]
+    variables: frozenset[str]  # of the environment
+    words: frozenset[str]  # names of files and folders, and whatever else stands in a string of the code
+
+
+# What there is
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys_of(field.annotation, f"{prefix}{name}.")
+
+
+@functools.cache
+def sources() -> dict[str, ast.Module]:
+    """Syntax trees of the pipeline and of the recording page, by file."""
+    files = [*(ROOT / "stages").rglob("*.py"), *(ROOT / "recorder").rglob("*.py")]
+    return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(files)}
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """Strings of the code, but for docstrings."""
+    nodes = list(ast.walk(tree))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+@functools.cache
+def known() -> Known:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = [text for tree in sources().values() for text in strings(tree)]
+    texts += [makefile, tracked, (ROOT / ".gitignore").read_text(), str(pipeline)]
+    templates = [path.read_text(encoding="utf-8") for path in (ROOT / "demo_voxtral").glob("*.py")]
+    constants = Path(importlib.util.find_spec("huggingface_hub").origin).with_name("constants.py").read_text()
+    return Known(
+        targets=frozenset(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)),
+        keys=frozenset(keys_of(Params)),
+        stages=frozenset(pipeline["stages"]),
+        variables=frozenset(VARIABLE.findall("\n".join([*texts, *templates, constants]))),
+        words=frozenset(word for text in texts for word in re.findall(r"[\w.-]+", text)),
+    )
+
+
+# What pages say
+
+
+def code_in(text: str) -> list[str]:
+    """Code of a page: spans, and the lines of blocks (but of diagrams)."""
+    blocks = [body for _, language, body in BLOCK.findall(text) if language != "mermaid"]
+    return [*SPAN.findall(BLOCK.sub("", text)), *(line for body in blocks for line in body.splitlines())]
+
+
+def wrong_names(page: Path, known: Known) -> list[str]:
+    """What a page names and is not there, with the page."""
+    text = page.read_text(encoding="utf-8")
+    wrong: list[str] = []
+    for code in code_in(text):
+        wrong += [
+            f"make {name}" for name in re.findall(r"(?:^|'|&& )make ([a-z][a-z-]+)", code) if name not in known.targets
+        ]
+        wrong += [f"dvc repro {name}" for name in re.findall(r"dvc repro ([a-z]+)", code) if name not in known.stages]
+        wrong += [f"python -m {name}" for name in re.findall(r"python -m ([\w.]+)", code) if not is_module(name)]
+        wrong += [name for name in dotted_names(code) if not is_dotted_name(name, known)]
+        wrong += [path for path in paths_in(code) if not is_path(path, known)]
+    wrong += [name for name in VARIABLE.findall(text) if name not in known.variables]
+    return [f"{name_of(page)}: {one}" for one in dict.fromkeys(wrong)]
+
+
+def is_module(name: str) -> bool:
+    if name.rpartition(".")[2].isupper():  # stands for any of a package
+        name = name.rpartition(".")[0]
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def dotted_names(code: str) -> list[str]:
+    return re.findall(r"(?<![\w./@:-])[a-z_]+(?:\.[a-z_][a-z_0-9]*)+(?![\w(/.-]*[\w(/-])", code)
+
+
+def is_dotted_name(name: str, known: Known) -> bool:
+    """A settings key, a file, a module, or a name of somebody else's."""
+    if name.rpartition(".")[2] in SUFFIXES:
+        return name in known.words
+    if name.rpartition(".")[2] in OF_READERS:
+        return True
+    return name in known.keys or name in OTHERS or is_module(name)
+
+
+def paths_in(code: str) -> list[str]:
+    return re.findall(r"(?<![\w./~:@-])(?:\.?\w[\w-]*/)+[\w.*-]*", code)
+
+
+def is_path(path: str, known: Known) -> bool:
+    """Whether a path is in git, or is made by code that names its parts. Parts in capitals stand for others."""
+    path = path.rstrip("/.")
+    if path.startswith(IN_GIT):
+        return bool(list(ROOT.glob(path))) or any(part.isupper() for part in path.split("/"))
+    first, *parts = path.split("/")
+    if first not in MADE:  # USER/NAME, a Hub id, a folder of the reader's
+        return True
+    return all(part.isupper() or part in known.words for part in parts)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    lines = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_name_on_a_page_exists(page):
+    wrong = wrong_names(page, known())
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "page"),
+    [
+        ("targets", "sweep", "docs/experiments.md: make sweep"),
+        ("keys", "push.max_forgetting", "docs/experiments.md: push.max_forgetting"),
+        ("stages", "prepare", "docs/architecture.md: dvc repro prepare"),
+        ("variables", "OWNVOICE_CACHE", "docs/gpu-box.md: OWNVOICE_CACHE"),
+        ("words", "rejected.jsonl", "README.md: data/prepared/rejected.jsonl"),
+    ],
+)
+def test_a_name_that_is_gone_is_reported_with_its_page(kind, name, page):
+    without = replace(known(), **{kind: getattr(known(), kind) - {name}})
+    assert page in [wrong for one in PAGES for wrong in wrong_names(one, without)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), f"{name_of(page)} links to {target}"
+        assert not anchor or anchor in headings(linked), f"{name_of(page)} links to {target}: no such heading"
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = re.findall(r"\]\((docs/[\w-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {name_of(page) for page in PAGES} - {"README.md"} <= set(linked)
+
+
+def commands(program: str) -> set[tuple[str, ...]]:
+    """(page, words ...) of a program's commands on all pages, up to the first option or argument."""
+    found = set()
+    for page in PAGES:
+        for code in code_in(page.read_text(encoding="utf-8")):
+            for words in re.findall(rf"(?:^|['/]){program}((?: [a-z][a-z-]*)+)", code):
+                found.add((name_of(page), *words.split()))
+    return found
+
+
+def test_dvc_commands_exist():
+    from dvc.cli.parser import get_main_parser
+
+    found = commands("dvc")
+    assert found
+    for page, *words in found:
+        parser = get_main_parser()
+        for word in words:
+            choices = next((action.choices for action in parser._actions if hasattr(action, "_parser_class")), None)
+            if choices is None:  # the rest are its arguments
+                break
+            assert word in choices, f"{page}: dvc {' '.join(words)}"
+            parser = choices[word]
+
+
+def test_hub_commands_exist():
+    found = commands("hf")
+    assert found
+    for words in {tuple(words) for _, *words in found}:
+        code = ["import sys; from huggingface_hub.cli.hf import main; main()", *words, "--help"]
+        done = subprocess.run([sys.executable, "-c", *code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"hf {' '.join(words)}: {done.stderr}"
+
+
+# What must be named
+
+
+def all_code() -> str:
+    return "\n".join(code for page in PAGES for code in code_in(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("target", sorted(known().targets))
+def test_each_make_target_is_named_on_some_page(target):
+    assert re.search(rf"\bmake {target}\b(?!-)", all_code())
+
+
+@pytest.mark.parametrize("section", sorted(Params.model_fields))
+def test_each_section_of_the_settings_is_named_on_some_page(section):
+    assert re.search(rf"(?<![\w./]){section}(\.[a-z]|:)", all_code())
+
+
+@pytest.mark.parametrize("stage", sorted(known().stages))
+def test_each_stage_is_named_on_the_page_about_the_architecture(stage):
+    assert f"`{stage}`" in stage_graph.PAGE.read_text(encoding="utf-8")
+
+
+def constants_of(tree: ast.Module) -> dict[str, str]:
+    """Names that a module gives to strings."""
+    return {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+
+
+def variables_for_users() -> set[str]:
+    """Environment variables of ours and of the Hub's that the code reads, or asks people in a message to set."""
+    read, own = set(), set()
+    for tree in sources().values():
+        names = constants_of(tree)
+        for node in ast.walk(tree):
+            match node:
+                case ast.Subscript(value=ast.Attribute(attr="environ"), slice=key, ctx=context):
+                    (read if isinstance(context, ast.Load) else own).add(_text(key, names))
+                case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get"), args=[key, *_]):
+                    read.add(_text(key, names))
+                case ast.Call(func=ast.Attribute(attr="getenv"), args=[key, *_]):
+                    read.add(_text(key, names))
+                case ast.Compare(left=key, comparators=[ast.Attribute(attr="environ")]):
+                    read.add(_text(key, names))
+    asked = {name for message in messages() for name in VARIABLE.findall(message.whole)}
+    return {name for name in (read - own) | asked if VARIABLE.fullmatch(name)}
+
+
+def _text(node: ast.expr, names: dict[str, str]) -> str:
+    return node.value if isinstance(node, ast.Constant) else names.get(getattr(node, "id", ""), "")
+
+
+def test_each_environment_variable_for_users_is_named_on_some_page():
+    wanted = variables_for_users()
+    assert {"OWNVOICE_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"} <= wanted
+    assert "OWNVOICE_LAUNCHED" not in wanted  # the code sets it for its own processes
+    named = set(VARIABLE.findall("\n".join(page.read_text(encoding="utf-8") for page in PAGES)))
+    assert not wanted - named
+
+
+# Error messages
+
+
+@dataclass(frozen=True)
+class Message:
+    """What an error says: `words` is its longest fixed part, `whole` all of them with … between."""
+
+    place: str
+    words: str
+    whole: str
+
+
+# Errors whose words are made elsewhere: by these functions of the same file, or by errors that are listed themselves.
+MADE_BY = {
+    ("stages/pipeline/params.py", "_checked"): ("_explain",),
+    ("stages/push.py", "publish_model"): (),  # artefact.reason_to_refuse
+    ("recorder/inbox.py", "save_clip"): (),  # what recorder/takes.py says of a take
+    ("recorder/runs.py", "change_settings"): (),  # of stages/pipeline/params.py
+    ("recorder/runs.py", "run"): (),  # of a stage
+    ("recorder/listener.py", "transcribe"): ("_read",),
+    ("recorder/listener.py", "_models_on_disk"): (),  # of stages/pipeline/params.py
+}
+ALSO = {"stages/hub/artefact.py": ("_not_good_enough", "_forgets_too_much")}  # functions that return messages
+
+
+@functools.cache
+def error_classes() -> set[str]:
+    """UserError and what is derived from it."""
+    bases = {
+        node.name: {getattr(base, "id", "") for base in node.bases}
+        for tree in sources().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {"UserError"}
+    while more := {name for name, of in bases.items() if of & found} - found:
+        found |= more
+    return found
+
+
+def alternatives(node: ast.expr, function: ast.AST) -> Iterator[list[str]]:
+    """Fixed parts of each text that an expression can give."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield [text]
+        case ast.JoinedStr(values=values):
+            yield [part.value for part in values if isinstance(part, ast.Constant)]
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            yield [part for side in (left, right) for parts in alternatives(side, function) for part in parts]
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from alternatives(value, function)
+        case ast.IfExp(body=body, orelse=other):
+            yield from alternatives(body, function)
+            yield from alternatives(other, function)
+        case ast.Name(id=name):
+            for one in ast.walk(function):
+                if isinstance(one, ast.Assign) and any(getattr(target, "id", "") == name for target in one.targets):
+                    yield from alternatives(one.value, function)
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def longest(parts: list[str]) -> str:
+    return plain(max(parts, key=len, default="")).strip(" :;,.()'")
+
+
+def functions_of(tree: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def calls_within(node: ast.AST, function: ast.AST | None = None) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+    """Calls with the innermost function that they stand in."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call) and function:
+            yield function, child
+        yield from calls_within(child, child if isinstance(child, ast.FunctionDef) else function)
+
+
+@functools.cache
+def messages() -> tuple[Message, ...]:
+    """Everything that an error for users can say, by file and line."""
+    found: list[Message] = []
+    classes = error_classes()
+    passed_on = set()
+
+    def add(file: str, line: int, parts: list[str]) -> bool:
+        words = longest(parts)
+        if len(words) >= 6:
+            found.append(Message(f"{file}:{line}", words, plain("…".join(parts))))
+        return len(words) >= 6
+
+    for file, tree in sources().items():
+        for function, call in calls_within(tree):
+            if getattr(call.func, "id", "") not in classes:
+                continue
+            texts = list(alternatives(call.args[0], function))
+            if not any([add(file, call.lineno, parts) for parts in texts]) or (file, function.name) in MADE_BY:
+                passed_on.add((file, function.name))
+        makers = {*ALSO.get(file, ()), *(name for (of, _), made in MADE_BY.items() if of == file for name in made)}
+        for function in functions_of(tree):
+            if function.name in makers:
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Return | ast.Assign) and node.value is not None:
+                        for parts in alternatives(node.value, function):
+                            if isinstance(node, ast.Return) or file.startswith("recorder"):
+                                add(file, node.lineno, parts)
+    unknown = passed_on - set(MADE_BY)
+    assert not unknown, f"an error whose words stand elsewhere: say where in MADE_BY: {sorted(unknown)}"
+    return tuple(dict.fromkeys(found))
+
+
+def quoted() -> list[str]:
+    """The messages in docs/trouble.md: the code in the first cells of its tables."""
+    rows = re.findall(r"^\| (.+?) \|", TROUBLE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [plain(span) for row in rows for span in SPAN.findall(row)]
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.place)
+def test_each_error_message_is_explained(message):
+    explained = any(message.words in one for one in quoted())
+    assert explained, f"docs/trouble.md does not explain {message.place}: {message.whole}"
+
+
+def test_each_explained_message_can_still_be_raised():
+    said = "\n".join(text for tree in sources().values() for text in strings(tree))
+    said = plain(said + (ROOT / "recorder/microphone/microphone.js").read_text(encoding="utf-8"))
+    assert quoted()
+    stale = [one for one in quoted() if longest(one.split("…")) not in said]
+    assert not stale, f"docs/trouble.md explains what nobody says: {stale}"
+
+
+def test_messages_are_found_however_they_are_written():
+    places = {message.place.partition(":")[0] for message in messages()}
+    # A plain call, a subclass, a text from another function, a text in a variable.
+    assert {"stages/split.py", "stages/hub/client.py", "stages/hub/artefact.py", "recorder/listener.py"} <= places
+    assert "the tuned model is not shown to be" in {message.words for message in messages()}
+
+
+def test_public_functions_say_which_errors_they_raise():
+    silent = [
+        f"{file}:{function.lineno} {function.name}"
+        for file, tree in sources().items()
+        for function, call in calls_within(tree)
+        if getattr(call.func, "id", "") in error_classes()
+        and not function.name.startswith("_")
+        and function.name != "main"  # what it says is what a person reads
+        and not re.search("Raises|UserError", ast.get_docstring(function) or "")
+    ]
+    assert not silent
+
+
+# The stage graph
+
+
+def test_the_page_shows_the_stages_as_they_are():
+    assert stage_graph.block() in stage_graph.PAGE.read_text(encoding="utf-8"), "run python -m tests.stage_graph"
+
+
+def test_the_graph_follows_dvc_yaml():
+    stages = {
+        "first": {"deps": ["data/raw", "stages/first.py"], "outs": ["data/a"]},
+        "second": {"deps": ["data/a/part.jsonl", "data/a/x"], "outs": [{"data/b.json": {"cache": False}}]},
+    }
+    assert stage_graph.stage_graph(stages).splitlines() == [
+        "flowchart LR",
+        "    data_raw[(data/raw)]",
+        '    first["first<br>data/a"]',
+        '    second["second<br>data/b.json"]',
+        "    data_raw --> first",
+        "    first --> second",
+    ]
