@@ -192,7 +192,7 @@ def content_of(clip: StoredClip) -> bytes:
         if place is not None:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 return place.read_bytes()
-    raise UserError(f"{clip.file} is not on this machine. If it was stored elsewhere, run 'dvc pull'.")
+    raise UserError(f"{clip.file} is not on this machine. If it was stored elsewhere, run 'make pull'.")
 
 
 def pending() -> list[Change]:

@@ -159,7 +159,7 @@ def main() -> str:
     if not (raw_clips or unpaired or params.sources):
         raise UserError(
             f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
-            f"or same-name .txt files there (or run 'dvc pull')"
+            f"or same-name .txt files there (or run 'make pull')"
         )
     own, unlocated = locate(paths.RAW, raw_clips)
     from_hub, hub = read_hub(params)

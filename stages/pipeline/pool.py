@@ -100,6 +100,7 @@ class _Pool:
             return [Failed(f"it took longer than {self.limit_s:g} s")]
 
     def restart(self) -> None:
+        """Start anew, with all that waits. Raises: UserError where that was done too often."""
         self.restarts += 1
         if self.restarts > RESTARTS:
             raise UserError("processes end as soon as they begin: free some memory, or set prepare.workers to 1")
