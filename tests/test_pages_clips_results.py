@@ -292,7 +292,7 @@ def test_results_say_both_error_rates_and_do_not_claim_more(project):
 def test_results_without_an_improvement_say_so(project):
     path = project / "data/evaluation/metrics.json"
     metrics = read_json(path)
-    metrics["improvement"] = {"wer_relative": 0.2, "low": -0.1, "high": 0.5}
+    metrics["improvement"] |= {"wer_relative": 0.2, "low": -0.1, "high": 0.5}
     write_json(path, metrics)
     app = page("results")
     assert "This does not show an improvement yet" in app.warning[0].value and not app.success
