@@ -131,7 +131,8 @@ def test_recorded_voice_gives_both_transcripts(page, demo):
     open_page(page, demo[1])
     page.get_by_role("button", name="Record", exact=True).click()
     page.wait_for_timeout(3500)
-    page.get_by_role("button", name="Stop", exact=True).click()
+    with page.expect_response(lambda response: "/upload" in response.url):  # the player can be there before it
+        page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name="Play", exact=True).wait_for()
     words, (base, tuned) = transcribe(page)
     assert words == "Transcribed."
