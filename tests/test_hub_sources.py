@@ -104,6 +104,18 @@ def test_rows_become_clips_of_the_recorded_bytes_and_the_commit_is_written_down(
     assert (known["repo_id"], known["revision"], known["rows"]) == ("ann/clips", hub.commit("dataset", "ann/clips"), 5)
 
 
+def test_other_peoples_data_set_is_measured_and_never_trained_on(prepare, set_param, record):
+    record("phone/a.wav")
+    Path("data/raw/phone/a.txt").write_text("one")
+    set_param("prepare.sources", [source(outside=True)])
+    assert prepare().returncode == 0
+    assert [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")] == ["phone/a.wav"]
+    others = read_clips(PREPARED / "outside.jsonl")
+    assert [clip.text for clip in others] == [DEMO_ROWS[number]["text"] for number in range(5)]
+    assert {clip.source for clip in others} == {"outside/hf://datasets/ann/clips"}
+    assert all(prepared.size_of(PREPARED / clip.audio_path) > 1000 for clip in others)
+
+
 def test_nothing_is_asked_where_no_data_set_is_listed(prepare, hub, record):
     record("phone/a.wav")
     Path("data/raw/phone/a.txt").write_text("one")
