@@ -18,7 +18,9 @@ from stages.pipeline.params import Params
 from tests import stage_graph
 from tests.stage_graph import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
 TROUBLE = ROOT / "docs/trouble.md"
 # Of a path's first folder: what is in git, and what is made here.
 IN_GIT = ("stages", "recorder", "tests", "templates", "docs", "demo_voxtral", "data/demo", ".streamlit", ".ci")
