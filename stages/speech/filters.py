@@ -65,11 +65,11 @@ def sift(
     by_id = {clip.id: clip for clip in clips}
     dropped: set[str] = set()
     for clip in clips:
-        words = normalise(clip.text)
+        words = _comparable(clip.text)
         original = by_id.get(copies.get(clip.id, ""))
         if problem := _beyond(clip, limits):
             rejections.append(Rejection(clip.where, *problem))
-        elif limits.same_sound_once and original and original.id not in dropped and normalise(original.text) == words:
+        elif limits.same_sound_once and original and original.id not in dropped and _comparable(original.text) == words:
             remedy = f"remove it: the same take as {original.where}, in another file"
             rejections.append(Rejection(clip.where, "same sound twice", remedy))
         elif limits.max_clips_per_text is not None and text_counts[words] >= limits.max_clips_per_text:
@@ -87,7 +87,7 @@ def sift(
     ]
     for copy, original in copies.items():
         if not {copy, original} & dropped:
-            same = normalise(by_id[copy].text) == normalise(by_id[original].text)
+            same = _comparable(by_id[copy].text) == _comparable(by_id[original].text)
             what = "the same take" if same else "which of the two texts is right: they sound the same"
             doubts.append(Doubt(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
     frequency = Counter(doubt.reason for doubt in doubts)
@@ -96,7 +96,10 @@ def sift(
 
 def characters_per_s(clip: Clip) -> float:
     """Letters and digits of the text, marks of Indic vowels counted, for each second of sound."""
-    return len(normalise(clip.text).replace(" ", "")) / max(clip.duration_s, 0.001)
+    return len(_comparable(clip.text).replace(" ", "")) / max(clip.duration_s, 0.001)
+
+
+_comparable = functools.lru_cache(maxsize=100_000)(normalise)  # a clip's text is looked at several times
 
 
 @functools.cache
@@ -109,13 +112,14 @@ def scripts_of(language: str) -> tuple[str, ...]:
     return SCRIPTS.get(script, (script,)) if script else ()
 
 
+@functools.lru_cache(maxsize=100_000)  # asked for twice for each clip
 def script_fraction(text: str, language: str) -> float | None:
     """Share of the letters that belong to the language's script; None where there are no letters, or it is unknown."""
-    letters = regex.findall(r"\p{L}", text)
+    letters = len(regex.findall(r"\p{L}", text))
     scripts = scripts_of(language)
     if not letters or not scripts:
         return None
-    return sum(_is_of(scripts).match(letter) is not None for letter in letters) / len(letters)
+    return len(_letters_of(scripts).findall(text)) / letters
 
 
 def same_sound(clips: list[Clip], fingerprints: Mapping[str, bytes]) -> list[tuple[str, str]]:
@@ -141,8 +145,9 @@ def same_sound(clips: list[Clip], fingerprints: Mapping[str, bytes]) -> list[tup
 
 
 @functools.cache
-def _is_of(scripts: tuple[str, ...]) -> regex.Pattern:
-    return regex.compile("|".join(rf"\p{{Script={script}}}" for script in scripts))
+def _letters_of(scripts: tuple[str, ...]) -> regex.Pattern:
+    of_any = "".join(rf"\p{{Script={script}}}" for script in scripts)
+    return regex.compile(rf"[\p{{L}}&&[{of_any}]]", regex.VERSION1)
 
 
 def _beyond(clip: Clip, limits: FilterParams) -> tuple[str, str] | None:
