@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.pipeline.compare import best_first, draw, show, table_of
+from stages.pipeline.compare import _heights, best_first, draw, show, table_of
 from stages.pipeline.experiments import Experiment, name_of, parse, points_of, read_grid
 from stages.pipeline.stage import UserError
 
@@ -37,6 +37,19 @@ def test_picture_has_an_axis_for_each_and_a_line_for_each(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert show(FOUND) == "3 experiments, best by validation: run-2 (10.0%) -> data/experiments/comparison.svg"
     assert (tmp_path / "data/experiments/comparison.svg").read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("values", "heights"),
+    [
+        ([1, 3, 2], [(0.0, "1"), (1.0, "3"), (0.5, "2")]),
+        ([100, None, 20], [(0.5, "100"), (1.0, "null"), (0.0, "20")]),  # 20 before 100, also beside null
+        ([["decoder"], ["encoder", "decoder"]], [(0.0, "decoder"), (1.0, "encoder+decoder")]),
+        ([7, 7], [(0.5, "7"), (0.5, "7")]),
+    ],
+)
+def test_values_stand_in_their_order_on_an_axis(values, heights):
+    assert _heights(values) == heights
 
 
 def test_nothing_to_compare_is_said():

@@ -1,12 +1,13 @@
 """The learning curve: a known law is found again, and what cannot be told is not told."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stages.pipeline.experiments import Experiment
-from stages.pipeline.learning_curve import draw, fit, power_law, sentence, sizes_of
+from stages.pipeline.learning_curve import draw, fit, power_law, sentence, sizes_of, standard_error
 from stages.pipeline.stage import UserError
 
 MINUTES = np.array([0.5, 1.0, 2.0, 5.0, 10.0, 15.0])
@@ -50,6 +51,15 @@ def test_curve_never_falls_below_zero_nor_rises():
     curve = fit(MINUTES, rng.uniform(0, 1, 6), np.full(6, 0.05))
     along = [curve.at(minutes)[0] for minutes in np.geomspace(0.1, 1000, 50)]
     assert min(along) >= 0 and all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(along))
+
+
+def test_set_without_a_wrong_word_is_no_surer_than_one_wrong_word():
+    perfect = Experiment("curve-1", "", 0.5, 0.0, {}, 0.0, (0.0, 0.0), 3.0, test_words=80)
+    assert standard_error(perfect) == 1 / 80
+    assert standard_error(replace(perfect, tuned_wer=0.2, wer_interval=(0.1, 0.3))) == pytest.approx(0.1 / 1.96)
+    # One wrong word in 80 at each size but the last: the curve goes through all of them, not through the last alone.
+    wers = np.array([0.0125] * 5 + [0.0])
+    assert fit(MINUTES, wers, np.full(6, 1 / 80)).at(15.0)[0] > 0.006
 
 
 def test_three_points_are_no_curve():

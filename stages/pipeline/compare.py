@@ -90,15 +90,19 @@ def show(experiments: Sequence[Experiment]) -> str:
 
 
 def _heights(values: Sequence[Any]) -> list[tuple[float, str]]:
-    """(0 to 1, label) of each value on its axis: numbers by size, other values one above the other."""
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    places = sorted(set(values)) if numbers else sorted({_plain(value) for value in values})
-    low, high = (places[0], places[-1]) if numbers else (0, len(places) - 1)
-    found = []
-    for value in values:
-        height = value if numbers else places.index(_plain(value))
-        found.append(((height - low) / (high - low) if high > low else 0.5, _plain(value)))
-    return found
+    """(0 to 1, label) of each value on its axis: numbers by size; where others are among them, one above the other."""
+    ordered = sorted(values, key=lambda value: (0, value, "") if _is_number(value) else (1, 0, _plain(value)))
+    labels = list(dict.fromkeys(_plain(value) for value in ordered))
+    heights = list(values) if all(map(_is_number, values)) else [labels.index(_plain(value)) for value in values]
+    low, high = min(heights), max(heights)
+    return [
+        ((height - low) / (high - low) if high > low else 0.5, _plain(value))
+        for height, value in zip(heights, values, strict=True)
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> str:

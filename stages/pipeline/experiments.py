@@ -42,6 +42,7 @@ class Experiment:
     validation_wer: float | None = None
     wer_interval: tuple[float, float] = (0.0, 1.0)  # of the tuned model, 95 %
     train_minutes: float | None = None
+    test_words: int | None = None
 
 
 def dvc(*arguments: str) -> str:
@@ -147,6 +148,7 @@ def parse(commits: Sequence[Mapping], each: bool = False) -> list[Experiment]:
                 validation_wer=validation.get("wer"),
                 wer_interval=(metrics["tuned"].get("wer_low", 0.0), metrics["tuned"].get("wer_high", 1.0)),
                 train_minutes=validation.get("train_minutes"),
+                test_words=metrics["tuned"].get("reference_words"),
             )
             key = experiment.name if each else json.dumps([metrics, settings], sort_keys=True)
             found.setdefault(key, experiment)

@@ -13,6 +13,7 @@ again.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,15 @@ def fit(minutes: Sequence[float], wers: Sequence[float], errors: Sequence[float]
     rng = np.random.default_rng(seed)
     drawn = np.clip(rng.normal(wers, errors, (REFITS, len(wers))), 0, None)
     return Curve(_fit_once(minutes, wers, errors), np.array([_fit_once(minutes, row, errors) for row in drawn]))
+
+
+def standard_error(point: Experiment) -> float:
+    """Of a point's WER: of its interval, and no less than that of a single wrong word (a count's error is its root).
+
+    Where no word was wrong, the interval is empty, and the point would pull the curve to itself.
+    """
+    low, high = point.wer_interval
+    return max((high - low) / (2 * TWO_SIDED_95), 1 / (point.test_words or math.inf))
 
 
 def sentence(curve: Curve, minutes: float) -> str:
@@ -149,7 +159,7 @@ def main() -> str:
     columns = [
         [point.train_minutes for point in points],
         [point.tuned_wer for point in points],
-        [(point.wer_interval[1] - point.wer_interval[0]) / (2 * TWO_SIDED_95) for point in points],
+        [standard_error(point) for point in points],
     ]
     curve = fit(*columns)
     rows = [
