@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from stages.hub import artefact
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
+from stages.speech import prepared
 from tests.hub_server import HubServer
 from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, set_params
 
@@ -145,11 +146,11 @@ def in_receipt(receipt: dict) -> dict[str, str]:
 
 def transcribe_from_hub(hub: HubServer, workspace: Path, base: str | None, inside: str = "", **extra: str) -> dict:
     """{clip id: text} of the test clips, in a fresh process with its own cache."""
-    clips = [
-        {"id": row["id"], "path": f"data/prepared/{row['audio_path']}"}
-        | {name: row[name] for name in ("language", "duration_s")}
-        for row in read_rows(workspace / "data/split/test.jsonl")
-    ]
+    clips = []
+    for row in read_rows(workspace / "data/split/test.jsonl"):
+        sound = workspace.parent / f"{row['id']}.flac"
+        sound.write_bytes(prepared.content(workspace / "data/prepared" / row["audio_path"]))
+        clips.append({"path": str(sound), **{name: row[name] for name in ("id", "language", "duration_s")}})
     environment = hub.environment(workspace.parent / "reader", token=TOKEN) | extra
     code = [sys.executable, "-c", TRANSCRIBE, json.dumps(["me/voice", inside, base, clips])]
     result = run(workspace, environment, *code)
