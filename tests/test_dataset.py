@@ -315,13 +315,13 @@ def test_memory_does_not_grow_with_the_clips(clips):
     Path("noise.flac").write_bytes(sound)
     assert len(sound) > 500_000
     code = (
-        "import resource\nfrom pathlib import Path\nfrom stages.hub import dataset\nimport pyarrow.parquet\n"
+        "from pathlib import Path\nfrom stages.hub import dataset\nfrom tests.memory import peak_bytes\n"
+        "import pyarrow.parquet\n"
         "dataset.ROWS_IN_GROUP = 20\n"
         "row = lambda n: dataset.Row(f'{n:016x}', 'a', 'en', 'speaker-1', 18.0, Path('noise.flac'))\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak()\n"
+        "before = peak_bytes()\n"
         "dataset.write_shard(Path('a.parquet'), [row(n) for n in range(600)])\n"
-        "print((peak() - before) // 1024)"
+        "print((peak_bytes() - before) // 10**6)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120, check=True

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 
 from stages.speech import audio
+from tests.memory import peak_bytes
 from tests.sounds import encode, encode_by_ffmpeg, speech_like, video
 
 LIMIT_S = 60
@@ -199,7 +200,7 @@ def decode_numbers(begin: int, step: int, end: int) -> None:
             verdict = f"FAILED {type(error).__name__}: {error}"
         signal.alarm(0)
         print(f"ended {verdict}", flush=True)
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}", flush=True)
+    print(f"peak {peak_bytes()}", flush=True)
 
 
 def run(count: int) -> tuple[Counter, list[str], int]:
@@ -207,7 +208,7 @@ def run(count: int) -> tuple[Counter, list[str], int]:
 
     Returns: how often each verdict came, what went wrong (with the file's number), and the highest memory in bytes.
     """
-    verdicts, failures, peak_bytes = Counter(), [], 0
+    verdicts, failures, highest_bytes = Counter(), [], 0
     with ThreadPoolExecutor(2) as pool:
         for lines, returncode, errors in itertools.chain.from_iterable(pool.map(_decode_all, (0, 1), (count, count))):
             number = None
@@ -220,12 +221,12 @@ def run(count: int) -> tuple[Counter, list[str], int]:
                     if words.startswith("FAILED"):
                         failures.append(f"file {number}: {words}")
                 else:
-                    peak_bytes = max(peak_bytes, int(words))
+                    highest_bytes = max(highest_bytes, int(words))
             if returncode:
                 too_long = returncode == -signal.SIGALRM
                 ended = f"more than {LIMIT_S} s" if too_long else f"crash {returncode}: {errors[-300:]}"
                 failures.append(f"file {number}: {ended}")
-    return verdicts, failures, peak_bytes
+    return verdicts, failures, highest_bytes
 
 
 def _decode_all(begin: int, count: int) -> list[tuple[list[str], int, str]]:
@@ -250,7 +251,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["decode"]:
         decode_numbers(*map(int, sys.argv[2:]))
     else:
-        verdicts, failures, peak_bytes = run(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+        verdicts, failures, highest_bytes = run(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
         print(*failures, sep="\n")
-        print(dict(verdicts), f"{len(failures)} failures, at most {peak_bytes / 1e6:.0f} MB a process")
+        print(dict(verdicts), f"{len(failures)} failures, at most {highest_bytes / 1e6:.0f} MB a process")
         sys.exit(bool(failures))
