@@ -120,7 +120,7 @@ def show_clip(clip: StoredClip) -> None:
         if what == "delete":
             st.warning(
                 "Delete this recording? It is not used in any later training. Older versions of the data still hold "
-                "it: how to erase it there too stands at the end of this page."
+                f"it: how to erase it there too stands at the end of this page. Its id is {clip.id}."
             )
         with st.container(horizontal=True):
             if what == "correct":

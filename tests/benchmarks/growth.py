@@ -52,7 +52,7 @@ def write_clips(folder: Path, first: int, count: int) -> None:
             sound = io.BytesIO()
             soundfile.write(sound, voice + noise, RATE_HZ, format="WAV")
             (folder / f"{number:06d}.wav").write_bytes(sound.getvalue())
-            row = {"audio_path": f"{number:06d}.wav", "text": f"Sentence number {number}, as it was read aloud."}
+            row = {"audio_path": f"{number:06d}.wav", "text": f"Sentence {number}."}
             rows.write(json.dumps({**row, "speaker": "Ann", "session": f"day {number // 100}"}) + "\n")
 
 
