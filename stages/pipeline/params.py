@@ -61,6 +61,7 @@ class FilterParams(Section):
     min_snr_db: NonNegativeFloat | None
     min_bandwidth_hz: PositiveFloat | None
     min_script_fraction: Annotated[float, Field(ge=0, le=1)] | None
+    max_other_language: Annotated[float, Field(ge=0, le=1)] | None
     same_sound_once: bool
     max_clips_per_text: PositiveInt | None
 

@@ -15,8 +15,9 @@ import numpy as np
 import regex
 
 from stages.pipeline.params import FilterParams
-from stages.speech import cuts
+from stages.speech import cuts, languages
 from stages.speech.clips import Clip
+from stages.speech.normalisers import words_of
 from stages.speech.raw_clips import Rejection
 from stages.speech.text import normalise
 
@@ -26,6 +27,8 @@ NOISY_SNR_DB = 6.0
 TELEPHONE_HZ = 4200.0
 CLIPPED_FRACTION = 0.005
 SCRIPT_FRACTION = 0.5
+OTHER_LANGUAGE = 0.5  # probability
+SURE_FROM_WORDS = 4  # different ones; of fewer a name, or a word that two languages share, is too much
 # Copies of sentences as MP3 and AAC at 32 kbit/s lie above it but for 1 to 3 of 100, as Opus at 16 kbit/s but for 20;
 # two takes of one sentence stay below 0.93, of one digit by one speaker below 0.975.
 SAME_SOUND = 0.98
@@ -80,7 +83,7 @@ def sift(
             kept.append(clip)
             continue
         dropped.add(clip.id)
-    doubts = [doubt for clip in kept for doubt in _doubts(clip)]
+    doubts = [doubt for clip in kept for doubt in _doubts(clip, limits)]
     doubts += [
         Doubt(clip, "overlapping parts", f"words of {other.where}: their times overlap")
         for clip, other in cuts.overlapping(kept).items()
@@ -169,10 +172,24 @@ def _beyond(clip: Clip, limits: FilterParams) -> tuple[str, str] | None:
     if limits.min_script_fraction is not None and fraction is not None and fraction < limits.min_script_fraction:
         limit = f"{fraction:.0%} of its letters are of {clip.language}'s, below {keys}.min_script_fraction"
         return "wrong script", f"{limit}: write it in the language's own letters, or mend its language"
+    other = _other_language(clip, limits)
+    if other and other[1] > limits.max_other_language and _has_enough_words(clip.text, other[0]):
+        limit = f"{other[0]} by {other[1]:.0%}, not {clip.language}; {keys}.max_other_language is"
+        return "wrong language", f"{limit} {limits.max_other_language:g}: mend its language, or take it out"
     return None
 
 
-def _doubts(clip: Clip) -> list[Doubt]:
+def _other_language(clip: Clip, limits: FilterParams) -> tuple[str, float] | None:
+    if limits.max_other_language is None:
+        return None
+    return languages.other_language(clip.text, clip.language)
+
+
+def _has_enough_words(text: str, language: str) -> bool:
+    return len(set(words_of(text.casefold(), language))) >= SURE_FROM_WORDS
+
+
+def _doubts(clip: Clip, limits: FilterParams) -> list[Doubt]:
     speed, fraction = characters_per_s(clip), script_fraction(clip.text, clip.language)
     found = []
     if speed > FAST_CHARACTERS_PER_S:
@@ -187,4 +204,6 @@ def _doubts(clip: Clip) -> list[Doubt]:
         found.append(("telephone sound", f"a dull sound: nothing above {clip.bandwidth_hz:.0f} Hz"))
     if fraction is not None and fraction < SCRIPT_FRACTION:
         found.append(("other script", f"the language: {fraction:.0%} of the letters are of {clip.language}'s script"))
+    if (other := _other_language(clip, limits)) and other[1] > OTHER_LANGUAGE:
+        found.append(("other language", f"the language: {other[0]} by {other[1]:.0%}, not {clip.language}"))
     return [Doubt(clip, reason, listen_for) for reason, listen_for in found]
