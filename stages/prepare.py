@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.hub import sources as hub_sources
 from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
-from stages.pipeline.params import PrepareParams, load_params
+from stages.pipeline.params import Params, PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, run
 from stages.speech import filters, languages, prepared, text
 from stages.speech.clips import Clip, write_clips
@@ -125,6 +125,38 @@ def join(
     return list(clips.values()), rejections
 
 
+def sift(
+    clips: list[Clip], converted: list[Converted], cache: SoundCache, params: Params
+) -> tuple[list[Clip], list[Rejection], list[filters.Doubt]]:
+    """filters.sift; where a limit asks what the base model hears, of the clips that the other limits leave.
+
+    Raises: Damaged where a sound is no longer what it was.
+    """
+    limits = params.prepare.filters
+    asks_model = limits.look_through_base_wer is not None or limits.max_base_wer is not None
+    fingerprints = {result.id: result.fingerprint for result in converted if result.figures}
+    heard: dict[str, str] = {}
+    while True:
+        kept, left_out, doubts = filters.sift(clips, fingerprints, limits, heard)
+        # One clip that is left out now may make room for another of the same words.
+        unheard = [clip for clip in kept if clip.id not in heard] if asks_model else []
+        if not unheard:
+            return kept, left_out, doubts
+        heard |= hear(unheard, converted, cache, params)
+
+
+def hear(clips: list[Clip], converted: list[Converted], cache: SoundCache, params: Params) -> dict[str, str]:
+    """What the base model hears in each clip, by id. Raises: Damaged where a sound is no longer what it was."""
+    from stages.voxtral.base_transcripts import base_transcripts  # torch: most runs of prepare need none
+
+    digests = {result.id: result.sha256 for result in converted}
+    keys = [cache.key(digests[clip.id]) for clip in clips]
+    texts = base_transcripts(
+        clips, keys, lambda clip: cache.sound(digests[clip.id]), params.model, params.evaluate.batch_size
+    )
+    return dict(zip((clip.id for clip in clips), texts, strict=True))
+
+
 def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt], hub: list[dict]) -> dict:
     """Counts for summary.json and for the screen."""
     return {
@@ -177,15 +209,14 @@ def main() -> str:
             converted = convert_all([location for _, location in located], times_s, cache, params)
             joined, unusable = join(located, converted, params)
             outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
-            fingerprints = {result.id: result.fingerprint for result in converted if result.figures}
             clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
-            clips, left_out, doubts = filters.sift(clips, fingerprints, params.filters)
-            kept = {clip.id for clip in (*clips, *outside)}
             try:
+                clips, left_out, doubts = sift(clips, converted, cache, all_params)
+                kept = {clip.id for clip in (*clips, *outside)}
                 cache.write_shards({result.sha256 for result in converted if result.id in kept}, folder / "audio")
                 break
             except Damaged:  # made again
-                shutil.rmtree(folder / "audio")
+                shutil.rmtree(folder / "audio", ignore_errors=True)  # there is none where the base model found it
         rejections = [*unread, *unusable, *left_out]
         summary = summarise(clips, rejections, doubts, hub)
         report(summary, rejections)

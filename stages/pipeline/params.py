@@ -62,6 +62,8 @@ class FilterParams(Section):
     min_bandwidth_hz: PositiveFloat | None
     min_script_fraction: Annotated[float, Field(ge=0, le=1)] | None
     max_other_language: Annotated[float, Field(ge=0, le=1)] | None
+    look_through_base_wer: NonNegativeFloat | None
+    max_base_wer: NonNegativeFloat | None
     same_sound_once: bool
     max_clips_per_text: PositiveInt | None
 

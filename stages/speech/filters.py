@@ -56,12 +56,17 @@ class Doubt:
 
 
 def sift(
-    clips: list[Clip], fingerprints: Mapping[str, bytes], limits: FilterParams
+    clips: list[Clip],
+    fingerprints: Mapping[str, bytes],
+    limits: FilterParams,
+    heard: Mapping[str, str] | None = None,
 ) -> tuple[list[Clip], list[Rejection], list[Doubt]]:
     """Clips within the limits, those beyond, and doubts about the former, the rarest reason first.
 
-    fingerprints: of the clips, by id (see quality.fingerprint).
+    fingerprints: of the clips, by id (see quality.fingerprint). heard: what the base model hears in them, by id; clips
+    that are not in it are not judged by that.
     """
+    heard = heard or {}
     kept, rejections = [], []
     text_counts: Counter = Counter()
     copies = dict(same_sound(clips, fingerprints))
@@ -70,7 +75,7 @@ def sift(
     for clip in clips:
         words = _comparable(clip.text)
         original = by_id.get(copies.get(clip.id, ""))
-        if problem := _beyond(clip, limits):
+        if problem := _beyond(clip, limits) or _misheard(clip, limits, heard.get(clip.id)):
             rejections.append(Rejection(clip.where, *problem))
         elif limits.same_sound_once and original and original.id not in dropped and _comparable(original.text) == words:
             remedy = f"remove it: the same take as {original.where}, in another file"
@@ -93,6 +98,13 @@ def sift(
             same = _comparable(by_id[copy].text) == _comparable(by_id[original].text)
             what = "the same take" if same else "which of the two texts is right: they sound the same"
             doubts.append(Doubt(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
+    if limits.look_through_base_wer is not None:
+        for clip in kept:
+            if clip.id in heard and (rate := _base_wer(clip, heard[clip.id])) > limits.look_through_base_wer:
+                listen_for = (
+                    f"whether the text is what is said: the base model hears {heard[clip.id]!r}, WER {rate:.0%}"
+                )
+                doubts.append(Doubt(clip, "base model disagrees", listen_for))
     frequency = Counter(doubt.reason for doubt in doubts)
     return kept, rejections, sorted(doubts, key=lambda doubt: (frequency[doubt.reason], doubt.reason))
 
@@ -187,6 +199,21 @@ def _other_language(clip: Clip, limits: FilterParams) -> tuple[str, float] | Non
 
 def _has_enough_words(text: str, language: str) -> bool:
     return len(set(words_of(text.casefold(), language))) >= SURE_FROM_WORDS
+
+
+def _misheard(clip: Clip, limits: FilterParams, heard: str | None) -> tuple[str, str] | None:
+    """(reason, remedy) where the base model hears other words than the text has."""
+    if limits.max_base_wer is None or heard is None or (rate := _base_wer(clip, heard)) <= limits.max_base_wer:
+        return None
+    limit = f"the base model hears {heard!r}, WER {rate:.0%} is above prepare.filters.max_base_wer"
+    return "base model disagrees", f"{limit} {limits.max_base_wer:g}: mend its text, or only list such clips"
+
+
+def _base_wer(clip: Clip, heard: str) -> float:
+    from stages.speech.scoring import score_clip  # imported here: the filter is optional
+
+    score = score_clip(clip.text, heard, clip.language)
+    return score.word_errors / score.reference_words
 
 
 def _doubts(clip: Clip, limits: FilterParams) -> list[Doubt]:

@@ -31,7 +31,7 @@ def other_language(text: str, language: str) -> tuple[str, float] | None:
     """The most probable language (ISO 639-1) of a text and its probability, where that is not `language`.
 
     None where it is, or where the library does not know `language`. Its probabilities are careful: of the phrases in
-    recorder/phrases, whole or their first words, none in 9,000 is given another language with more than 0.9.
+    recorder/phrases, whole and their beginnings, one in 14,000 gets another language with more than 0.9, 191 with 0.5.
     """
     expected = AS_IN_LIBRARY.get(language, language)
     identifier = _identifier()
