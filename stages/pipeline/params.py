@@ -79,6 +79,7 @@ class PrepareParams(Section):
     workers: Annotated[int, Field(ge=0)]
     max_seconds_per_file: PositiveFloat
     dask_scheduler: str | None
+    min_line_agreement: Annotated[float, Field(gt=0, le=1)] | None
     sources: list[HubSourceParams]
     filters: FilterParams
 
