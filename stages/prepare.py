@@ -135,6 +135,8 @@ def place_lines(located: list[Located], cache: SoundCache, params: Params) -> tu
     """
     limit = params.prepare.min_line_agreement
     in_lines = [number for number, (clip, _) in enumerate(located) if limit is not None and _is_in_lines(clip)]
+    if not in_lines:
+        return located, []
     found = find_pieces([located[number][1] for number in in_lines], cache, params.prepare)
     pieces_of: dict[int, list[Located]] = {}
     for number, measured in zip(in_lines, found, strict=True):

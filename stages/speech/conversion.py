@@ -145,7 +145,7 @@ def find_pieces(
     files = [location for location in locations if isinstance(location, str)]
     digests = dict(zip(files, cache.digests(files, workers), strict=True))
     known = ContentCache("pieces")
-    cut_by = {"channels": params.channels, "code": code_of(audio, lines), **_made_by_here()}
+    cut_by = {**_made_by_here(), "channels": params.channels, "pieces": code_of(lines)}
     found: dict[int, bytes] = {}
     missing: dict[int, Part] = {}
     for index, location in enumerate(locations):
@@ -157,7 +157,7 @@ def find_pieces(
         else:
             missing[index] = Part(location, digest, None, None)
     if missing:
-        work = functools.partial(_find_pieces, channels=params.channels)
+        work = functools.partial(_find_pieces, params=params, wanted=cache.made_by)
         limit_s = params.max_seconds_per_file
         results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
         for (index, part), result in zip(missing.items(), results, strict=True):
@@ -167,14 +167,15 @@ def find_pieces(
     return [json.loads(found[index]) if index in found else None for index in range(len(locations))]
 
 
-def _find_pieces(part: Part, channels: str) -> bytes | None:
+def _find_pieces(part: Part, params: PrepareParams, wanted: dict) -> bytes | None:
     """In a worker process: JSON, None where the recording cannot be read or is not what it was."""
+    _refuse_other_versions(params, wanted)
     try:
         with part.open() as recorded:
             if _sha256_of(recorded) == part.recorded_sha256:
-                return json.dumps(lines.find_pieces(recorded, channels)).encode()
+                return json.dumps(lines.find_pieces(recorded, params.channels)).encode()
     except (OSError, MemoryError, audio.UnreadableSound, audio.ChannelsDiffer):
-        pass  # convert, which reads it again, names the reason
+        return None  # convert, which reads it again, names the reason
     return None
 
 
@@ -185,8 +186,7 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict
 
     Raises: UserError on a machine of a cluster that would make other sounds of it.
     """
-    if made_by(params) != wanted:
-        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
+    _refuse_other_versions(params, wanted)
     digest = part.sha256
     key = {"sha256": digest, **wanted}
     known = cache.read(key)
@@ -210,6 +210,11 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict
         known = json.dumps(figures).encode() + b"\n" + flac
         cache.write(key, known)
     return Converted(digest, figures=json.loads(known.partition(b"\n")[0]))
+
+
+def _refuse_other_versions(params: PrepareParams, wanted: dict) -> None:
+    if made_by(params) != wanted:
+        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
 
 
 def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float | str], bytes]:
