@@ -19,11 +19,11 @@ from pathlib import Path
 from stages.hub import sources as hub_sources
 from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
-from stages.pipeline.params import PrepareParams, load_params
+from stages.pipeline.params import Params, PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, run
-from stages.speech import filters, languages, prepared, text
+from stages.speech import audio, filters, languages, lines, prepared, text
 from stages.speech.clips import Clip, write_clips
-from stages.speech.conversion import Converted, Stored, convert_all, made_by
+from stages.speech.conversion import Converted, Stored, convert_all, find_pieces, made_by
 from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.sound_cache import Damaged, SoundCache
 from stages.speech.sources import locate_all, read_source, read_sources
@@ -101,7 +101,10 @@ def join(
     rejections = []
     for (raw_clip, _), result in zip(located, converted, strict=True):
         if result.figures is None:
-            rejections.append(Rejection(raw_clip.where, result.reason, result.remedy))
+            remedy = result.remedy
+            if _is_in_lines(raw_clip) and (result.reason == "too long" or remedy.endswith(audio.CUT_IT)):
+                remedy += "; or set prepare.min_line_agreement, which places its lines by what the base model hears"
+            rejections.append(Rejection(raw_clip.where, result.reason, remedy))
         elif result.id in clips:
             first = clips[result.id].recorded_file
             rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
@@ -123,6 +126,102 @@ def join(
                 **figures,
             )
     return list(clips.values()), rejections
+
+
+def place_lines(located: list[Located], cache: SoundCache, params: Params) -> tuple[list[Located], list[Rejection]]:
+    """Instead of a long recording whose text comes in lines, its part for each line; and lines that are not found.
+
+    Raises: Damaged where a sound is no longer what it was.
+    """
+    limit = params.prepare.min_line_agreement
+    in_lines = [number for number, (clip, _) in enumerate(located) if limit is not None and _is_in_lines(clip)]
+    if not in_lines:
+        return located, []
+    found = find_pieces([located[number][1] for number in in_lines], cache, params.prepare)
+    pieces_of: dict[int, list[Located]] = {}
+    for number, measured in zip(in_lines, found, strict=True):
+        if measured and measured[0] > params.prepare.max_duration_s:
+            clip, location = located[number]
+            pieces_of[number] = [(part_of(clip, clip.text, *times), location) for times in measured[1]]
+    if not pieces_of:
+        return located, []
+    pieces = [piece for some in pieces_of.values() for piece in some]
+    times_s = [(piece.begins_s, piece.ends_s) for piece, _ in pieces]
+    converted = convert_all([location for _, location in pieces], times_s, cache, params.prepare)
+    heard = hear(join(pieces, converted, params.prepare)[0], converted, cache, params)
+    texts = iter([heard.get(result.id, "") for result in converted])  # of a piece that cannot be used: nothing
+    parts: dict[int, list[Located]] = {}
+    rejections = []
+    for number, some in pieces_of.items():
+        clip, location = located[number]
+        times = [(piece.begins_s, piece.ends_s) for piece, _ in some]
+        texts_here = [next(texts) for _ in some]
+        parts[number] = []
+        placed = lines.place(lines.lines_of(clip.text), times, texts_here, language_of(clip, params.prepare))
+        for one in placed:
+            if one.ends_heard and one.agreement >= limit:
+                parts[number].append((part_of(clip, one.line.text, one.begins_s, one.ends_s), location))
+            else:
+                rejections.append(_not_found(clip, one, limit))
+        spans = [(one.begins_s, one.ends_s) for one in placed if one.begins_s is not None]
+        for (piece, _), words in zip(some, texts_here, strict=True):
+            if words and not any(begins_s <= piece.begins_s < ends_s for begins_s, ends_s in spans):
+                remedy = f"the base model hears {words!r}: write it as a line of its own, or leave it out"
+                rejections.append(Rejection(piece.where, "no line for sound", remedy))
+    return [one for number, whole in enumerate(located) for one in parts.get(number, [whole])], rejections
+
+
+def part_of(clip: RawClip, words: str, begins_s: float, ends_s: float) -> RawClip:
+    return replace(clip, text=words, begins_s=begins_s, ends_s=ends_s, session=clip.session or clip.audio_path)
+
+
+def _is_in_lines(clip: RawClip) -> bool:
+    return clip.begins_s is None and len(lines.lines_of(clip.text)) > 1
+
+
+def _not_found(clip: RawClip, placed: lines.Placed, limit: float) -> Rejection:
+    if placed.begins_s is None:
+        why = "the base model hears none of it between two pauses"
+    else:
+        why = f"from {placed.begins_s:.1f} s to {placed.ends_s:.1f} s the base model hears {placed.heard!r}"
+        if placed.agreement < limit:
+            why += f", {placed.agreement:.0%} of it, prepare.min_line_agreement is {limit:g}"
+        else:
+            why += ", not its first or last word"
+    remedy = f"{placed.line.text!r}: {why}: mend the line, or give all lines times by subtitles (.srt)"
+    return Rejection(f"{clip.file} line {placed.line.number}", "line not found in sound", remedy)
+
+
+def sift(
+    clips: list[Clip], converted: list[Converted], cache: SoundCache, params: Params
+) -> tuple[list[Clip], list[Rejection], list[filters.Doubt]]:
+    """filters.sift; where a limit asks what the base model hears, of the clips that the other limits leave.
+
+    Raises: Damaged where a sound is no longer what it was.
+    """
+    limits = params.prepare.filters
+    asks_model = limits.look_through_base_wer is not None or limits.max_base_wer is not None
+    fingerprints = {result.id: result.fingerprint for result in converted if result.figures}
+    heard: dict[str, str] = {}
+    while True:
+        kept, left_out, doubts = filters.sift(clips, fingerprints, limits, heard)
+        # One clip that is left out now may make room for another of the same words.
+        unheard = [clip for clip in kept if clip.id not in heard] if asks_model else []
+        if not unheard:
+            return kept, left_out, doubts
+        heard |= hear(unheard, converted, cache, params)
+
+
+def hear(clips: list[Clip], converted: list[Converted], cache: SoundCache, params: Params) -> dict[str, str]:
+    """What the base model hears in each clip, by id. Raises: Damaged where a sound is no longer what it was."""
+    from stages.voxtral.base_transcripts import base_transcripts  # torch: most runs of prepare need none
+
+    digests = {result.id: result.sha256 for result in converted}
+    keys = [cache.key(digests[clip.id]) for clip in clips]
+    texts = base_transcripts(
+        clips, keys, lambda clip: cache.sound(digests[clip.id]), params.model, params.evaluate.batch_size
+    )
+    return dict(zip((clip.id for clip in clips), texts, strict=True))
 
 
 def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt], hub: list[dict]) -> dict:
@@ -171,22 +270,22 @@ def main() -> str:
             unread.append(rejection)
         else:
             located.append((clip, location))
-    times_s = [(clip.begins_s, clip.ends_s) for clip, _ in located]
     with whole_folder(paths.PREPARED) as folder, contextlib.closing(SoundCache(made_by(params))) as cache:
         while True:
-            converted = convert_all([location for _, location in located], times_s, cache, params)
-            joined, unusable = join(located, converted, params)
-            outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
-            fingerprints = {result.id: result.fingerprint for result in converted if result.figures}
-            clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
-            clips, left_out, doubts = filters.sift(clips, fingerprints, params.filters)
-            kept = {clip.id for clip in (*clips, *outside)}
             try:
+                parts, unplaced = place_lines(located, cache, all_params)
+                times_s = [(clip.begins_s, clip.ends_s) for clip, _ in parts]
+                converted = convert_all([location for _, location in parts], times_s, cache, params)
+                joined, unusable = join(parts, converted, params)
+                outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
+                clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
+                clips, left_out, doubts = sift(clips, converted, cache, all_params)
+                kept = {clip.id for clip in (*clips, *outside)}
                 cache.write_shards({result.sha256 for result in converted if result.id in kept}, folder / "audio")
                 break
             except Damaged:  # made again
-                shutil.rmtree(folder / "audio")
-        rejections = [*unread, *unusable, *left_out]
+                shutil.rmtree(folder / "audio", ignore_errors=True)  # there is none where the base model found it
+        rejections = [*unread, *unplaced, *unusable, *left_out]
         summary = summarise(clips, rejections, doubts, hub)
         report(summary, rejections)
         if not clips:

@@ -16,10 +16,14 @@ from stages import prepare
 from stages.pipeline.files import read_json, read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
-from tests.workspaces import DEMO_CLIPS, SPEECH
+from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH
 
 PREPARED = Path("data/prepared")
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
+PHRASES = {
+    path.stem: [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    for path in sorted((ROOT / "recorder/phrases").glob("*.txt"))
+}
 
 
 @pytest.fixture
@@ -69,6 +73,50 @@ def test_limit_leaves_out_what_lies_beyond_it_and_null_keeps_it_on_the_list(make
     assert f"prepare.filters.{key}" in rejections[0].remedy
     kept, rejections, doubts = filters.sift([good, bad], {}, limits(**dict.fromkeys(limit)))
     assert (kept, rejections, [doubt.clip for doubt in doubts]) == ([good, bad], [], [bad])
+
+
+def test_text_of_another_language_is_left_out_only_where_that_is_sure(make_clip, limits):
+    texts = {
+        "I am going home now to eat something": "kept",
+        "Ich gehe jetzt nach Hause und esse etwas": "left out",
+        "Guten Morgen!": "listed",  # two words: never left out, however sure
+        "Ελένη Παπαδοπούλου": "listed",
+    }
+    clips = [make_clip(text) for text in texts]
+    for limit, left_out in ((0.9, 1), (1.0, 0), (None, 0)):
+        kept, rejections, doubts = filters.sift(clips, {}, limits(max_other_language=limit))
+        assert [rejection.reason for rejection in rejections] == ["wrong language"] * left_out
+        assert [clip.text for clip in clips if clip not in kept] == list(texts)[1:2] * left_out
+        listed = [doubt.clip.text for doubt in doubts if doubt.reason == "other language"]
+        assert listed == ([] if limit is None else list(texts)[1 + left_out : 2] + list(texts)[3:])
+    rejection = filters.sift(clips, {}, limits(max_other_language=0.9))[1][0]
+    assert rejection.remedy.startswith("de by 100%, not en; prepare.filters.max_other_language is 0.9")
+
+
+def test_no_text_of_two_words_is_left_out_whatever_it_is(make_clip, limits):
+    for language, phrases in PHRASES.items():
+        clips = [make_clip(" ".join(phrase.split()[:2]), language="en") for phrase in phrases]
+        if language != "ja":  # no spaces between words: its first two "words" are sentences
+            assert filters.sift(clips, {}, limits(max_other_language=0.0, max_characters_per_s=None))[1] == []
+
+
+def test_phrases_of_28_languages_stay_under_their_own_and_most_go_under_another(make_clip, limits):
+    limits = limits(max_other_language=0.9, max_characters_per_s=None)
+    assert len(PHRASES) >= 28
+    found = []
+    for language, phrases in PHRASES.items():
+        clips = [make_clip(phrase, language=language) for phrase in phrases]
+        assert filters.sift(clips, {}, limits)[1] == [], language
+        others = [make_clip(phrase, language="sw") for phrase in phrases if len(set(phrase.lower().split())) >= 6]
+        found += [len(filters.sift(others, {}, limits)[1]) / max(len(others), 1)]
+    assert np.mean(found) > 0.6
+
+
+@pytest.mark.parametrize("language", ["xx", "tlh", "yue"])
+def test_language_that_the_library_does_not_know_is_not_judged(make_clip, limits, language):
+    clip = make_clip("Ich gehe jetzt nach Hause und esse etwas", language=language)
+    kept, _, doubts = filters.sift([clip], {}, limits(max_other_language=0.9))
+    assert kept == [clip] and "other language" not in {doubt.reason for doubt in doubts}
 
 
 def test_clips_of_one_text_beyond_the_limit_are_left_out_in_order(make_clip, limits):

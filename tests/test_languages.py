@@ -1,13 +1,17 @@
-"""Which language codes a Voxtral prompt can carry."""
+"""Which language codes a Voxtral prompt can carry, and that a settings key alone loads what knows languages."""
 
 import itertools
+import os
 import string
+import subprocess
+import sys
 
 import pytest
 from mistral_common.protocol.transcription.request import TranscriptionRequest
 from pydantic import ValidationError
 
 from stages.speech.languages import is_accepted
+from tests.workspaces import ROOT
 
 
 # ISO 639-1; the first eight are those that Mistral names for Voxtral Mini (mistral.ai/news/voxtral).
@@ -33,3 +37,15 @@ def test_codes_are_those_that_a_transcription_request_takes():
     accepted = {code for code in codes if is_accepted(code)}
     assert len(accepted) > 150
     assert accepted == {code for code in codes if takes(code)}
+
+
+def test_what_knows_languages_is_loaded_only_when_asked(workspace, set_param, record):
+    record("phone/a.wav").with_suffix(".txt").write_text("Ich gehe jetzt nach Hause und esse etwas")
+    code = "import sys; from stages import prepare; prepare.main(); print('py3langid' in sys.modules)"
+    loaded = []
+    for limit in (None, 1.0):
+        set_param("prepare.filters.max_other_language", limit)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        loaded.append(ran.stdout.split()[-1])
+    assert loaded == ["False", "True"]

@@ -24,7 +24,7 @@ from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.params import PrepareParams
 from stages.pipeline.pool import Failed, run_each
 from stages.pipeline.stage import UserError
-from stages.speech import audio, cuts, quality
+from stages.speech import audio, cuts, lines, quality
 from stages.speech.clips import ID_LENGTH
 from stages.speech.sound_cache import SoundCache
 
@@ -137,6 +137,48 @@ def _convert_missing(parts: list[Part], cache: SoundCache, params: PrepareParams
     return judged | failed
 
 
+def find_pieces(
+    locations: Sequence[str | Stored], cache: SoundCache, params: PrepareParams
+) -> list[tuple[float, list[tuple[float, float]]] | None]:
+    """lines.find_pieces of each recording, each once; None where it cannot be read (convert_all says why)."""
+    workers = params.workers or os.cpu_count() or 1
+    files = [location for location in locations if isinstance(location, str)]
+    digests = dict(zip(files, cache.digests(files, workers), strict=True))
+    known = ContentCache("pieces")
+    cut_by = {**_made_by_here(), "channels": params.channels, "pieces": code_of(lines)}
+    found: dict[int, bytes] = {}
+    missing: dict[int, Part] = {}
+    for index, location in enumerate(locations):
+        digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
+        if isinstance(digest, OSError):
+            continue
+        if entry := known.read({"sha256": digest, **cut_by}):
+            found[index] = entry
+        else:
+            missing[index] = Part(location, digest, None, None)
+    if missing:
+        work = functools.partial(_find_pieces, params=params, wanted=cache.made_by)
+        limit_s = params.max_seconds_per_file
+        results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
+        for (index, part), result in zip(missing.items(), results, strict=True):
+            if isinstance(result, bytes):
+                known.write({"sha256": part.sha256, **cut_by}, result)
+                found[index] = result
+    return [json.loads(found[index]) if index in found else None for index in range(len(locations))]
+
+
+def _find_pieces(part: Part, params: PrepareParams, wanted: dict) -> bytes | None:
+    """In a worker process: JSON, None where the recording cannot be read or is not what it was."""
+    _refuse_other_versions(params, wanted)
+    try:
+        with part.open() as recorded:
+            if _sha256_of(recorded) == part.recorded_sha256:
+                return json.dumps(lines.find_pieces(recorded, params.channels)).encode()
+    except (OSError, MemoryError, audio.UnreadableSound, audio.ChannelsDiffer):
+        return None  # convert, which reads it again, names the reason
+    return None
+
+
 def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:
     """Decode, resample and measure one part, in a worker process; its sound goes to the cache.
 
@@ -144,8 +186,7 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict
 
     Raises: UserError on a machine of a cluster that would make other sounds of it.
     """
-    if made_by(params) != wanted:
-        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
+    _refuse_other_versions(params, wanted)
     digest = part.sha256
     key = {"sha256": digest, **wanted}
     known = cache.read(key)
@@ -169,6 +210,11 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict
         known = json.dumps(figures).encode() + b"\n" + flac
         cache.write(key, known)
     return Converted(digest, figures=json.loads(known.partition(b"\n")[0]))
+
+
+def _refuse_other_versions(params: PrepareParams, wanted: dict) -> None:
+    if made_by(params) != wanted:
+        raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
 
 
 def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float | str], bytes]:

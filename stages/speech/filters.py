@@ -15,8 +15,9 @@ import numpy as np
 import regex
 
 from stages.pipeline.params import FilterParams
-from stages.speech import cuts
+from stages.speech import cuts, languages
 from stages.speech.clips import Clip
+from stages.speech.normalisers import words_of
 from stages.speech.raw_clips import Rejection
 from stages.speech.text import normalise
 
@@ -26,6 +27,8 @@ NOISY_SNR_DB = 6.0
 TELEPHONE_HZ = 4200.0
 CLIPPED_FRACTION = 0.005
 SCRIPT_FRACTION = 0.5
+OTHER_LANGUAGE = 0.5  # probability
+SURE_FROM_WORDS = 4  # different ones; of fewer a name, or a word that two languages share, is too much
 # Copies of sentences as MP3 and AAC at 32 kbit/s lie above it but for 1 to 3 of 100, as Opus at 16 kbit/s but for 20;
 # two takes of one sentence stay below 0.93, of one digit by one speaker below 0.975.
 SAME_SOUND = 0.98
@@ -53,12 +56,17 @@ class Doubt:
 
 
 def sift(
-    clips: list[Clip], fingerprints: Mapping[str, bytes], limits: FilterParams
+    clips: list[Clip],
+    fingerprints: Mapping[str, bytes],
+    limits: FilterParams,
+    heard: Mapping[str, str] | None = None,
 ) -> tuple[list[Clip], list[Rejection], list[Doubt]]:
     """Clips within the limits, those beyond, and doubts about the former, the rarest reason first.
 
-    fingerprints: of the clips, by id (see quality.fingerprint).
+    fingerprints: of the clips, by id (see quality.fingerprint). heard: what the base model hears in them, by id; clips
+    that are not in it are not judged by that.
     """
+    heard = heard or {}
     kept, rejections = [], []
     text_counts: Counter = Counter()
     copies = dict(same_sound(clips, fingerprints))
@@ -67,7 +75,7 @@ def sift(
     for clip in clips:
         words = _comparable(clip.text)
         original = by_id.get(copies.get(clip.id, ""))
-        if problem := _beyond(clip, limits):
+        if problem := _beyond(clip, limits) or _misheard(clip, limits, heard.get(clip.id)):
             rejections.append(Rejection(clip.where, *problem))
         elif limits.same_sound_once and original and original.id not in dropped and _comparable(original.text) == words:
             remedy = f"remove it: the same take as {original.where}, in another file"
@@ -80,7 +88,7 @@ def sift(
             kept.append(clip)
             continue
         dropped.add(clip.id)
-    doubts = [doubt for clip in kept for doubt in _doubts(clip)]
+    doubts = [doubt for clip in kept for doubt in _doubts(clip, limits)]
     doubts += [
         Doubt(clip, "overlapping parts", f"words of {other.where}: their times overlap")
         for clip, other in cuts.overlapping(kept).items()
@@ -90,6 +98,13 @@ def sift(
             same = _comparable(by_id[copy].text) == _comparable(by_id[original].text)
             what = "the same take" if same else "which of the two texts is right: they sound the same"
             doubts.append(Doubt(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
+    if limits.look_through_base_wer is not None:
+        for clip in kept:
+            if clip.id in heard and (rate := _base_wer(clip, heard[clip.id])) > limits.look_through_base_wer:
+                listen_for = (
+                    f"whether the text is what is said: the base model hears {heard[clip.id]!r}, WER {rate:.0%}"
+                )
+                doubts.append(Doubt(clip, "base model disagrees", listen_for))
     frequency = Counter(doubt.reason for doubt in doubts)
     return kept, rejections, sorted(doubts, key=lambda doubt: (frequency[doubt.reason], doubt.reason))
 
@@ -169,10 +184,39 @@ def _beyond(clip: Clip, limits: FilterParams) -> tuple[str, str] | None:
     if limits.min_script_fraction is not None and fraction is not None and fraction < limits.min_script_fraction:
         limit = f"{fraction:.0%} of its letters are of {clip.language}'s, below {keys}.min_script_fraction"
         return "wrong script", f"{limit}: write it in the language's own letters, or mend its language"
+    other = _other_language(clip, limits)
+    if other and other[1] > limits.max_other_language and _has_enough_words(clip.text, other[0]):
+        limit = f"{other[0]} by {other[1]:.0%}, not {clip.language}; {keys}.max_other_language is"
+        return "wrong language", f"{limit} {limits.max_other_language:g}: mend its language, or take it out"
     return None
 
 
-def _doubts(clip: Clip) -> list[Doubt]:
+def _other_language(clip: Clip, limits: FilterParams) -> tuple[str, float] | None:
+    if limits.max_other_language is None:
+        return None
+    return languages.other_language(clip.text, clip.language)
+
+
+def _has_enough_words(text: str, language: str) -> bool:
+    return len(set(words_of(text.casefold(), language))) >= SURE_FROM_WORDS
+
+
+def _misheard(clip: Clip, limits: FilterParams, heard: str | None) -> tuple[str, str] | None:
+    """(reason, remedy) where the base model hears other words than the text has."""
+    if limits.max_base_wer is None or heard is None or (rate := _base_wer(clip, heard)) <= limits.max_base_wer:
+        return None
+    limit = f"the base model hears {heard!r}, WER {rate:.0%} is above prepare.filters.max_base_wer"
+    return "base model disagrees", f"{limit} {limits.max_base_wer:g}: mend its text, or only list such clips"
+
+
+def _base_wer(clip: Clip, heard: str) -> float:
+    from stages.speech.scoring import score_clip  # imported here: the filter is optional
+
+    score = score_clip(clip.text, heard, clip.language)
+    return score.word_errors / score.reference_words
+
+
+def _doubts(clip: Clip, limits: FilterParams) -> list[Doubt]:
     speed, fraction = characters_per_s(clip), script_fraction(clip.text, clip.language)
     found = []
     if speed > FAST_CHARACTERS_PER_S:
@@ -187,4 +231,6 @@ def _doubts(clip: Clip) -> list[Doubt]:
         found.append(("telephone sound", f"a dull sound: nothing above {clip.bandwidth_hz:.0f} Hz"))
     if fraction is not None and fraction < SCRIPT_FRACTION:
         found.append(("other script", f"the language: {fraction:.0%} of the letters are of {clip.language}'s script"))
+    if (other := _other_language(clip, limits)) and other[1] > OTHER_LANGUAGE:
+        found.append(("other language", f"the language: {other[0]} by {other[1]:.0%}, not {clip.language}"))
     return [Doubt(clip, reason, listen_for) for reason, listen_for in found]

@@ -112,6 +112,25 @@ class SoundCache:
         with self._transaction():
             self.database.executemany("insert or replace into sounds values (?, ?, ?, ?, null)", rows)
 
+    def sound(self, digest: str) -> bytes:
+        """The FLAC file of a converted recording. Raises: Damaged."""
+        row = self.database.execute(
+            "select pack from sounds where made_by = ? and sha256 = ?", [self.name, digest]
+        ).fetchone()
+        if row and row[0]:
+            try:
+                if row[0] not in self.archives:
+                    self.archives[row[0]] = zipfile.ZipFile(self._path(row[0]))
+                return self.archives[row[0]].read(f"{digest[:ID_LENGTH]}.flac")
+            except (OSError, KeyError, zipfile.BadZipFile) as error:
+                self._forget_pack(row[0])
+                raise Damaged from error
+        entry = self.loose.read(self.key(digest))
+        if entry is None:
+            self.loose.remove(self.key(digest))
+            raise Damaged
+        return entry.partition(b"\n")[2]
+
     def write_shards(self, digests: Iterable[str], folder: Path) -> None:
         """Put the sounds of these recordings, in ZIP files by the beginning of their ids, into `folder`.
 
@@ -145,7 +164,7 @@ class SoundCache:
         descriptor, partial = tempfile.mkstemp(prefix=".", dir=self.packs)
         try:
             with os.fdopen(descriptor, "w+b") as file:
-                prepared.write_shard(file, ids, lambda clip_id: self._sound(by_id[clip_id]))
+                prepared.write_shard(file, ids, lambda clip_id: self.sound(by_id[clip_id]))
                 file.flush()
                 os.fsync(file.fileno())  # the index must not know of content that a power cut loses
             os.chmod(partial, 0o644)
@@ -166,25 +185,6 @@ class SoundCache:
         self.whole |= dict.fromkeys(new, True)
         for _, _, digest in sounds:
             self.loose.remove(self.key(digest))
-
-    def _sound(self, digest: str) -> bytes:
-        """The FLAC file of a converted recording. Raises: Damaged."""
-        row = self.database.execute(
-            "select pack from sounds where made_by = ? and sha256 = ?", [self.name, digest]
-        ).fetchone()
-        if row and row[0]:
-            try:
-                if row[0] not in self.archives:
-                    self.archives[row[0]] = zipfile.ZipFile(self._path(row[0]))
-                return self.archives[row[0]].read(f"{digest[:ID_LENGTH]}.flac")
-            except (OSError, KeyError, zipfile.BadZipFile) as error:
-                self._forget_pack(row[0])
-                raise Damaged from error
-        entry = self.loose.read(self.key(digest))
-        if entry is None:
-            self.loose.remove(self.key(digest))
-            raise Damaged
-        return entry.partition(b"\n")[2]
 
     def _is_whole(self, pack: str) -> bool:
         """Whether a pack is as it was written; one that was touched since is read from beginning to end."""

@@ -55,7 +55,7 @@ class Prompter:
             raise UserError(
                 f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz"
             )
-        samples = read_prepared(self.folder / clip.audio_path)
+        samples = self.samples_of(clip)
         if not isinstance(clip, augment.Variant):
             return self.features_of(samples)
         windows = max(1, math.ceil(len(samples) / self.sizes.window_samples))
@@ -64,6 +64,10 @@ class Prompter:
         hop = self.processor.feature_extractor.hop_length
         augment.mask(mel[:, : math.ceil(len(changed) / hop)].numpy(), clip, frames_per_s=SAMPLE_RATE_HZ / hop)
         return mel.unflatten(1, (-1, self.sizes.window_frames)).transpose(0, 1)
+
+    def samples_of(self, clip: Clip) -> np.ndarray:
+        """A clip's sound, samples [frames] at the rate of prepared clips."""
+        return read_prepared(self.folder / clip.audio_path)
 
     def features_of(self, samples: np.ndarray) -> torch.Tensor:
         """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate.

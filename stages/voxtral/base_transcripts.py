@@ -1,0 +1,94 @@
+"""What the base model hears in recordings before there is a data set: for prepare's filters, and for placing lines.
+
+Each transcript is kept in the content cache, so that a new clip among thousands is the only one that is transcribed;
+the model is loaded only where one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from stages.pipeline.cache import ContentCache, code_of
+from stages.pipeline.params import ModelParams
+from stages.speech import audio
+from stages.speech.clips import Clip
+from stages.voxtral import loading, prompts, transcription
+from stages.voxtral.batches import in_batches
+from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model, load_model, load_processor
+from stages.voxtral.prompts import Prompter
+from stages.voxtral.transcription import transcribe
+
+KEPT_AT_ONCE = 512  # transcripts that a killed run may have to make again
+
+
+@dataclass(frozen=True)
+class Listener(Prompter):
+    """A prompter for clips whose sound is not in data/prepared yet: `sound_of` gives the FLAC file of each."""
+
+    sound_of: Callable[[Clip], bytes]
+
+    def samples_of(self, clip: Clip) -> np.ndarray:
+        samples, _ = audio.decode(self.sound_of(clip))
+        return samples[:, 0]
+
+
+def base_transcripts(
+    clips: Sequence[Clip],
+    sound_keys: Sequence[Mapping],
+    sound_of: Callable[[Clip], bytes],
+    model_params: ModelParams,
+    batch_size: int,
+) -> list[str]:
+    """What the base model hears in each clip, in the order given.
+
+    sound_keys: everything that each clip's sound follows from, so that a known one need not be read.
+    sound_of: the FLAC file of a clip, as prepare makes it.
+    Raises: UserError where the model cannot be found or loaded, or a clip is longer than it reads.
+    """
+    source = find_model(model_params)
+    made_by = {
+        "model": source.identity,
+        "dtype": str(loading.resolve_dtype(model_params.dtype)),
+        "device": device_name(),
+        "code": code_of(audio, loading, prompts, transcription),
+        "libraries": [version(package) for package in ("torch", "transformers", "mistral-common")],
+    }
+    keys = [
+        {**made_by, "sound": sound, "language": clip.language} for sound, clip in zip(sound_keys, clips, strict=True)
+    ]
+    cache = ContentCache("base-transcripts")
+    entries = [cache.read(key) for key in keys]
+    missing = [index for index, entry in enumerate(entries) if entry is None]
+    if missing:
+        made = _transcribe([clips[index] for index in missing], sound_of, source, model_params, batch_size)
+        for index, text in zip(missing, made, strict=True):
+            entries[index] = text.encode()
+            cache.write(keys[index], entries[index])
+    print(
+        f"prepare: base model: {len(missing)} transcripts made, {len(clips) - len(missing)} from the cache", flush=True
+    )
+    return [entry.decode() for entry in entries]
+
+
+def _transcribe(
+    clips: Sequence[Clip],
+    sound_of: Callable[[Clip], bytes],
+    source: ModelSource,
+    model_params: ModelParams,
+    batch_size: int,
+) -> Iterator[str]:
+    processor = load_processor(source)
+    model = load_model(source, loading.resolve_dtype(model_params.dtype))
+    prompter = Listener(processor, loading.read_sizes(model.config, processor), Path(), sound_of)
+    prompter.check_lengths(clips)
+    done = 0
+    for part in in_batches(clips, KEPT_AT_ONCE):
+        with enough_memory("halve evaluate.batch_size"):
+            title = f"base model, {done} of {len(clips)} done"
+            yield from transcribe(model, prompter, part, batch_size, progress=title, shared=False)
+        done += len(part)
