@@ -16,6 +16,7 @@ from stages import prepare
 from stages.pipeline.files import read_json, read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
+from stages.speech.copies import find_copies
 from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH
 
 PREPARED = Path("data/prepared")
@@ -144,7 +145,7 @@ def test_share_of_letters_in_the_script_of_the_language(text, language, fraction
 
 
 @pytest.mark.parametrize("copy", ["mp3", "aac", "8 kHz", "softer", "silence around it"])
-def test_same_take_in_another_file_counts_once(make_clip, limits, copy):
+def test_same_take_in_another_file_counts_once(workspace, make_clip, limits, copy):
     samples = spoken(1)
     if copy == "mp3":
         other, rate_hz = audio.decode(encoded(samples, "mp3", "libmp3lame"))
@@ -159,33 +160,20 @@ def test_same_take_in_another_file_counts_once(make_clip, limits, copy):
     other = audio.to_mono_16k(other, rate_hz)
     first = make_clip("words", id="first", duration_s=len(samples) / 16_000)
     again = make_clip("Words.", id="again", duration_s=len(other) / 16_000)
-    fingerprints = {"first": shape(samples), "again": shape(other)}
-    kept, rejections, _ = filters.sift([first, again], fingerprints, limits())
+    found = find_copies([first, again], {"first": shape(samples), "again": shape(other)}, {})
+    assert found == {"again": "first"}
+    kept, rejections, _ = filters.sift([first, again], found, limits())
     assert kept == [first]
     assert rejections[0].reason == "same sound twice" and first.recorded_file in rejections[0].remedy
-    kept, _, doubts = filters.sift([first, again], fingerprints, limits(same_sound_once=False))
+    kept, _, doubts = filters.sift([first, again], found, limits(same_sound_once=False))
     assert kept == [first, again] and [doubt.reason for doubt in doubts] == ["same sound twice"]
 
 
 def test_same_sound_with_two_texts_is_kept_for_a_person_to_decide(make_clip, limits):
     first, again = make_clip("one", id="first"), make_clip("two", id="again")
-    kept, rejections, doubts = filters.sift(
-        [first, again], dict.fromkeys(("first", "again"), shape(spoken(1))), limits()
-    )
+    kept, rejections, doubts = filters.sift([first, again], {"again": "first"}, limits())
     assert (kept, rejections) == ([first, again], [])
     assert "which of the two texts is right" in doubts[0].listen_for
-
-
-def test_copies_are_found_among_many_clips(make_clip):
-    # More than a block; one copy at each end of the order.
-    random = np.random.default_rng(0)
-    shapes = random.integers(-127, 127, (1300, quality.SEGMENTS * quality.BANDS), dtype=np.int8)
-    shapes[1299], shapes[700] = shapes[3], shapes[699]
-    clips = [make_clip("x", id=f"{n:04d}", duration_s=1 + (n * 7919 % 1300) / 100) for n in range(1298)]
-    clips += [make_clip("x", id=f"{n:04d}", duration_s=clips[3].duration_s + 0.2) for n in (1298, 1299)]
-    clips[700] = make_clip("x", id="0700", duration_s=clips[699].duration_s - 0.2)
-    fingerprints = {f"{n:04d}": shapes[n].tobytes() for n in range(1300)}
-    assert filters.same_sound(clips, fingerprints) == [("0700", "0699"), ("1299", "0003")]
 
 
 def test_demo_clips_are_all_different_and_none_is_doubtful(workspace):
@@ -248,11 +236,3 @@ def test_slow_speech_with_long_pauses_and_stutter_stays_in(workspace):
     (clip,) = read_clips(PREPARED / "clips.jsonl")
     assert clip.duration_s > 25
     assert [row["reason"] for row in read_jsonl(PREPARED / "look_through.jsonl")] == ["few words"]
-
-
-def test_silence_and_a_steady_tone_are_like_nothing(make_clip):
-    tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
-    for samples in (np.zeros(16_000), np.zeros(0), tone):
-        fingerprint = shape(samples.astype(np.float32))
-        clips = [make_clip("x", id="a"), make_clip("x", id="b")]
-        assert filters.same_sound(clips, {"a": fingerprint, "b": fingerprint}) == []

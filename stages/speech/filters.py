@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import regex
 
 from stages.pipeline.params import FilterParams
@@ -29,11 +28,7 @@ CLIPPED_FRACTION = 0.005
 SCRIPT_FRACTION = 0.5
 OTHER_LANGUAGE = 0.5  # probability
 SURE_FROM_WORDS = 4  # different ones; of fewer a name, or a word that two languages share, is too much
-# Copies of sentences as MP3 and AAC at 32 kbit/s lie above it but for 1 to 3 of 100, as Opus at 16 kbit/s but for 20;
-# two takes of one sentence stay below 0.93, of one digit by one speaker below 0.975.
-SAME_SOUND = 0.98
-SAME_LENGTH_S = 0.25  # codecs add so much at most
-BLOCK = 512
+LETTER = regex.compile(r"\p{L}")
 SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hans": ("Hani",), "Hant": ("Hani",)}
 
 
@@ -57,19 +52,18 @@ class Doubt:
 
 def sift(
     clips: list[Clip],
-    fingerprints: Mapping[str, bytes],
+    copies: Mapping[str, str],
     limits: FilterParams,
     heard: Mapping[str, str] | None = None,
 ) -> tuple[list[Clip], list[Rejection], list[Doubt]]:
     """Clips within the limits, those beyond, and doubts about the former, the rarest reason first.
 
-    fingerprints: of the clips, by id (see quality.fingerprint). heard: what the base model hears in them, by id; clips
-    that are not in it are not judged by that.
+    copies: {id: id of the clip of which it is the same take} (see copies.find_copies). heard: what the base model hears
+    in them, by id; clips that are not in it are not judged by that.
     """
     heard = heard or {}
     kept, rejections = [], []
     text_counts: Counter = Counter()
-    copies = dict(same_sound(clips, fingerprints))
     by_id = {clip.id: clip for clip in clips}
     dropped: set[str] = set()
     for clip in clips:
@@ -130,33 +124,11 @@ def scripts_of(language: str) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=100_000)  # asked for twice for each clip
 def script_fraction(text: str, language: str) -> float | None:
     """Share of the letters that belong to the language's script; None where there are no letters, or it is unknown."""
-    letters = len(regex.findall(r"\p{L}", text))
     scripts = scripts_of(language)
-    if not letters or not scripts:
+    letters = len(LETTER.findall(text)) if scripts else 0
+    if not letters:
         return None
     return len(_letters_of(scripts).findall(text)) / letters
-
-
-def same_sound(clips: list[Clip], fingerprints: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    """(id, id of the first clip of which it is a copy), by the cosine of their fingerprints; in the clips' order."""
-    compared = [clip for clip in clips if any(fingerprints.get(clip.id, b""))]
-    if not compared:
-        return []
-    place = {clip.id: number for number, clip in enumerate(clips)}
-    compared.sort(key=lambda clip: clip.duration_s)
-    durations_s = np.array([clip.duration_s for clip in compared])
-    shapes = np.stack([np.frombuffer(fingerprints[clip.id], np.int8) for clip in compared]).astype(np.float32)
-    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
-    first_of: dict[str, str] = {}
-    for start in range(0, len(compared), BLOCK):
-        stop = min(start + BLOCK, len(compared))
-        last = np.searchsorted(durations_s, durations_s[stop - 1] + SAME_LENGTH_S, side="right")
-        alike = np.argwhere(shapes[start:stop] @ shapes[start:last].T > SAME_SOUND)
-        for one, other in alike[alike[:, 0] < alike[:, 1]] + start:
-            if durations_s[other] - durations_s[one] <= SAME_LENGTH_S:
-                first, copy = sorted((compared[one].id, compared[other].id), key=place.__getitem__)
-                first_of[copy] = min(first_of.get(copy, first), first, key=place.__getitem__)
-    return sorted(first_of.items(), key=lambda pair: place[pair[0]])
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import posixpath
 from collections.abc import Mapping
@@ -70,8 +71,7 @@ def raw_clip(
     ends_s: float | None = None,
 ) -> RawClip:
     """A clip from a manifest's row, whose path is relative to the manifest; `source` is the folder below data/raw."""
-    folder = manifest.parent.relative_to(source).as_posix()
-    audio_path = posixpath.join("" if folder == "." else folder, audio_path.strip())
+    audio_path = posixpath.join(_folder_of(manifest, source), audio_path.strip())
     optional = {name: clean(str(row[name])) or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
     if begins_s is not None or ends_s is not None:
         begins_s = begins_s or 0.0
@@ -93,8 +93,20 @@ def seconds(value: object) -> float | None:
 
 def where_in(manifest: Path, source: Path, line: int | None = None) -> str:
     """A manifest, or one line of it, as rejected.jsonl names it."""
-    name = printable(f"{source.name}/{manifest.relative_to(source).as_posix()}")
+    name = _name_of(manifest, source)
     return name if line is None else f"{name}:{line}"
+
+
+# Asked again for each row of a manifest.
+@functools.lru_cache(maxsize=16)
+def _folder_of(manifest: Path, source: Path) -> str:
+    folder = manifest.parent.relative_to(source).as_posix()
+    return "" if folder == "." else folder
+
+
+@functools.lru_cache(maxsize=16)
+def _name_of(manifest: Path, source: Path) -> str:
+    return printable(f"{source.name}/{manifest.relative_to(source).as_posix()}")
 
 
 def read_text(path: Path, source: Path) -> str | Rejection:

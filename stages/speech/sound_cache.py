@@ -98,12 +98,13 @@ class SoundCache:
     def figures(self) -> dict[str, dict]:
         """{sha256: figures} of all that was converted in this way and whose sound is still there."""
         rows = self.database.execute("select sha256, figures, seal, pack from sounds where made_by = ?", [self.name])
-        return {
-            digest: json.loads(figures)
+        texts = {
+            digest: figures
             for digest, figures, seal, pack in rows
             if seal == _seal(self.name, digest, figures)
             and (self._is_whole(pack) if pack else "reason" in figures or self.loose.has(self.key(digest)))
         }
+        return dict(zip(texts, json.loads(f"[{','.join(texts.values())}]"), strict=True))  # all at once: a third of it
 
     def add(self, figures: dict[str, dict]) -> None:
         """Note what was measured in recordings whose entries have just been written."""

@@ -127,22 +127,24 @@ def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
 
 def _read_source(source: Path) -> Iterator[Item]:
     layout, manifests = manifests_of(source)
-    files = [path for path in sorted(source.rglob("*")) if _is_shown(path, source)]
+    names = _names_in(source)
     if layout is None:
-        listed = _read_text_files(source, files)
+        listed = _read_text_files(source, names)
     else:
         listed = (item for manifest in manifests for item in layout.read(manifest, source))
-    items = list(_with_subtitles(source, files, listed, alone=layout is None))
+    items = list(_with_subtitles(source, names, listed, alone=layout is None))
     yield from items
     # Recordings that no row names would be missed without a word.
     named = {os.path.normpath(item.audio_path) for item in items if isinstance(item, RawClip)}
     refused = {item.file for item in items if isinstance(item, Rejection)}
-    for path in files:
-        name = path.relative_to(source).as_posix()
+    for name in names:
         where = printable(f"{source.name}/{name}")
+        if name in named or where in refused:
+            continue
+        path = source / name
         if path.is_symlink() and path.is_dir():
             yield Rejection(where, "link to a folder", "copy the folder itself here: links are not followed")
-        elif name in named or where in refused or not (is_audio(path) or _is_broken_link(path)):
+        elif not (is_audio(path) or _is_broken_link(path)):
             continue
         elif name != printable(name):
             yield Rejection(where, "no transcript", "rename it: its name is not UTF-8")
@@ -152,10 +154,10 @@ def _read_source(source: Path) -> Iterator[Item]:
             yield Rejection(where, "no transcript", f"write what was said into {Path(name).with_suffix('.txt')}")
 
 
-def _read_text_files(source: Path, files: list[Path]) -> Iterator[Item]:
+def _read_text_files(source: Path, names: list[str]) -> Iterator[Item]:
     """A text file holds what is said in the recording of the same name; recordings without one are found later."""
-    recordings = _by_stem(files)
-    for path in files:
+    recordings = _by_stem(source, names)
+    for path in map(source.joinpath, names):
         if path.suffix != ".txt" or not path.is_file():
             continue
         same_name = recordings.get(path.with_suffix(""), [])
@@ -171,25 +173,28 @@ def _read_text_files(source: Path, files: list[Path]) -> Iterator[Item]:
             yield raw_clip(recording, source, recording.name, text, {})
 
 
-def _with_subtitles(source: Path, files: list[Path], items: Iterable[Item], alone: bool) -> Iterator[Item]:
+def _with_subtitles(source: Path, names: list[str], items: Iterable[Item], alone: bool) -> Iterator[Item]:
     """Recordings with subtitles beside them as one clip for each cue; `alone`: no manifest says what is in the source.
 
     A row's text stays what counts: subtitles that say something else are refused.
     """
+    named_so = [source / name for name in names if name.lower().endswith(subtitles.SUFFIXES)]
+    if not named_so:
+        yield from items
+        return
     found: dict[str, list[Path]] = {}
-    recordings = _by_stem(files)
-    for path in files:
-        if path.suffix.lower() in subtitles.SUFFIXES and path.is_file():
-            # talk.srt, or talk.en.srt
-            for stem in (path.with_suffix(""), Path(re.sub(r"\.[a-z]{2}$", "", str(path.with_suffix(""))))):
-                if stem in recordings:
-                    for recording in recordings[stem]:
-                        found.setdefault(recording.relative_to(source).as_posix(), []).append(path)
-                    break
-            else:
-                if alone:
-                    remedy = "put the recording of the same name beside it, or remove it"
-                    yield Rejection(where_in(path, source), "missing audio", remedy)
+    recordings = _by_stem(source, names)
+    for path in filter(Path.is_file, named_so):
+        # talk.srt, or talk.en.srt
+        for stem in (path.with_suffix(""), Path(re.sub(r"\.[a-z]{2}$", "", str(path.with_suffix(""))))):
+            if stem in recordings:
+                for recording in recordings[stem]:
+                    found.setdefault(recording.relative_to(source).as_posix(), []).append(path)
+                break
+        else:
+            if alone:
+                remedy = "put the recording of the same name beside it, or remove it"
+                yield Rejection(where_in(path, source), "missing audio", remedy)
     for item in items:
         name = os.path.normpath(item.audio_path) if isinstance(item, RawClip) else ""
         if name in found and item.begins_s is None:
@@ -228,12 +233,23 @@ def _cut_by(source: Path, paths: list[Path], clip: RawClip) -> Iterator[Item]:
         )
 
 
-def _by_stem(files: list[Path]) -> dict[Path, list[Path]]:
+def _by_stem(source: Path, names: list[str]) -> dict[Path, list[Path]]:
     recordings: dict[Path, list[Path]] = {}
-    for path in files:
+    for path in map(source.joinpath, names):
         if is_audio(path):
             recordings.setdefault(path.with_suffix(""), []).append(path)
     return recordings
+
+
+def _names_in(source: Path) -> list[str]:
+    """All that is in a source and below, but for what is hidden, relative to it; folders by links are not entered."""
+    names = []
+    for folder, folders, files in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        place = os.path.relpath(folder, source)
+        shown = [*folders, *(name for name in files if not name.startswith("."))]
+        names += shown if place == "." else [f"{place}/{name}" for name in shown]
+    return sorted(names, key=lambda name: name.split("/"))
 
 
 def _is_shown(path: Path, source: Path) -> bool:

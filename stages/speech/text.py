@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -9,6 +10,7 @@ import unicodedata
 JOINERS = "\u200c\u200d"
 
 
+@functools.lru_cache(maxsize=100_000)  # names of speakers and sessions come again and again, texts twice
 def clean(text: str) -> str:
     """Unicode NFC, single spaces, nothing invisible or broken; case and punctuation stay as the person wrote them."""
     text = unicodedata.normalize("NFC", text)
