@@ -481,6 +481,8 @@ def test_the_graph_follows_dvc_yaml():
     }
     assert stage_graph.stage_graph(stages).splitlines() == [
         "flowchart LR",
+        "    accTitle: Stage graph",
+        "    accDescr: first reads data/raw. second reads first.",
         "    data_raw[(data/raw)]",
         '    first["first<br>data/a"]',
         '    second["second<br>data/b.json"]',
