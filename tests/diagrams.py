@@ -33,14 +33,16 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 HTML = ROOT / "docs/diagrams.html"
 TEMPLATE = ROOT / "tests/diagrams.html.j2"
 BLOCK = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# Mermaid's names of its themes. A diagram is drawn once for each: its colours are computed, and know no CSS variables.
-THEMES = {"light": "neutral", "dark": "dark"}
+# Of each theme Mermaid's name and the paper behind it. A diagram is drawn once for each: its colours are computed, and
+# know no CSS variables.
+THEMES = {"light": ("neutral", "#ffffff"), "dark": ("dark", "#16191d")}
 # Fonts as wide as each other, so that words fit their boxes on machines that have another one of them.
 FONTS = "Arial, Helvetica, 'Liberation Sans', sans-serif"
-DRAW = """async ([name, source, theme, fonts]) => {
+DRAW = """async ([name, source, theme, paper, fonts]) => {
   mermaid.initialize({
-    startOnLoad: false, securityLevel: "strict", theme, fontFamily: fonts, deterministicIds: true, htmlLabels: false,
-    flowchart: {useMaxWidth: false}, state: {useMaxWidth: false},
+    startOnLoad: false, securityLevel: "strict", look: "classic", theme, fontFamily: fonts, deterministicIds: true,
+    themeVariables: {edgeLabelBackground: paper, labelBackgroundColor: paper},
+    flowchart: {useMaxWidth: false, wrappingWidth: 260}, state: {useMaxWidth: false},
   });
   return (await mermaid.render(name, source)).svg;
 }"""
@@ -124,9 +126,9 @@ def draw(wanted: list[Diagram]) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as page:
         page.add_script_tag(path=mermaid())
         return {
-            f"{diagram.name}-{theme}": page.evaluate(DRAW, [f"{diagram.name}-{theme}", diagram.source, name, FONTS])
+            f"{diagram.name}-{theme}": page.evaluate(DRAW, [f"{diagram.name}-{theme}", diagram.source, *look, FONTS])
             for diagram in wanted
-            for theme, name in THEMES.items()
+            for theme, look in THEMES.items()
         }
 
 

@@ -33,7 +33,7 @@ def stage_graph(stages: Mapping[str, Mapping]) -> str:
                 maker = dep.replace("/", "_")
                 stores[dep] = None
             arrows[maker, name] = None
-    lines = ["flowchart LR", "    accTitle: Stage graph"]
+    lines = ["flowchart TD", "    accTitle: Stage graph"]
     lines.append("    accDescr: " + " ".join(f"{name} reads {_listed(arrows, name)}." for name in outs))
     lines += [f"    {store.replace('/', '_')}[({store})]" for store in stores]
     lines += [f'    {name}["{name}<br>{"<br>".join(made)}"]' for name, made in outs.items()]

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from stages.pipeline.params import Params
-from tests import stage_graph
+from tests import import_graph, stage_graph
 from tests.stage_graph import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -265,6 +265,52 @@ def test_each_section_of_the_settings_is_named_on_some_page(section):
     assert re.search(rf"(?<![\w./]){section}(\.[a-z]|:)", all_code())
 
 
+@pytest.mark.parametrize(
+    "key", sorted(key for key in known().keys if not any(other.startswith(f"{key}.") for other in known().keys))
+)
+def test_each_key_of_the_settings_is_named_on_some_page(key):
+    assert re.search(rf"(?<![\w./]){re.escape(key)}(?!\w)", all_code()), f"no page says what {key} is for"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_in_blocks_can_be_written_into_params_yaml(page):
+    settings = YAML(typ="safe").load(ROOT / "params.yaml")
+    for _, _, body in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if re.match(rf"({'|'.join(Params.model_fields)}):\n", body):
+            merge(settings, YAML(typ="safe").load(body))
+    try:
+        Params.model_validate(settings)
+    except ValidationError as error:
+        pytest.fail(f"{name_of(page)}: {error}")
+
+
+def merge(settings: dict, changes: dict) -> None:
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(settings.get(name), dict):
+            merge(settings[name], value)
+        else:
+            settings[name] = value
+
+
+def sections_with_figures(page: Path) -> Iterator[tuple[str, str]]:
+    """(heading, text) of each part of a page with a table of measured figures: rows with two fractions or shares."""
+    text = page.read_text(encoding="utf-8")
+    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        if re.search(r"^\|.*\d\.\d.*\|.*\d\.\d", part, re.MULTILINE):
+            yield f"{name_of(page)} {part.splitlines()[0]}", part
+
+
+def test_tables_of_measured_figures_name_the_command_that_made_them():
+    parts = [part for page in PAGES for part in sections_with_figures(page)]
+    assert len(parts) >= 5
+    unsaid = [
+        where
+        for where, text in parts
+        if not re.search(r"`(python -m tests\.benchmarks\.\w+|make demo|make bench)|[Rr]easoned", text)
+    ]
+    assert not unsaid
+
+
 @pytest.mark.parametrize("stage", sorted(known().stages))
 def test_each_stage_is_named_on_the_page_about_the_architecture(stage):
     assert f"`{stage}`" in stage_graph.PAGE.read_text(encoding="utf-8")
@@ -467,7 +513,34 @@ def test_public_functions_say_which_errors_they_raise():
     assert not silent
 
 
-# The stage graph
+# Diagrams
+
+
+def part_of(path: Path) -> str:
+    """The box that a module belongs to in the diagram of who imports whom."""
+    parts = path.parts
+    if parts[0] != "stages":
+        return parts[0]
+    return "stage" if len(parts) == 2 else parts[1]
+
+
+def test_the_diagram_of_imports_shows_the_imports():
+    imports = {
+        (part_of(Path(file)), part_of(other)) for file in sources() for other in import_graph.direct_imports(Path(file))
+    }
+    block = next(body for _, _, body in BLOCK.findall(stage_graph.PAGE.read_text()) if "who imports whom" in body)
+    arrows = set(re.findall(r"^ +(\w+) -->(?:\|[^|]*\|)? (\w+)$", block, re.MULTILINE))
+    assert arrows == {(importer, imported) for importer, imported in imports if importer != imported}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_and_settings_in_diagrams_exist(page):
+    for _, language, body in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "mermaid":
+            words = re.sub(r"<br>|-->|\(\[|[\[\](){}|\"]", " ", body)
+            wrong = [path for path in paths_in(words) if not is_path(path, known())]
+            wrong += [name for name in dotted_names(words) if not is_dotted_name(name, known())]
+            assert not wrong, f"{name_of(page)}: a diagram names {wrong}"
 
 
 def test_the_page_shows_the_stages_as_they_are():
@@ -480,7 +553,7 @@ def test_the_graph_follows_dvc_yaml():
         "second": {"deps": ["data/a/part.jsonl", "data/a/x"], "outs": [{"data/b.json": {"cache": False}}]},
     }
     assert stage_graph.stage_graph(stages).splitlines() == [
-        "flowchart LR",
+        "flowchart TD",
         "    accTitle: Stage graph",
         "    accDescr: first reads data/raw. second reads first.",
         "    data_raw[(data/raw)]",
