@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from stages.pipeline.params import Params
 from tests import import_graph, stage_graph
+from tests.diagrams import anchor
 from tests.stage_graph import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -47,6 +48,8 @@ OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: fil
 OTHERS = ("e.g", "torch.compile", "rec.example.org")
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+# A row about a field of a file: tests/test_data_formats.py compares these with real files.
+FIELD = re.compile(r"^\| `[^`]+` \| (?:string|integer|number|boolean|list|object)\b.*$", re.MULTILINE)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
@@ -120,7 +123,7 @@ def code_in(text: str) -> list[str]:
 
 def wrong_names(page: Path, known: Known) -> list[str]:
     """What a page names and is not there, with the page."""
-    text = page.read_text(encoding="utf-8")
+    text = FIELD.sub("", page.read_text(encoding="utf-8"))
     wrong: list[str] = []
     for code in code_in(text):
         wrong += [
@@ -168,13 +171,13 @@ def is_path(path: str, known: Known) -> bool:
     first, *parts = path.split("/")
     if first not in MADE:  # USER/NAME, a Hub id, a folder of the reader's
         return True
-    return all(part.isupper() or part in known.words for part in parts)
+    return all(part.isupper() or "*" in part or part in known.words for part in parts)
 
 
 def headings(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     lines = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+    return {anchor(line) for line in lines}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
