@@ -76,9 +76,8 @@ def rows_of(heading: str) -> list[list[str]]:
 
 def documented(file: str) -> dict[str, set[str]]:
     """{field: types} of a file."""
-    return {
-        row[0].strip("`"): set(row[1].split(" or ")) for row in rows_of(f"`{SAME.get(file, file)}`") if len(row) > 2
-    }
+    rows = [row for row in rows_of(f"`{SAME.get(file, file)}`") if set(row[1].split(" or ")) <= set(TYPES)]
+    return {row[0].strip("`"): set(row[1].split(" or ")) for row in rows}
 
 
 def fields(value: object, known: dict[str, set[str]], name: str = "") -> Iterator[tuple[str, object]]:

@@ -46,8 +46,9 @@ def test_pictures_are_of_the_text_beside_them():
 
 
 def labels(source: str) -> list[str]:
-    found = re.findall(r'\(\[?\[?"([^"]+)"|\["([^"]+)"\]|\|([^|]+)\|', source)
-    return [part for groups in found for label in groups if label for part in label.split("<br>")]
+    """The lines of all quoted words, and of those on arrows."""
+    found = re.findall(r'[\[({]"([^"]+)"|\|([^|]+)\|', source)
+    return [line for groups in found for label in groups for line in label.split("<br>") if line]
 
 
 def test_a_block_that_was_changed_makes_the_page_stale(tmp_path, monkeypatch):
@@ -123,6 +124,7 @@ def test_on_a_telephone_only_pictures_scroll_sideways(page):
 
 @needs_chromium
 def test_it_prints_one_diagram_a_page_after_the_list(page, tmp_path):
+    page.emulate_media(media="print")
     page.pdf(path=tmp_path / "print.pdf", prefer_css_page_size=True)
     content = (tmp_path / "print.pdf").read_bytes()
     assert len(re.findall(rb"/Type */Page\b(?!s)", content)) == 1 + len(WANTED)

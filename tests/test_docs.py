@@ -48,6 +48,7 @@ OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: fil
 OTHERS = ("e.g", "torch.compile", "rec.example.org")
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+MANY = re.compile(r"\*\.zip|[0-9a-f]+\.zip")  # prepared sound, whose names are made of ids
 # A row about a field of a file: tests/test_data_formats.py compares these with real files.
 FIELD = re.compile(r"^\| `[^`]+` \| (?:string|integer|number|boolean|list|object)\b.*$", re.MULTILINE)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
@@ -171,7 +172,7 @@ def is_path(path: str, known: Known) -> bool:
     first, *parts = path.split("/")
     if first not in MADE:  # USER/NAME, a Hub id, a folder of the reader's
         return True
-    return all(part.isupper() or "*" in part or part in known.words for part in parts)
+    return all(part.isupper() or part in known.words or MANY.fullmatch(part) for part in parts)
 
 
 def headings(page: Path) -> set[str]:
