@@ -517,6 +517,37 @@ def test_public_functions_say_which_errors_they_raise():
     assert not silent
 
 
+def test_docstrings_explain_arguments_that_there_are():
+    """Lines such as `clips: of one speaker` name arguments, or what the function's own code names."""
+    unknown = []
+    for file, tree in sources().items():
+        for function in functions_of(tree):
+            known_here = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+            known_here |= {word for text in strings(function) for word in re.findall(r"\w+", text)}
+            for explained in re.findall(
+                r"^([a-z_]\w*(?:(?:, | and )\w+)*): ", ast.get_docstring(function) or "", re.MULTILINE
+            ):
+                unknown += [
+                    f"{file} {function.name}: {word}" for word in set(re.split(", | and ", explained)) - known_here
+                ]
+    assert not unknown
+
+
+def caches() -> set[str]:
+    """Folders of the cache, from the source text."""
+    code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in sources())
+    kinds = re.findall(
+        r'ContentCache\("([\w-]+)"\)|cache_root\(\) / "([\w-]+)"|^CACHE = "([\w-]+)"', code, re.MULTILINE
+    )
+    return {kind for groups in kinds for kind in groups if kind}
+
+
+def test_each_cache_is_named_on_the_page_about_training():
+    assert {"encoded", "training", "hub", "phrases"} <= caches()
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    assert not [kind for kind in caches() if f"| `.cache/{kind}`" not in page]
+
+
 # Diagrams
 
 
