@@ -81,8 +81,8 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 @functools.cache
 def sources() -> dict[str, ast.Module]:
-    """Syntax trees of the pipeline and of the recording page, by file."""
-    files = [*(ROOT / "stages").rglob("*.py"), *(ROOT / "recorder").rglob("*.py")]
+    """Syntax trees of the pipeline, of the recording page and of the demo page, by file."""
+    files = [path for folder in ("stages", "recorder", "demo_voxtral") for path in (ROOT / folder).rglob("*.py")]
     return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(files)}
 
 
@@ -390,14 +390,14 @@ ALSO = {"stages/hub/artefact.py": ("_not_good_enough", "_forgets_too_much")}  # 
 
 @functools.cache
 def error_classes() -> set[str]:
-    """UserError and what is derived from it."""
+    """UserError, what is derived from it, and the demo page's own."""
     bases = {
         node.name: {getattr(base, "id", "") for base in node.bases}
         for tree in sources().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
-    found = {"UserError"}
+    found = {"UserError", "SetupError"}
     while more := {name for name, of in bases.items() if of & found} - found:
         found |= more
     return found
