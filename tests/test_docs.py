@@ -46,6 +46,7 @@ SUFFIXES = (
 OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: files that a reader may have
 # Dotted names that are neither settings, files nor modules of ours.
 OTHERS = ("e.g", "torch.compile", "rec.example.org")
+QUOTED_FROM_ELSEWHERE = ("Block all public access", "versioning", "Middle", "Each as it comes")  # S3's, and a table's
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 MANY = re.compile(r"\*\.zip|[0-9a-f]+\.zip")  # prepared sound, whose names are made of ids
@@ -216,6 +217,18 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_linked_from_the_readme():
     linked = re.findall(r"\]\(((?:docs/)?[\w-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert {name_of(page) for page in PAGES} - {"README.md"} <= set(linked)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_words_quoted_from_the_screen_stand_there(page):
+    """A button's or a heading's name on a page, on the recording page and in the report."""
+    shown = [text for tree in sources().values() for text in strings(tree)]
+    shown += [path.read_text(encoding="utf-8") for path in ROOT.glob("recorder/microphone/*.*")]
+    shown += [path.read_text(encoding="utf-8") for path in ROOT.glob("templates/*.j2")]
+    text = SPAN.sub("", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    on_screen = plain(" ".join(shown)).casefold()
+    gone = [words for words in re.findall(r'"([^"\n]+)"', text) if words.strip(".,").casefold() not in on_screen]
+    assert not set(gone) - set(QUOTED_FROM_ELSEWHERE)
 
 
 def commands(program: str) -> set[tuple[str, ...]]:
