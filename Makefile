@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pull repro sweep compare learning-curve recorder demo-app listen push-dataset forget test bench lint clean
+.PHONY: help setup demo pull repro sweep compare learning-curve recorder demo-app listen push-dataset forget test bench docs lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ test: $(INSTALLED) ## run the tests
 bench: $(INSTALLED) ## measure speed against the plain recipe (docs/performance.md)
 	@python -m tests.benchmarks.training
 	@python -m tests.benchmarks.transcription
+
+docs: $(INSTALLED) ## draw the diagrams of the pages again: the stage graph, docs/diagrams.html (needs npm and chromium)
+	@python -m tests.stage_graph
+	@python -m tests.diagrams
 
 lint: $(INSTALLED) ## check style and formatting
 	@ruff check .

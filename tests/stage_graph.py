@@ -7,7 +7,7 @@ tests/test_docs.py fails where the page shows another graph than dvc.yaml makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -33,7 +33,8 @@ def stage_graph(stages: Mapping[str, Mapping]) -> str:
                 maker = dep.replace("/", "_")
                 stores[dep] = None
             arrows[maker, name] = None
-    lines = ["flowchart LR"]
+    lines = ["flowchart TD", "    accTitle: Stage graph"]
+    lines.append("    accDescr: " + " ".join(f"{name} reads {_listed(arrows, name)}." for name in outs))
     lines += [f"    {store.replace('/', '_')}[({store})]" for store in stores]
     lines += [f'    {name}["{name}<br>{"<br>".join(made)}"]' for name, made in outs.items()]
     lines += [f"    {maker} --> {reader}" for maker, reader in arrows]
@@ -44,6 +45,12 @@ def block() -> str:
     """What stands in the page, from the first mark to the last."""
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     return f"{BEGIN}\n```mermaid\n{stage_graph(stages)}```\n\n{END}"
+
+
+def _listed(arrows: Iterable[tuple[str, str]], name: str) -> str:
+    """What a stage reads, in words."""
+    *others, last = [maker.replace("_", "/") for maker, reader in arrows if reader == name] or ["nothing of data/"]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _path(out: str | Mapping) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from stages.pipeline.params import Params
-from tests import stage_graph
+from tests import import_graph, stage_graph
+from tests.diagrams import anchor
 from tests.stage_graph import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -45,8 +46,12 @@ SUFFIXES = (
 OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: files that a reader may have
 # Dotted names that are neither settings, files nor modules of ours.
 OTHERS = ("e.g", "torch.compile", "rec.example.org")
+QUOTED_FROM_ELSEWHERE = ("Block all public access", "versioning", "Middle", "Each as it comes")  # S3's, and a table's
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+MANY = re.compile(r"\*\.zip|[0-9a-f]+\.zip")  # prepared sound, whose names are made of ids
+# A row about a field of a file: tests/test_data_formats.py compares these with real files.
+FIELD = re.compile(r"^\| `[^`]+` \| (?:string|integer|number|boolean|list|object)\b.*$", re.MULTILINE)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
@@ -77,8 +82,8 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 @functools.cache
 def sources() -> dict[str, ast.Module]:
-    """Syntax trees of the pipeline and of the recording page, by file."""
-    files = [*(ROOT / "stages").rglob("*.py"), *(ROOT / "recorder").rglob("*.py")]
+    """Syntax trees of the pipeline, of the recording page and of the demo page, by file."""
+    files = [path for folder in ("stages", "recorder", "demo_voxtral") for path in (ROOT / folder).rglob("*.py")]
     return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(files)}
 
 
@@ -120,7 +125,7 @@ def code_in(text: str) -> list[str]:
 
 def wrong_names(page: Path, known: Known) -> list[str]:
     """What a page names and is not there, with the page."""
-    text = page.read_text(encoding="utf-8")
+    text = FIELD.sub("", page.read_text(encoding="utf-8"))
     wrong: list[str] = []
     for code in code_in(text):
         wrong += [
@@ -168,13 +173,13 @@ def is_path(path: str, known: Known) -> bool:
     first, *parts = path.split("/")
     if first not in MADE:  # USER/NAME, a Hub id, a folder of the reader's
         return True
-    return all(part.isupper() or part in known.words for part in parts)
+    return all(part.isupper() or part in known.words or MANY.fullmatch(part) for part in parts)
 
 
 def headings(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     lines = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+    return {anchor(line) for line in lines}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -212,6 +217,18 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_linked_from_the_readme():
     linked = re.findall(r"\]\(((?:docs/)?[\w-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert {name_of(page) for page in PAGES} - {"README.md"} <= set(linked)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_words_quoted_from_the_screen_stand_there(page):
+    """A button's or a heading's name on a page, on the recording page and in the report."""
+    shown = [text for tree in sources().values() for text in strings(tree)]
+    shown += [path.read_text(encoding="utf-8") for path in ROOT.glob("recorder/microphone/*.*")]
+    shown += [path.read_text(encoding="utf-8") for path in ROOT.glob("templates/*.j2")]
+    text = SPAN.sub("", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    on_screen = plain(" ".join(shown)).casefold()
+    gone = [words for words in re.findall(r'"([^"\n]+)"', text) if words.strip(".,").casefold() not in on_screen]
+    assert not set(gone) - set(QUOTED_FROM_ELSEWHERE)
 
 
 def commands(program: str) -> set[tuple[str, ...]]:
@@ -263,6 +280,52 @@ def test_each_make_target_is_named_on_some_page(target):
 @pytest.mark.parametrize("section", sorted(Params.model_fields))
 def test_each_section_of_the_settings_is_named_on_some_page(section):
     assert re.search(rf"(?<![\w./]){section}(\.[a-z]|:)", all_code())
+
+
+@pytest.mark.parametrize(
+    "key", sorted(key for key in known().keys if not any(other.startswith(f"{key}.") for other in known().keys))
+)
+def test_each_key_of_the_settings_is_named_on_some_page(key):
+    assert re.search(rf"(?<![\w./]){re.escape(key)}(?!\w)", all_code()), f"no page says what {key} is for"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_in_blocks_can_be_written_into_params_yaml(page):
+    settings = YAML(typ="safe").load(ROOT / "params.yaml")
+    for _, _, body in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if re.match(rf"({'|'.join(Params.model_fields)}):\n", body):
+            merge(settings, YAML(typ="safe").load(body))
+    try:
+        Params.model_validate(settings)
+    except ValidationError as error:
+        pytest.fail(f"{name_of(page)}: {error}")
+
+
+def merge(settings: dict, changes: dict) -> None:
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(settings.get(name), dict):
+            merge(settings[name], value)
+        else:
+            settings[name] = value
+
+
+def sections_with_figures(page: Path) -> Iterator[tuple[str, str]]:
+    """(heading, text) of each part of a page with a table of measured figures: rows with two fractions or shares."""
+    text = page.read_text(encoding="utf-8")
+    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        if re.search(r"^\|.*\d\.\d.*\|.*\d\.\d", part, re.MULTILINE):
+            yield f"{name_of(page)} {part.splitlines()[0]}", part
+
+
+def test_tables_of_measured_figures_name_the_command_that_made_them():
+    parts = [part for page in PAGES for part in sections_with_figures(page)]
+    assert len(parts) >= 5
+    unsaid = [
+        where
+        for where, text in parts
+        if not re.search(r"`(python -m tests\.benchmarks\.\w+|make demo|make bench)|[Rr]easoned", text)
+    ]
+    assert not unsaid
 
 
 @pytest.mark.parametrize("stage", sorted(known().stages))
@@ -340,14 +403,14 @@ ALSO = {"stages/hub/artefact.py": ("_not_good_enough", "_forgets_too_much")}  # 
 
 @functools.cache
 def error_classes() -> set[str]:
-    """UserError and what is derived from it."""
+    """UserError, what is derived from it, and the demo page's own."""
     bases = {
         node.name: {getattr(base, "id", "") for base in node.bases}
         for tree in sources().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
-    found = {"UserError"}
+    found = {"UserError", "SetupError"}
     while more := {name for name, of in bases.items() if of & found} - found:
         found |= more
     return found
@@ -467,7 +530,65 @@ def test_public_functions_say_which_errors_they_raise():
     assert not silent
 
 
-# The stage graph
+def test_docstrings_explain_arguments_that_there_are():
+    """Lines such as `clips: of one speaker` name arguments, or what the function's own code names."""
+    unknown = []
+    for file, tree in sources().items():
+        for function in functions_of(tree):
+            known_here = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+            known_here |= {word for text in strings(function) for word in re.findall(r"\w+", text)}
+            for explained in re.findall(
+                r"^([a-z_]\w*(?:(?:, | and )\w+)*): ", ast.get_docstring(function) or "", re.MULTILINE
+            ):
+                unknown += [
+                    f"{file} {function.name}: {word}" for word in set(re.split(", | and ", explained)) - known_here
+                ]
+    assert not unknown
+
+
+def caches() -> set[str]:
+    """Folders of the cache, from the source text."""
+    code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in sources())
+    kinds = re.findall(
+        r'ContentCache\("([\w-]+)"\)|cache_root\(\) / "([\w-]+)"|^CACHE = "([\w-]+)"', code, re.MULTILINE
+    )
+    return {kind for groups in kinds for kind in groups if kind}
+
+
+def test_each_cache_is_named_on_the_page_about_training():
+    assert {"encoded", "training", "hub", "phrases"} <= caches()
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    assert not [kind for kind in caches() if f"| `.cache/{kind}`" not in page]
+
+
+# Diagrams
+
+
+def part_of(path: Path) -> str:
+    """The box that a module belongs to in the diagram of who imports whom."""
+    parts = path.parts
+    if parts[0] != "stages":
+        return parts[0]
+    return "stage" if len(parts) == 2 else parts[1]
+
+
+def test_the_diagram_of_imports_shows_the_imports():
+    imports = {
+        (part_of(Path(file)), part_of(other)) for file in sources() for other in import_graph.direct_imports(Path(file))
+    }
+    block = next(body for _, _, body in BLOCK.findall(stage_graph.PAGE.read_text()) if "who imports whom" in body)
+    arrows = set(re.findall(r"^ +(\w+) -->(?:\|[^|]*\|)? (\w+)$", block, re.MULTILINE))
+    assert arrows == {(importer, imported) for importer, imported in imports if importer != imported}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_and_settings_in_diagrams_exist(page):
+    for _, language, body in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "mermaid":
+            words = re.sub(r"<br>|-->|\(\[|[\[\](){}|\"]", " ", body)
+            wrong = [path for path in paths_in(words) if not is_path(path, known())]
+            wrong += [name for name in dotted_names(words) if not is_dotted_name(name, known())]
+            assert not wrong, f"{name_of(page)}: a diagram names {wrong}"
 
 
 def test_the_page_shows_the_stages_as_they_are():
@@ -480,7 +601,9 @@ def test_the_graph_follows_dvc_yaml():
         "second": {"deps": ["data/a/part.jsonl", "data/a/x"], "outs": [{"data/b.json": {"cache": False}}]},
     }
     assert stage_graph.stage_graph(stages).splitlines() == [
-        "flowchart LR",
+        "flowchart TD",
+        "    accTitle: Stage graph",
+        "    accDescr: first reads data/raw. second reads first.",
         "    data_raw[(data/raw)]",
         '    first["first<br>data/a"]',
         '    second["second<br>data/b.json"]',
