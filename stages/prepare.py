@@ -144,7 +144,7 @@ def place_lines(located: list[Located], cache: SoundCache, params: Params) -> tu
     for number, measured in zip(in_lines, found, strict=True):
         if measured and measured[0] > params.prepare.max_duration_s:
             clip, location = located[number]
-            pieces_of[number] = [(part_of(clip, clip.text, *times), location) for times in measured[1]]
+            pieces_of[number] = [(part_of(clip, "", *times), location) for times in measured[1]]
     if not pieces_of:
         return located, []
     pieces = [piece for some in pieces_of.values() for piece in some]

@@ -91,6 +91,21 @@ def test_clip_that_is_left_out_makes_room_for_another_of_the_same_words(demo, se
     assert [row["reason"] for row in read_jsonl(PREPARED / "rejected.jsonl")] == ["base model disagrees"]
 
 
+def test_sound_that_the_cache_has_lost_is_made_again_before_it_is_heard(demo, set_param):
+    prepare.main()
+    (pack, *_) = (demo.parents[2] / ".cache/prepared/packs").glob("*.zip")
+    before = pack.stat()
+    content = bytearray(pack.read_bytes())
+    content[200:400] = bytes(200)  # inside the first clip's sound; the index still trusts times and size
+    with pack.open("r+b") as file:
+        file.write(content)
+    os.utime(pack, ns=(before.st_atime_ns, before.st_mtime_ns))
+    set_param("prepare.filters.look_through_base_wer", 0.5)
+    prepare.main()
+    assert len(read_clips(PREPARED / "clips.jsonl")) == len(UNDERSTOOD)
+    assert [row["text"] for row in read_jsonl(PREPARED / "look_through.jsonl")] == [OTHER]
+
+
 def test_prepare_loads_no_torch_where_no_limit_asks_for_the_model(demo):
     code = "import sys; from stages import prepare; prepare.main(); print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

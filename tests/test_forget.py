@@ -127,6 +127,7 @@ def make_project(folder: Path, with_git: bool) -> None:
     ann = next(clip for clip in inbox.stored_clips() if clip.speaker == ANN)
     (runs.RUNS / run["id"] / "log.txt").write_text(f"before\nrejected, e.g. {ann.file}\nafter\n")
     ContentCache("base-predictions").write({"sound": "a"}, f'{{"text": "{PLANTED} heard"}}'.encode())
+    ContentCache("base-transcripts").write({"sound": "a"}, f"{PLANTED} heard".encode())
     for name in ("training/run/checkpoint-1/notes.txt", "merged/one/notes.txt", "dataset/one/data.parquet"):
         path = Path(".cache", name)
         path.parent.mkdir(parents=True)

@@ -94,6 +94,15 @@ def test_each_line_lands_on_its_own_sound_and_one_that_is_not_said_is_refused(ta
     assert f"base model: 0 transcripts made, {len(texts)} from the cache" in capsys.readouterr().out
 
 
+def test_text_longer_than_the_model_reads_is_no_hindrance(talk, demo_talk):
+    text = talk.with_suffix(".txt")
+    text.write_text(text.read_text() + f"{ABSENT}\n" * 300)
+    prepare.main()
+    assert len(read_clips(PREPARED / "clips.jsonl")) >= 12
+    refused = [row for row in read_jsonl(PREPARED / "rejected.jsonl") if ABSENT in row["remedy"]]
+    assert len(refused) == 300
+
+
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
 @pytest.mark.parametrize("speaker", ["jackson", "nicolas"])
 def test_lines_of_a_real_speaker_are_on_their_own_sound_or_refused(talk, speaker):
