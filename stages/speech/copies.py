@@ -51,7 +51,8 @@ def _alike(clips: list[Clip], fingerprints: Mapping[str, bytes], new: set[str]) 
     """Ids of each two clips that are one take, at least one of them new."""
     clips = sorted(clips, key=lambda clip: clip.duration_s)
     durations_s = np.array([clip.duration_s for clip in clips])
-    shapes = np.stack([np.frombuffer(fingerprints[clip.id], np.int8) for clip in clips]).astype(np.float32)
+    joined = b"".join(fingerprints[clip.id] for clip in clips)
+    shapes = np.frombuffer(joined, np.int8).reshape(len(clips), -1).astype(np.float32)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
     is_new = np.array([clip.id in new for clip in clips])
     found = []

