@@ -5,7 +5,8 @@
 Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared: audio/*.zip (ID.flac in
 each), clips.jsonl, rejected.jsonl (file, reason, remedy), look_through.jsonl (clips that are kept but worth a listen),
 outside.jsonl (clips of other people, which evaluate.outside names), summary.json. What is known from earlier runs comes
-from the sound cache, so a new clip costs one clip's work.
+from the sound cache, so a new clip costs one clip's work. The base model is loaded only where a setting asks what it
+hears: prepare.min_line_agreement, look_through_base_wer and max_base_wer of prepare.filters.
 """
 
 from __future__ import annotations
