@@ -36,7 +36,6 @@ from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
 from stages.voxtral import batches, encoder_cache, processes
-from stages.voxtral.cpu_attention import fast_attention
 from stages.voxtral.loading import device
 from stages.voxtral.prompts import IGNORED, Prompter
 from stages.voxtral.transcription import transcribe
@@ -142,7 +141,7 @@ def resolve_batch_size(
     if (scratch / BATCH_SIZE).exists():
         return batches.largest_divisor(most, read_json(scratch / BATCH_SIZE))
     longest = max(clips, key=lambda clip: (prompter.windows_in(clip), len(clip.text)))
-    with fast_attention(), torch.autocast(device().type, torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16):
         own = batches.largest_batch(model, prompter.training_batch([longest]), most)
     batch_size = min(processes.gathered({processes.own_number(): own}).values())
     if processes.is_main():
@@ -305,10 +304,6 @@ class VoxtralTrainer(Trainer):
         ]
         order = batches.LikeLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
         return WithEpoch(order)
-
-    def training_step(self, *inputs: object, **keywords: object) -> torch.Tensor:
-        with fast_attention():
-            return super().training_step(*inputs, **keywords)
 
     def evaluation_loop(self, *_: object, **__: object) -> EvalLoopOutput:
         """Loss by token, `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) as metrics.
