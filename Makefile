@@ -44,6 +44,7 @@ demo-app: $(INSTALLED) ## try the last result on the page that a Space would sho
 	@python -m stages.pipeline.demo_app $(IN)
 
 push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml, push.dataset), without any training
+	@python -m stages.pipeline.raw check
 	@dvc repro split
 	@python -m stages.hub.dataset
 

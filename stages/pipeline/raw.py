@@ -1,6 +1,7 @@
 """Refuse to go on with fewer recordings than data/raw.dvc says; fetch them from a remote (docs/remotes.md).
 
-    python -m stages.pipeline.raw   (what `make pull` does)
+    python -m stages.pipeline.raw           (what `make pull` does)
+    python -m stages.pipeline.raw check     (before what would run on too few)
 
 DVC takes the folder as it finds it. In a fresh clone whose recordings were not pulled it would note an empty set, and
 the next commit would forget where the recordings are.
@@ -56,6 +57,11 @@ def pull() -> str:
             f"{here[0]}: move them elsewhere, and after 'make pull' back under other names"
         )
     _dvc("checkout", str(TRACKED))
+    return check()
+
+
+def check() -> str:
+    """How many files there are. Raises: UserError where some are missing."""
     check_complete()
     return f"{sum(path.is_file() for path in paths.RAW.rglob('*'))} files in {paths.RAW}"
 
@@ -71,4 +77,4 @@ def _dvc(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    run("pull", pull)
+    run("raw", check) if sys.argv[1:] == ["check"] else run("pull", pull)
