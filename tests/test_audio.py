@@ -719,3 +719,28 @@ def test_recording_of_90_minutes_is_refused_whole_and_read_in_parts_in_little_me
         assert best_correlation(spoken, part[:, 0]) > 0.98
     assert peak_bytes < 20e6
     assert taken_s < 20 * 0.5  # a whole decode takes seconds
+
+
+@pytest.mark.parametrize("tags", [[200], [201, 31], [100_000]])
+@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "FLOAT"), ("FLAC", "PCM_16")])
+def test_tags_before_the_sound_take_none_of_it_away(kind, tags):
+    spoken = speech_like(1, 48_000)
+    before = b"".join(
+        b"ID3\x04\0\0" + bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0)) + bytes(size) for size in tags
+    )
+    content = before + encode(spoken, 48_000, *kind)
+    if kind[0] != "FLAC":  # those that no other program writes so either
+        with pytest.raises(audio.UnreadableSound, match="save it as WAV or FLAC"):
+            audio.decode(content)
+        return
+    whole, rate_hz = audio.decode(content)
+    assert rate_hz == 48_000 and whole[:, 0] == pytest.approx(spoken, abs=1e-4)
+    part, _ = audio.decode(content, 0.3, 0.6)
+    assert part[:, 0] == pytest.approx(spoken[14_400:28_800], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "FLOAT"), ("FLAC", "PCM_16"), ("CAF", "ALAC_16")])
+def test_file_without_a_sample_is_refused_in_words(kind):
+    content = encode(np.zeros(0, np.float32), 48_000, *kind)
+    with pytest.raises(audio.UnreadableSound, match=r"no sound in this file|can be read"):
+        audio.decode(content)

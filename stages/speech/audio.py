@@ -83,6 +83,8 @@ def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | Non
     if decoded is None:
         decoded = _decode_by_ffmpeg(source, begins_s, ends_s)
     samples, sample_rate_hz = decoded
+    if not len(samples) and not begins_s:
+        raise UnreadableSound("there is no sound in this file: record it again")
     found_s = begins_s + len(samples) / sample_rate_hz
     if (begins_s and not len(samples)) or (ends_s is not None and found_s < ends_s - MISSING_S):
         raise EndsEarly(
@@ -106,6 +108,8 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
     """None where it is no format of libsndfile's, or one whose header's length is not to be believed."""
     names_length = _names_length(source)
     source.seek(0)
+    is_tagged = source.read(3) == b"ID3"
+    source.seek(0)
     try:
         file = soundfile.SoundFile(source)
     except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
@@ -113,6 +117,8 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
     with file:
         if file.format == "MP3" and not names_length:
             return None  # libsndfile would guess it from the first frame, and leave out what comes after
+        if is_tagged and file.format not in ("MP3", "FLAC"):
+            return None  # libsndfile would leave out as much of the sound; FFmpeg reads all of it, or refuses it
         _check_rate(file.samplerate)
         begin = min(round(begins_s * file.samplerate), file.frames)
         end = file.frames if ends_s is None else min(round(ends_s * file.samplerate), file.frames)
@@ -183,8 +189,6 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
         # ValueError: rate or channels change on the way; OSError: the file is asked for a place before its beginning
         reason = getattr(error, "strerror", None) or "its rate or channels change"
         raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error
-    if not samples and not begins_s:
-        raise UnreadableSound("there is no sound in this file: record it again")
     return np.frombuffer(samples, np.float32).reshape(-1, max(channels, 1)), max(sample_rate_hz, 1)
 
 
