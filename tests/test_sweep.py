@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.pipeline import experiments
 from tests.test_experiments import repository  # noqa: F401  a fixture
 from tests.workspaces import dvc, environment, read_json, read_rows
 
@@ -86,3 +87,20 @@ def test_folder_without_git_is_one_line(repository, tmp_path, module):  # noqa: 
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1 and "experiments are kept with git" in result.stderr
     assert read_json(repository / "data/checkpoints/validation.json")["train_clips"] > 0
+
+
+def test_worker_that_ends_before_its_queue_is_empty_is_started_again(repository, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(repository)
+    for name, value in environment(repository).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(experiments, "LONGEST_REST", 1)
+    starts = []
+
+    def dvc_whose_first_worker_ends_at_once(*arguments: str) -> str:
+        starts.extend([arguments] if arguments == ("queue", "start") else [])
+        return "" if arguments == ("queue", "start") and len(starts) == 1 else run_dvc(*arguments)
+
+    run_dvc = experiments.dvc
+    monkeypatch.setattr(experiments, "dvc", dvc_whose_first_worker_ends_at_once)
+    [experiment] = experiments.run_all("again", [{"train.learning_rate": 2.0e-3}])
+    assert experiment.name in names(repository) and len(starts) >= 2

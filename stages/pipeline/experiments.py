@@ -27,6 +27,7 @@ from stages.pipeline.stage import UserError
 METRICS = paths.EVALUATION / "metrics.json"
 VALIDATION = paths.CHECKPOINTS / "validation.json"
 POLL_S = 2.0
+LONGEST_REST = 5  # times that nothing runs though something waits
 AT_WORK = ("Queued", "Running")
 
 
@@ -179,7 +180,9 @@ def _announcement(all_: int, done: int, missing: int) -> str:
 
 
 def _wait(names: Sequence[str]) -> None:
+    """Until all have ended. DVC's worker may end before its queue is empty: then another is started."""
     told: dict[str, str] = {}
+    rested = 0
     while True:
         now = states()
         for name in names:
@@ -188,6 +191,10 @@ def _wait(names: Sequence[str]) -> None:
         told |= now
         if not any(now.get(name) in AT_WORK for name in names):
             return
+        rested = 0 if "Running" in now.values() else rested + 1
+        if rested >= LONGEST_REST:
+            dvc("queue", "start")  # does nothing where a worker is there
+            rested = 0
         time.sleep(POLL_S)
 
 
