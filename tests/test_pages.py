@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from recorder import inbox, phrases, reading, runs, takes
 from recorder.views.microphone import read_recording
-from recorder.views.shared import as_plain
+from recorder.views.shared import CONSENT, as_plain
 from stages.pipeline.params import load_params
 from stages.speech import audio
 from tests.workspaces import DEMO_CLIPS, ROOT, dvc, make_workspace
@@ -155,12 +155,27 @@ def test_upload_pairs_by_name_shows_a_table_and_saves(workspace, open_page):
     ).run()
     assert not page.exception
     [saving] = [one for one in page.button if one.label.startswith("Save ")]
-    assert saving.label == "Save 1 recordings"
+    assert saving.label == "Save 1 recording"
     saving.click().run()
     [clip] = inbox.stored_clips()
     assert (clip.source, clip.text, clip.speaker, clip.audio_path[-5:]) == ("uploaded", "hello there", "Ann", ".opus")
     assert inbox.content_of(clip) == content
     assert any("1 saved" in note.value for note in page.success)
+
+
+def test_upload_of_another_person_waits_until_that_person_has_agreed(workspace, open_page):
+    page = open_page("upload")
+    rows = b"file,text,speaker\na.opus,one,Ann\nb.opus,two,<b>Bo</b>\n"
+    files = [(f"{name}.opus", (DEMO_CLIPS / f"00{n}.opus").read_bytes(), "audio/ogg") for n, name in enumerate("ab", 1)]
+    page.file_uploader[0].set_value([*files, ("t.csv", rows, "text/csv")]).run()
+    assert button(page, "Save 2 recordings").disabled
+    [box] = [box for box in page.checkbox if box.label.endswith("agrees.")]
+    box.check().run()
+    button(page, "Note that").click().run()
+    assert inbox.consents()["<b>Bo</b>"]["wording"] == CONSENT
+    button(page, "Save 2 recordings").click().run()
+    assert not page.exception
+    assert {clip.speaker for clip in inbox.stored_clips()} == {"Ann", "<b>Bo</b>"}
 
 
 def test_settings_are_checked_and_written_with_comments_kept(workspace, open_page):

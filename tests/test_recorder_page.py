@@ -316,7 +316,7 @@ def test_uploads_that_are_wrong_are_refused_in_words_and_texts_stay_texts(worksp
         )
         page.get_by_text("Look through the texts").wait_for()
         page.get_by_text("outside.wav").first.wait_for()
-        page.get_by_role("button", name="Save 1 recordings").click()
+        page.get_by_role("button", name="Save 1 recording").click()
         page.get_by_text("1 saved.").wait_for()
         [change] = [row for row in uploaded(workspace)]
         assert change["text"] == "<script>document.title='taken'</script> hello"

@@ -15,8 +15,8 @@ STAGE_WORDS = {
     "train": "Learn the voice",
     "evaluate": "Test before and after",
     "card": "Write the description",
-    "push": "Publish, if asked to",
-    "deploy": "Put up the demo, if asked to",
+    "push": "See whether to publish",
+    "deploy": "See whether to put up the demo",
 }
 STATE_WORDS = {
     "waiting": ("·", "waits"),

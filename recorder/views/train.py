@@ -163,7 +163,7 @@ def show_history() -> None:
 st.title("Train")
 clips = inbox.stored_clips()
 minutes = sum(clip.duration_s or 0 for clip in clips) / 60
-st.write(f"{len(clips)} recordings made here, {minutes:.1f} minutes. Training goes on when this page is closed.")
+st.write(f"{len(clips)} recordings, {minutes:.1f} minutes. Training goes on when this page is closed.")
 newest = next(iter(runs.history()), None)
 running = newest is not None and newest.outcome == "running"
 try:

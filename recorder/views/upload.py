@@ -8,7 +8,7 @@ import streamlit as st
 
 from recorder import inbox, takes, uploads
 from recorder.phrases import LANGUAGES
-from recorder.views.shared import as_plain, consenting_voice, suffix_of
+from recorder.views.shared import CONSENT, as_plain, consenting_voice, suffix_of
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 from stages.speech import audio
@@ -84,7 +84,24 @@ def listen(upload: uploads.Upload, examined: list[Examined]) -> None:
         st.audio(samples.T, sample_rate=sample_rate_hz)
 
 
-def save(rows: list[dict], upload: uploads.Upload) -> None:
+def agreed(rows: list[dict]) -> bool:
+    """Whether everybody whose recordings are to be saved has agreed; asks for those who have not."""
+    names = sorted({(row["Speaker"] or "").strip() for row in rows if row["Save"]} - {"", *inbox.consents()})
+    if not names:
+        return True
+    with st.container(border=True):
+        st.write("Of each other person here: have they read this, or had it read to them, and do they agree?")
+        st.write(CONSENT)
+        ticked = [st.checkbox(f"{as_plain(name)} agrees.", key=f"agrees {name}") for name in names]
+        if st.button("Note that", disabled=not any(ticked)):
+            for name, agrees in zip(names, ticked, strict=True):
+                if agrees:
+                    inbox.record_consent(name, CONSENT)
+            st.rerun()
+    return False
+
+
+def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
     """Save what is ticked; what cannot be saved stays in the table, with the reason."""
     limits = load_params().prepare
     saved, known, refused = 0, 0, []
@@ -95,7 +112,7 @@ def save(rows: list[dict], upload: uploads.Upload) -> None:
         try:
             take = takes.from_file(pair.content, suffix_of(pair.name), text, language, limits)
             _, is_new = inbox.save_clip(
-                take, text=text, language=language, speaker=row["Speaker"] or None, source="uploaded"
+                take, text=text, language=language, speaker=(row["Speaker"] or "").strip() or person, source="uploaded"
             )
             saved, known = saved + is_new, known + (not is_new)
         except UserError as error:
@@ -139,8 +156,12 @@ if files:
         st.write("Look through the texts. A wrong text teaches wrong words.")
         rows = table(upload, examined, person.speaker, person.language)
         listen(upload, examined)
-        if st.button(f"Save {sum(row['Save'] for row in rows)} recordings", type="primary"):
-            save(rows, upload)
+        may_save = agreed(rows)
+        count = sum(row["Save"] for row in rows)
+        if st.button(
+            f"Save {count} {'recording' if count == 1 else 'recordings'}", type="primary", disabled=not may_save
+        ):
+            save(rows, person.speaker, upload)
     else:
         st.info("There is no recording among these files.")
 elif "examined" in state:
