@@ -90,7 +90,9 @@ def _look() -> None:
         st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
     if newest.outcome == "done":
         progress = runs.finished(progress)
-        st.success(f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. See Results.")
+        st.info(
+            f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. How sure that is: see Results."
+        )
     elif newest.why:
         (st.info if newest.outcome == "cancelled" else st.error)(as_plain(newest.why))
     _show_stages(newest, progress)

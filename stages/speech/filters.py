@@ -139,7 +139,8 @@ def _letters_of(scripts: tuple[str, ...]) -> regex.Pattern:
 
 def _beyond(clip: Clip, limits: FilterParams) -> tuple[str, str] | None:
     """(reason, remedy) where a clip lies beyond a limit."""
-    speed, fraction = characters_per_s(clip), script_fraction(clip.text, clip.language)
+    speed = characters_per_s(clip)
+    fraction = None if limits.min_script_fraction is None else script_fraction(clip.text, clip.language)
     keys = "prepare.filters"
     if limits.max_characters_per_s is not None and speed > limits.max_characters_per_s:
         limit = f"{speed:.0f} characters a second is above {keys}.max_characters_per_s {limits.max_characters_per_s:g}"

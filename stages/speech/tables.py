@@ -6,6 +6,7 @@ A row names its recording relative to the manifest. Rows that cannot be read com
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterable, Iterator
@@ -145,8 +146,14 @@ def _clip_of(manifest: Path, source: Path, line: int, row: dict) -> RawClip | Re
 
 def _by_our_names(row: dict) -> dict:
     """A row with our names beside its own."""
-    ours = {name: next((row[other] for other in others if other in row), None) for name, others in COLUMNS.items()}
-    return row | {name: value for name, value in ours.items() if value is not None}
+    return row | {ours: row[theirs] for ours, theirs in _other_names(tuple(row)) if row[theirs] is not None}
+
+
+@functools.lru_cache(maxsize=16)  # asked again for each row
+def _other_names(columns: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(our name, a table's own) of the columns that are named otherwise."""
+    first = {ours: next((name for name in names if name in columns), ours) for ours, names in COLUMNS.items()}
+    return [(ours, theirs) for ours, theirs in first.items() if theirs != ours]
 
 
 def _names(header: Iterable[str]) -> list[str]:
