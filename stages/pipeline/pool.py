@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -73,7 +74,8 @@ class _Pool:
             while self.waiting:
                 yield from self.finish(*self.waiting.popleft())
         finally:
-            self.pool.stop()  # joining it would wait a tenth of a second; its processes end meanwhile
+            self.pool.stop()
+            threading.Thread(target=self.pool.join).start()  # a tenth of a second, beside what comes next
 
     def submit(self, chunk: list) -> Future:
         try:
