@@ -143,7 +143,7 @@ def draw(path: Path, found: dict[int, dict[str, float]]) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
     plt.rcParams["svg.hashsalt"] = "ownvoice"  # the same figures give the same file
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
 
 
 def main() -> None:
