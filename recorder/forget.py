@@ -56,9 +56,9 @@ TODO_FILES = "forget-*.json"  # in data/recorder
 OWN_PHRASES, PSEUDONYMS = runs.FOLDER / "own_phrases.json", runs.FOLDER / "pseudonyms.json"
 RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
 LOCK_FILE, EXPERIMENTS = Path("dvc.lock"), Path(".dvc/tmp/exps")
-# Of the content cache, what holds sound, texts or what was learnt; its entries do not say whose.
-CACHED = ("prepared", "pieces", "base-transcripts", "base-predictions", "encoded", "training", "dataset", "merged")
-CACHED += ("recorder",)
+# Of the content cache, what holds sound, texts, ids or what was learnt; its entries do not say whose.
+CACHED = ("prepared", "copies", "pieces", "base-transcripts", "base-predictions", "encoded", "training", "dataset")
+CACHED += ("merged", "recorder")
 # What comes with ownvoice holds no recordings, but phrases that people read aloud.
 OURS = (".git", ".venv", ".demo", "data/demo", "demo_voxtral", "docs", "recorder", "stages", "templates", "tests")
 PUSH_FOLDERS = "ownvoice-push-*"  # in the temporary folder: what a push that was killed has left

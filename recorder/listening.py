@@ -112,7 +112,7 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> dic
         samples, sample_rate_hz = audio.decode(content)
     except audio.UnreadableSound as error:
         raise UserError(f"This recording cannot be heard ({error}).") from None
-    if not samples.size or not np.isfinite(samples).all():
+    if not np.isfinite(samples).all():
         raise UserError("There is no sound in this recording. Record or export it again.")
     mono = audio.to_mono_16k(samples, sample_rate_hz, "mix")  # nothing is learned from it
     figures = {**audio.measure(mono), "clipped_fraction": audio.clipped_fraction(samples)}

@@ -175,12 +175,15 @@ def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_
     soundfile.write(too_long, [0.0] * 60 * 16_000, 16_000, format="WAV")
     nothing = io.BytesIO()
     soundfile.write(nothing, [], 16_000, format="WAV")
+    no_numbers = io.BytesIO()
+    soundfile.write(no_numbers, [float("nan")] * 16_000, 16_000, format="WAV", subtype="FLOAT")
     listener.transcribe(heard[0][0], "en")
     process = listener.pid
     for content, language, words in (
         (b"no sound at all", "en", "This recording cannot be heard"),
         (b"", "en", "This recording cannot be heard"),
-        (nothing.getvalue(), "en", "There is no sound in this recording"),
+        (nothing.getvalue(), "en", "This recording cannot be heard"),
+        (no_numbers.getvalue(), "en", "There is no sound in this recording"),
         (too_long.getvalue(), "en", "60 seconds are too long for the model"),
         (heard[0][0], "klingon", "'klingon' is no language code"),
     ):

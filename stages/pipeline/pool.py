@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -75,7 +74,7 @@ class _Pool:
                 yield from self.finish(*self.waiting.popleft())
         finally:
             self.pool.stop()
-            threading.Thread(target=self.pool.join).start()  # a tenth of a second, beside what comes next
+            self.pool.join()
 
     def submit(self, chunk: list) -> Future:
         try:
