@@ -58,13 +58,18 @@ def power_law(minutes, floor, b, c):
     return floor + b * np.power(minutes, -c)
 
 
+def check_enough(sizes: Sequence[float]) -> None:
+    """Raises: UserError where there are too few sizes for a curve."""
+    if len(sizes) < LEAST_POINTS:
+        raise UserError(f"a curve needs {LEAST_POINTS} sizes or more, found {len(sizes)}: give more CLIPS")
+
+
 def fit(minutes: Sequence[float], wers: Sequence[float], errors: Sequence[float], seed: int = 0) -> Curve:
     """The power law through points, each weighted by its standard error.
 
     Raises: UserError where there are fewer than four.
     """
-    if len(minutes) < LEAST_POINTS:
-        raise UserError(f"a curve needs {LEAST_POINTS} sizes or more, found {len(minutes)}: give more CLIPS")
+    check_enough(minutes)
     errors = np.maximum(errors, SMALLEST_ERROR)
     rng = np.random.default_rng(seed)
     drawn = np.clip(rng.normal(wers, errors, (REFITS, len(wers))), 0, None)
@@ -153,7 +158,9 @@ def _fit_once(minutes: Sequence[float], wers: Sequence[float], errors: Sequence[
 
 def main() -> str:
     available = len(read_jsonl(paths.SPLIT / "train.jsonl"))
-    points = run_all("curve", [{"train.max_clips": size} for size in sizes_of(sys.argv[1:], available)])
+    sizes = sizes_of(sys.argv[1:], available)
+    check_enough(sizes)
+    points = run_all("curve", [{"train.max_clips": size} for size in sizes])
     if missing := [point.name for point in points if point.train_minutes is None]:
         raise UserError(f"{missing[0]} was made by an older version: run 'dvc exp remove {missing[0]}' and try again")
     columns = [
