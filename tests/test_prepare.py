@@ -470,13 +470,14 @@ def test_recording_of_a_telephone_becomes_a_clip(workspace, record, transcribe):
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
-def test_recording_without_a_single_sample_is_too_short(workspace, record, transcribe, rate_hz):
+def test_recording_without_a_single_sample_is_refused(workspace, record, transcribe, rate_hz):
     soundfile.write(record("phone/empty.wav"), np.zeros(0), rate_hz)
     record("phone/a.wav")
     transcribe("phone", {"a.wav": "one", "empty.wav": "two"})
     prepare.main()
     rows = read_jsonl(PREPARED / "rejected.jsonl")
-    assert [(row["file"], row["reason"]) for row in rows] == [("phone/empty.wav", "too short")]
+    assert [(row["file"], row["reason"]) for row in rows] == [("phone/empty.wav", "unreadable audio")]
+    assert rows[0]["remedy"].startswith("there is no sound in this file")
 
 
 def test_recording_with_samples_that_are_no_numbers_is_rejected(workspace, record, transcribe):
