@@ -1,6 +1,7 @@
 """The recording page in a real browser, with a file for a microphone and the tiny model behind it."""
 
 import io
+import re
 import shutil
 import signal
 import socket
@@ -76,6 +77,7 @@ def record(page, seconds: float):
 
 def save(page):
     before = page.locator(".phrase").inner_text()
+    page.get_by_role("button", name=re.compile("^Save")).and_(page.locator(":enabled")).first.wait_for()
     page.keyboard.press("s")
     page.get_by_text("Saved: ").wait_for()
     page.wait_for_function("before => document.querySelector('[data-testid=stBidiComponentIsolated]')"
