@@ -52,7 +52,7 @@ from stages.speech.text import clean
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-TODO_FILES = "forget-*.json"  # in data/recorder
+ERASING_FILES = "forget-*.json"  # in data/recorder
 OWN_PHRASES, PSEUDONYMS = runs.FOLDER / "own_phrases.json", runs.FOLDER / "pseudonyms.json"
 RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
 LOCK_FILE, EXPERIMENTS = Path("dvc.lock"), Path(".dvc/tmp/exps")
@@ -82,7 +82,7 @@ class Wanted:
 
     @property
     def todo_file(self) -> Path:
-        return runs.FOLDER / TODO_FILES.replace("*", _digest(self.name.encode())[:8])
+        return runs.FOLDER / ERASING_FILES.replace("*", _digest(self.name.encode())[:8])
 
     def is_row(self, row: dict) -> bool:
         """Whether a row of a clips.jsonl is one of theirs."""
@@ -717,7 +717,7 @@ def search(todo: Todo, repository: Repo) -> list[str]:
     folders = [Path(), paths.cache_root(), Path(repository.cache.local.path), *_local_remotes(repository)]
     for pattern in (f"{listener.FOLDER_PREFIX}*", PUSH_FOLDERS):
         folders += Path(tempfile.gettempdir()).glob(pattern)
-    left_out = [Path(name) for name in OURS] + [*runs.FOLDER.glob(TODO_FILES), paths.cache_root() / "phrases"]
+    left_out = [Path(name) for name in OURS] + [*runs.FOLDER.glob(ERASING_FILES), paths.cache_root() / "phrases"]
     for path in tqdm(list(files_below(folders, left_out)), desc="searching", unit="file", disable=None):
         try:
             if found := traces.in_file(path):
@@ -809,7 +809,7 @@ def forget(wanted: Wanted, yes: bool, hub: bool) -> str:
         finish(begun, is_begun=True)
     else:
         finish(propose(wanted, yes, hub))
-    for path in sorted(runs.FOLDER.glob(TODO_FILES)):
+    for path in sorted(runs.FOLDER.glob(ERASING_FILES)):
         print(f"Not yet ended: make forget for {_read_todo(path).wanted.name}. Run that again, too.")
     return f"{wanted.name} is erased; nothing found"
 

@@ -200,7 +200,7 @@ def run_forget(
 
 
 def begun() -> list[Path]:
-    return list(runs.FOLDER.glob(forget.TODO_FILES))
+    return list(runs.FOLDER.glob(forget.ERASING_FILES))
 
 
 def windows(content: bytes) -> list[bytes]:

@@ -58,7 +58,7 @@ def power_law(minutes, floor, b, c):
     return floor + b * np.power(minutes, -c)
 
 
-def check_enough(sizes: Sequence[float]) -> None:
+def check_enough(sizes: Sequence[float | None]) -> None:
     """Raises: UserError where there are too few sizes for a curve."""
     if len(sizes) < LEAST_POINTS:
         raise UserError(f"a curve needs {LEAST_POINTS} sizes or more, found {len(sizes)}: give more CLIPS")
