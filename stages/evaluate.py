@@ -189,7 +189,8 @@ def main() -> str:
         prompter.check_lengths(everything)
         is_adapter = (BEST / ADAPTER_CONFIG).exists()
         if is_adapter and "encoder" not in training["adapted_layers"]:  # one and the same for both models
-            prompter = encoder_cache.take_encoder_out(model, prompter, everything, source.identity)
+            projector_too = "projector" not in training["adapted_layers"]
+            prompter = encoder_cache.take_encoder_out(model, prompter, everything, source.identity, projector_too)
         predictions["base"] = transcribe_base(model, prompter, everything, params.batch_size, source.identity)
         if is_adapter:
             model = load_adapter(model, BEST).merge_and_unload()

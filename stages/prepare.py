@@ -300,7 +300,7 @@ def main() -> str:
         shard_of = {clip_id: name for name, ids in prepared.shards(kept).items() for clip_id in ids}
         for name, some in (("clips.jsonl", clips), ("outside.jsonl", outside)):
             paths_of = (f"audio/{shard_of[clip.id]}/{clip.id}.flac" for clip in some)
-            rows = ({**vars(clip), "audio_path": path} for clip, path in zip(some, paths_of, strict=True))
+            rows = (vars(clip) | {"audio_path": path} for clip, path in zip(some, paths_of, strict=True))
             write_jsonl(folder / name, rows)
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
         write_jsonl(folder / "look_through.jsonl", (doubt.row() for doubt in doubts))

@@ -196,7 +196,8 @@ def main() -> str:
             print(f"train: a variant of a clip takes {1000 * variant_s:.0f} ms more, {often}", flush=True)
         if is_frozen:
             heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
-            prompter = encoder_cache.take_encoder_out(model, prompter, heard, source.identity)
+            projector_too = encoder_cache.is_projector_frozen(model)
+            prompter = encoder_cache.take_encoder_out(model, prompter, heard, source.identity, projector_too)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"

@@ -12,7 +12,13 @@ from stages.speech import prepared
 from stages.speech.augment import Variant
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache
-from stages.voxtral.encoder_cache import EncodedPrompter, is_frozen, remember_last_sound, take_encoder_out
+from stages.voxtral.encoder_cache import (
+    EncodedPrompter,
+    is_frozen,
+    is_projector_frozen,
+    remember_last_sound,
+    take_encoder_out,
+)
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
 from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
@@ -43,10 +49,10 @@ def load(folder):
     return model, Prompter(processor, read_sizes(model.config, processor), folder)
 
 
-def adapted():
+def adapted(scope):
     torch.manual_seed(0)
     model, prompter = load(TINY_MODEL)
-    return adapters.add_lora(model, LORA).train(), prompter
+    return adapters.add_lora(model, LORA.model_copy(update={"scope": scope})).train(), prompter
 
 
 def entries(cache) -> dict[str, torch.Tensor]:
@@ -61,30 +67,49 @@ def outputs(prompter: EncodedPrompter, clips) -> dict[str, torch.Tensor]:
     return {clip.id: prompter.features(clip) for clip in clips}
 
 
-def test_loss_and_gradients_are_those_with_the_encoder(cache, clips):
+@pytest.mark.parametrize(("scope", "adapted_layers"), [(["projector", "decoder"], 2 + 14), (["decoder"], 14)])
+def test_loss_and_gradients_are_those_with_the_encoder(cache, clips, scope, adapted_layers):
     losses, gradients = [], []
     for cached in (False, True):
-        model, prompter = adapted()
-        assert is_frozen(model)
+        model, prompter = adapted(scope)
+        assert is_frozen(model) and is_projector_frozen(model) is ("projector" not in scope)
         if cached:
-            prompter = take_encoder_out(model, prompter, clips, SOURCE.identity)
-            assert not list(model.get_base_model().model.audio_tower.parameters())
+            prompter = take_encoder_out(model, prompter, clips, SOURCE.identity, is_projector_frozen(model))
+            parts = model.get_base_model().model
+            assert not list(parts.audio_tower.parameters())
+            assert bool(list(parts.multi_modal_projector.parameters())) is ("projector" in scope)
         loss = model(**prompter.training_batch(clips[:8])).loss
         loss.backward()
         losses.append(loss.item())
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) == 2 * (2 + 14)
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) == 2 * adapted_layers
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradients[1][name], gradient, rtol=1e-3, atol=1e-6), name
 
 
-def test_transcripts_are_those_with_the_encoder(cache, clips):
+@pytest.mark.parametrize("projector_too", [False, True])
+def test_transcripts_are_those_with_the_encoder(cache, clips, projector_too):
     model, prompter = load(TINY_MODEL)
     expected = transcribe(model, prompter, clips, batch_size=4)
-    encoded = take_encoder_out(model, prompter, clips, SOURCE.identity)
+    encoded = take_encoder_out(model, prompter, clips, SOURCE.identity, projector_too)
     assert transcribe(model, encoded, clips, batch_size=5) == expected
     assert len(set(expected)) > 6
+
+
+def test_room_that_is_asked_for_is_what_entries_take(cache, clips):
+    for projector_too in (False, True):
+        model, prompter = load(TINY_MODEL)
+        asked = encoder_cache._window_bytes(model, projector_too) * prompter.windows_in(clips[0])
+        outputs = take_encoder_out(model, prompter, clips[:1], SOURCE.identity, projector_too).features(clips[0])
+        assert outputs.nbytes == asked
+
+
+def test_projector_that_is_trained_has_entries_of_its_own(cache, clips):
+    for number, projector_too in enumerate([True, False, True]):
+        model, prompter = load(TINY_MODEL)
+        take_encoder_out(model, prompter, clips[:2], SOURCE.identity, projector_too)
+        assert len(entries(cache)) == (2, 4, 4)[number]
 
 
 def test_entry_depends_on_its_own_clip_alone_bit_for_bit(tmp_path, monkeypatch, clips):
@@ -95,7 +120,7 @@ def test_entry_depends_on_its_own_clip_alone_bit_for_bit(tmp_path, monkeypatch, 
         model, prompter = load(TINY_MODEL)
         for part in (order[:3], order) if number == 2 else (order,):
             model, prompter = load(TINY_MODEL)
-            encoded = take_encoder_out(model, prompter, part, SOURCE.identity)
+            encoded = take_encoder_out(model, prompter, part, SOURCE.identity, projector_too=False)
         made.append(outputs(encoded, clips))
     assert made[0][clips[0].id].shape == (1, 200, 160)
     for other in made[1:]:
@@ -112,19 +137,19 @@ def test_clip_longer_than_a_window_has_all_of_them(cache, clips, tmp_path):
     model, prompter = load(TINY_MODEL)
     with torch.inference_mode():
         expected = model.model.audio_tower(prompter.features(long)).last_hidden_state
-    encoded = take_encoder_out(model, prompter, [clips[0], long, clips[1]], SOURCE.identity)
+    encoded = take_encoder_out(model, prompter, [clips[0], long, clips[1]], SOURCE.identity, projector_too=False)
     assert encoded.features(long).shape == (4, 200, 160)
     assert torch.allclose(encoded.features(long), expected, atol=1e-4)
 
 
 def test_encoder_runs_once_for_each_clip(cache, clips, monkeypatch):
     model, prompter = load(TINY_MODEL)
-    take_encoder_out(model, prompter, clips[:7], SOURCE.identity)
+    take_encoder_out(model, prompter, clips[:7], SOURCE.identity, projector_too=False)
     before = entries(cache)
     asked = []
     monkeypatch.setattr(Prompter, "features_of", lambda self, samples: asked.append(samples) or features(self, samples))
     model, prompter = load(TINY_MODEL)
-    take_encoder_out(model, prompter, clips, SOURCE.identity)
+    take_encoder_out(model, prompter, clips, SOURCE.identity, projector_too=False)
     assert len(asked) == len(clips) - 7
     after = entries(cache)
     assert len(before) == 7 and len(after) == len(clips)
@@ -140,14 +165,14 @@ def test_other_model_or_precision_has_entries_of_its_own(cache, clips):
     ):
         model, processor = load_model(SOURCE, dtype), load_processor(SOURCE)
         prompter = Prompter(processor, read_sizes(model.config, processor), TINY_MODEL)
-        encoded = take_encoder_out(model, prompter, clips[:2], identity)
+        encoded = take_encoder_out(model, prompter, clips[:2], identity, projector_too=False)
         assert encoded.features(clips[0]).dtype == dtype
         assert len(entries(cache)) == 2 * number
 
 
 def test_each_variant_has_an_entry_of_its_own_beside_the_clips_unchanged_one(cache, clips):
     model, prompter = load(TINY_MODEL)
-    alone = take_encoder_out(model, prompter, clips[:2], SOURCE.identity)
+    alone = take_encoder_out(model, prompter, clips[:2], SOURCE.identity, projector_too=False)
     before, plain = entries(cache), outputs(alone, clips[:2])
     kinds = [("light", 0, 1), ("light", 0, 2), ("light", 1, 1), ("strong", 0, 1)]
     variants = [
@@ -157,7 +182,7 @@ def test_each_variant_has_an_entry_of_its_own_beside_the_clips_unchanged_one(cac
     model, prompter = load(TINY_MODEL)
     with torch.inference_mode():
         expected = model.model.audio_tower(prompter.features(variants[3])).last_hidden_state
-    encoded = take_encoder_out(model, prompter, [*variants, *clips[:2]], SOURCE.identity)
+    encoded = take_encoder_out(model, prompter, [*variants, *clips[:2]], SOURCE.identity, projector_too=False)
     assert torch.allclose(encoded.features(variants[3]), expected, atol=1e-4)
     heard = [encoded.features(clip) for clip in [*clips[:2], *variants]]
     assert len({tensor.numpy().tobytes() for tensor in heard}) == len(entries(cache)) == 10
@@ -183,26 +208,30 @@ def test_changed_sound_under_the_same_name_is_encoded_anew(cache, clips, tmp_pat
     for original in clips[:2]:
         path.write_bytes(prepared.content(path.parent / original.audio_path))
         model, prompter = load(TINY_MODEL)
-        heard.append(take_encoder_out(model, prompter, [clip], SOURCE.identity).features(clip))
+        heard.append(take_encoder_out(model, prompter, [clip], SOURCE.identity, projector_too=False).features(clip))
     assert not heard[0].equal(heard[1])
 
 
 def test_damaged_entry_is_told_and_made_again_by_the_next_run(cache, clips):
     model, prompter = load(TINY_MODEL)
-    encoded = take_encoder_out(model, prompter, clips[:3], SOURCE.identity)
+    encoded = take_encoder_out(model, prompter, clips[:3], SOURCE.identity, projector_too=False)
     whole = encoded.features(clips[1])
     [path] = [path for path in cache.rglob("*") if path.name == encoded.store._path(encoded.key(clips[1])).name]
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=rf"the entry of clip {clips[1].id} is damaged or gone: run it again"):
         encoded.features(clips[1])
     model, prompter = load(TINY_MODEL)
-    assert take_encoder_out(model, prompter, clips[:3], SOURCE.identity).features(clips[1]).equal(whole)
+    assert (
+        take_encoder_out(model, prompter, clips[:3], SOURCE.identity, projector_too=False)
+        .features(clips[1])
+        .equal(whole)
+    )
 
 
 def test_full_disk_leaves_the_encoder_in_its_place_and_says_so(cache, clips, monkeypatch, capsys):
     monkeypatch.setattr(encoder_cache, "SPARE_BYTES", shutil.disk_usage("/").total * 2)
     model, prompter = load(TINY_MODEL)
-    assert take_encoder_out(model, prompter, clips, SOURCE.identity) is prompter
+    assert take_encoder_out(model, prompter, clips, SOURCE.identity, projector_too=False) is prompter
     assert list(model.model.audio_tower.parameters())
     assert capsys.readouterr().out.startswith("no encoder cache: 0.0 GB needed in ")
 

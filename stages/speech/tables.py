@@ -5,12 +5,15 @@ A row names its recording relative to the manifest. Rows that cannot be read com
 
 from __future__ import annotations
 
+import codecs
 import csv
 import functools
 import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import orjson
 
 from stages.speech.raw_clips import RawClip, Rejection, is_audio, raw_clip, read_text, seconds, where_in
 
@@ -32,7 +35,7 @@ def read_jsonl(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
             continue
         where = where_in(manifest, source, number)
         try:
-            row = json.loads(line.decode("utf-8-sig"))
+            row = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
         except ValueError as error:
             yield Rejection(where, "unreadable row", f"mend the JSON: {error}")
             continue

@@ -24,6 +24,7 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
+@functools.lru_cache(maxsize=100_000)  # a clip's text is looked at several times
 def normalise(text: str) -> str:
     """For comparing: case folded, punctuation and symbols gone, apostrophes closed up, single spaces.
 

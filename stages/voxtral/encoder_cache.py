@@ -1,10 +1,10 @@
 """Encoder outputs, made once for each clip: where the encoder stays as it is, nothing need run it again.
 
-They are kept as the encoder gives them, before the projector: one entry serves every scope without the encoder, every
-rank and learning rate, training, validation and test, base and tuned model. A window costs 3.8 MB with the 3B model in
-bfloat16 (1,500 positions of width 1,280).
+They are kept behind the projector where that stays as it is, too, else before it. One entry serves every rank and
+learning rate, training, validation and test, base and tuned model. A window costs 2.3 MB with the 3B model in bfloat16
+(375 positions of the decoder's width 3,072), before the projector 3.8 MB (1,500 of the encoder's 1,280).
 
-Shapes: W windows, P encoder positions of a window, C the encoder's width.
+Shapes: W windows, P positions of a window, C their width.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from torch import nn
 from tqdm import tqdm
 from transformers import VoxtralForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import sha256_of_file
@@ -42,7 +42,7 @@ SPARE_BYTES = 2 * 1024**3  # left free on the disk
 
 
 class PassOn(nn.Module):
-    """Stands in the encoder's place and passes on what it gets: outputs that the encoder has made before."""
+    """Stands in a part's place and passes on what it gets: outputs that the part has made before."""
 
     def forward(self, input_features: torch.Tensor, **_: object) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=input_features)
@@ -96,6 +96,10 @@ def is_frozen(model: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in _base(model).model.audio_tower.parameters())
 
 
+def is_projector_frozen(model: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in _base(model).model.multi_modal_projector.parameters())
+
+
 def remember_last_sound(model: VoxtralForConditionalGeneration | PeftModel) -> None:
     """From now on the encoder runs once for a sound that is heard again at once."""
     base = _base(model)
@@ -103,22 +107,26 @@ def remember_last_sound(model: VoxtralForConditionalGeneration | PeftModel) -> N
 
 
 def take_encoder_out(
-    model: VoxtralForConditionalGeneration | PeftModel, prompter: Prompter, clips: Sequence[Clip], identity: str
+    model: VoxtralForConditionalGeneration | PeftModel,
+    prompter: Prompter,
+    clips: Sequence[Clip],
+    identity: str,
+    projector_too: bool,
 ) -> Prompter:
     """Run the encoder over all clips that the cache does not know, and take it out of the model.
 
-    identity: names the model's files. Returns the Prompter that the model now needs; the same, with the model left as
-    it is, where the disk has no room for the outputs.
+    identity: names the model's files. projector_too: it stays as it is and goes with the encoder. Returns the Prompter
+    that the model now needs; the same, with the model left as it is, where the disk has no room for the outputs.
     """
     base = _base(model)
-    encoder = base.model.audio_tower
-    weight = next(encoder.parameters())
+    weight = next(base.model.audio_tower.parameters())
     encoded = EncodedPrompter(
         prompter.processor,
         prompter.sizes,
         prompter.folder,
         made_by={
             "model": identity,
+            "behind": "projector" if projector_too else "encoder",
             "dtype": str(weight.dtype),
             "device": device_name(),
             "code": [*code_of(audio, loading, prompts), sha256_of_file(Path(__file__))],
@@ -126,8 +134,7 @@ def take_encoder_out(
         },
     )
     missing = [clip for clip in clips if not encoded.store.has(encoded.key(clip))]
-    window_bytes = encoder.config.max_source_positions * encoder.config.d_model * weight.element_size()
-    needed = window_bytes * sum(map(prompter.windows_in, missing))
+    needed = _window_bytes(base, projector_too) * sum(map(prompter.windows_in, missing))
     encoded.store.folder.mkdir(parents=True, exist_ok=True)
     if processes.is_main():
         encoded.store.remove_unused(KEPT_UNUSED_S)
@@ -139,16 +146,47 @@ def take_encoder_out(
             flush=True,
         )
         return prompter
-    _fill(encoder, prompter, encoded, processes.own_share(missing))
+    _fill(base, prompter, encoded, processes.own_share(missing), projector_too)
     processes.wait_for_all()
     base.model.audio_tower = PassOn()
+    if projector_too:
+        base.model.multi_modal_projector = PassOn()
+        base.model.get_audio_features = _pass_on  # the model's own brings what the encoder gives into another shape
     return encoded
 
 
+def _pass_on(input_features: torch.Tensor, **_: object) -> BaseModelOutputWithPooling:
+    """In place of VoxtralModel.get_audio_features: what the decoder reads, [sum of P, C], is what comes in."""
+    return BaseModelOutputWithPooling(pooler_output=input_features.flatten(0, 1))
+
+
+def _window_bytes(base: VoxtralForConditionalGeneration, projector_too: bool) -> int:
+    """Bytes of one window's outputs."""
+    weight, sizes = next(base.model.audio_tower.parameters()), base.config.audio_config
+    numbers = sizes.max_source_positions * sizes.d_model
+    if projector_too:  # it makes one position out of several, as many as fill its input
+        numbers = numbers // sizes.intermediate_size * base.config.text_config.hidden_size
+    return numbers * weight.element_size()
+
+
 @torch.inference_mode()
-def _fill(encoder: nn.Module, prompter: Prompter, encoded: EncodedPrompter, clips: Sequence[Clip]) -> None:
+def _fill(
+    base: VoxtralForConditionalGeneration,
+    prompter: Prompter,
+    encoded: EncodedPrompter,
+    clips: Sequence[Clip],
+    projector_too: bool,
+) -> None:
+    encoder = base.model.audio_tower
     weight = next(encoder.parameters())
     at_once = WINDOWS_AT_ONCE[weight.device.type]
+
+    def outputs_of(windows: torch.Tensor) -> torch.Tensor:
+        """[W, P, C] of as many windows as always."""
+        if projector_too:
+            return base.model.get_audio_features(windows).pooler_output.unflatten(0, (len(windows), -1))
+        return encoder(windows).last_hidden_state
+
     was_training = encoder.training
     encoder.eval()
     with tqdm(total=len(clips), desc="encoder", unit="clip", disable=not clips or not processes.is_main()) as bar:
@@ -156,7 +194,7 @@ def _fill(encoder: nn.Module, prompter: Prompter, encoded: EncodedPrompter, clip
             began_s = time.monotonic()
             features = [prompter.features(clip) for clip in group]
             outputs = [
-                encoder(_filled_up(windows, at_once).to(weight)).last_hidden_state[: len(windows)].cpu()
+                outputs_of(_filled_up(windows, at_once).to(weight))[: len(windows)].cpu()
                 for windows in torch.cat(features).split(at_once)
             ]
             outputs = torch.cat(outputs).split([len(part) for part in features])

@@ -177,7 +177,8 @@ def train_ours(
     last_layer.only_kept_positions(model)
     began_s = time.monotonic()
     if encoder_cache.is_frozen(model):
-        prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity)
+        projector_too = encoder_cache.is_projector_frozen(model)
+        prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity, projector_too)
     cache_s = time.monotonic() - began_s
     resolved = {
         "learning_rate": training.resolve_learning_rate(params.train, model.config.text_config.hidden_size),

@@ -51,9 +51,9 @@ def transcribe_plainly(model, prompter: Prompter, clips: Sequence[Clip]) -> list
     return texts
 
 
-def timed(work, *arguments) -> tuple[list[str], float]:
+def timed(work, *arguments, **keywords) -> tuple[list[str], float]:
     began_s = time.monotonic()
-    texts = work(*arguments)
+    texts = work(*arguments, **keywords)
     return texts, time.monotonic() - began_s
 
 
@@ -73,7 +73,9 @@ def compare(size: str, count: int) -> None:
         plain, plain_s = timed(transcribe_plainly, model, prompter, clips)
         ours, ours_s = timed(transcribe, model, prompter, clips, BATCH_SIZE)
         without_encoder = copy.deepcopy(model)
-        encoded, encoding_s = timed(encoder_cache.take_encoder_out, without_encoder, prompter, clips, source.identity)
+        encoded, encoding_s = timed(
+            encoder_cache.take_encoder_out, without_encoder, prompter, clips, source.identity, projector_too=True
+        )
         cached, cached_s = timed(transcribe, without_encoder, encoded, clips, BATCH_SIZE)
     sound_s = sum(clip.duration_s for clip in clips)
     print(f"\n### {size}: {count} clips, {sound_s / 60:.1f} minutes of sound, {BATCH_SIZE} at once\n")
