@@ -6,6 +6,7 @@ What is known from earlier runs comes from the sound cache; the rest is done ove
 from __future__ import annotations
 
 import base64
+import binascii
 import functools
 import hashlib
 import io
@@ -77,7 +78,7 @@ class Converted:
     @property
     def fingerprint(self) -> bytes:
         """See quality.fingerprint; empty where there are no figures."""
-        return base64.b64decode(self.figures["fingerprint"]) if self.figures else b""
+        return binascii.a2b_base64(self.figures["fingerprint"]) if self.figures else b""  # b64decode takes twice as long
 
 
 def made_by(params: PrepareParams) -> dict:

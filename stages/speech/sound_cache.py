@@ -168,8 +168,6 @@ class SoundCache:
         try:
             with os.fdopen(descriptor, "w+b") as file:
                 prepared.write_shard(file, ids, lambda clip_id: self.sound(by_id[clip_id]))
-                file.flush()
-                os.fsync(file.fileno())  # the index must not know of content that a power cut loses
             os.chmod(partial, 0o644)
             os.replace(partial, self._path(pack))
         except BaseException:
@@ -178,10 +176,12 @@ class SoundCache:
 
     def _note_packs(self, new: dict[str, list[str]]) -> None:
         """From now on, these recordings' sounds are in these packs, {pack: sha256 of recordings}."""
-        packs = [(pack, _state(self._path(pack)), time.time()) for pack in new]
-        sounds = [(pack, self.name, digest) for pack, digests in new.items() for digest in digests]
         if not new:
             return
+        with ThreadPoolExecutor(len(new)) as threads:  # the disk takes them together
+            list(threads.map(_wait_for_disk, map(self._path, new)))
+        packs = [(pack, _state(self._path(pack)), time.time()) for pack in new]
+        sounds = [(pack, self.name, digest) for pack, digests in new.items() for digest in digests]
         with self._transaction():
             self.database.executemany("insert or replace into packs values (?, ?, ?)", packs)
             self.database.executemany("update sounds set pack = ? where made_by = ? and sha256 = ?", sounds)
@@ -290,6 +290,12 @@ def _signature(path: str) -> str | OSError:
 def _seal(*fields: str) -> int:
     """For a row of the index: SQLite finds damage to its own structure, not to what is in it."""
     return zlib.crc32("\0".join(fields).encode())
+
+
+def _wait_for_disk(path: Path) -> None:
+    """Wait until a file is: the index must not know of content that a power cut loses."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _state(path: Path) -> str:
