@@ -37,7 +37,7 @@ def test_interval_holds_a_point_that_the_fit_has_not_seen():
 @pytest.mark.parametrize(
     ("wers", "error", "words"),
     [
-        (power_law(MINUTES, 0.0, 0.3, 0.5), 0.004, "about 15 more minutes would bring 7.7% to 5.5% wrong words"),
+        (power_law(MINUTES, 0.0, 0.3, 0.5), 0.004, "about 15 minutes more would bring 7.7% to 5.5% wrong words"),
         ([0.05] * 6, 0.001, "more recordings of this kind would hardly help: 5.0% wrong words"),
         ([0.30, 0.20, 0.28, 0.18, 0.24, 0.20], 0.08, "the data cannot tell whether more would help"),
     ],

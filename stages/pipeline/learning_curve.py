@@ -26,7 +26,7 @@ from stages.pipeline.compare import FOLDER
 from stages.pipeline.experiments import Experiment, run_all
 from stages.pipeline.files import read_jsonl, write_csv, write_whole
 from stages.pipeline.stage import UserError, run
-from stages.pipeline.wording import counted
+from stages.pipeline.wording import lasting
 from stages.speech.scoring import TWO_SIDED_95
 
 CLIPS = (10, 20, 50, 100)
@@ -93,7 +93,7 @@ def sentence(curve: Curve, minutes: float) -> str:
     least, most = curve.gain(minutes, minutes)
     if least > 0.1 * now and now - then > SMALLEST_ERROR:
         return (
-            f"about {counted(round(minutes), 'more minute')} would bring {now:.1%} to {then:.1%} wrong words "
+            f"about {lasting(60 * minutes)} more would bring {now:.1%} to {then:.1%} wrong words "
             f"(95 % interval {low:.1%} to {high:.1%})"
         )
     if most < SMALLEST_ERROR:
