@@ -409,11 +409,11 @@ def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips):
 def test_consent_to_being_recorded_is_none_to_publication(clips):
     recorded = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
     consents_are(consent("Ann"), recorded)
-    assert_refused_before_anything_was_made("16 of 24 clips")
+    assert_refused_before_anything_was_made("nobody has agreed to publication of 16 of 24 clips")
     consents_are(consent("Ann"), {**recorded, "publish": "yes"})
-    assert_refused_before_anything_was_made("16 of 24 clips")
+    assert_refused_before_anything_was_made("nobody has agreed to publication of 16 of 24 clips")
     Path("data/raw/grannys-phone/consents.jsonl").unlink()
-    assert_refused_before_anything_was_made("24 of 24 clips")
+    assert_refused_before_anything_was_made("nobody has agreed to publication of 24 of 24 clips")
 
 
 def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
@@ -699,7 +699,7 @@ def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
     assert (receipt["published"], receipt["clips"], receipt["speakers"]) == (False, CLIPS, 2)
     assert {file["path"] for file in receipt["files"]} == {*files, "README.md"}
     amount = f"{len(files) + 1} files, {sum(file['size'] for file in receipt['files']) / 1e6:.1f} MB would go up"
-    assert f"nothing published: push.dry_run is true; {CLIPS} clips of 2 speakers: {amount}" in result.output
+    assert f"nothing published: push.dry_run is true; {CLIPS} clips of 2 speakers: {amount}" in result.stdout
     for file in receipt["files"]:
         if file["path"] in files:
             content = files[file["path"]].read_bytes()
