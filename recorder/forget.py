@@ -43,6 +43,7 @@ from stages.pipeline import paths, raw
 from stages.pipeline.files import read_jsonl, sha256_of_file, write_json, write_whole
 from stages.pipeline.params import PARAMS_FILE, load_params
 from stages.pipeline.stage import UserError, run
+from stages.pipeline.wording import counted, lasting
 from stages.speech import cuts, prepared
 from stages.speech.clips import ID_LENGTH
 from stages.speech.sources import AUDIO_SUFFIXES, MANIFESTS, manifests_of, read_sources
@@ -415,7 +416,7 @@ def explain(todo: Todo, objects: Objects, repository: Repo, hub: bool) -> None:
         words = {"raw": "", "inbox": ", saved but not yet in data/raw", "older": ", in older versions only"}[place]
         known_s = [one.duration_s for one in group if one.duration_s is not None]
         total_s = sum(known_s)
-        length = f"{total_s / 60:.0f} minutes" if total_s >= 120 else f"{total_s:.0f} s"
+        length = lasting(total_s)
         length += "" if len(known_s) == len(group) else " or more"
         languages = ", ".join(sorted({one.language for one in group if one.language})) or "no language named"
         print(f"  {paths.RAW / source}: {len(group)} ({length}; {languages}){words}")
@@ -427,7 +428,8 @@ def explain(todo: Todo, objects: Objects, repository: Repo, hub: bool) -> None:
         if PARAMS_FILE.exists() and (sentence := load_params().card.speaker):
             print(f"  params.yaml, card.speaker, stays: {sentence!r}. If it speaks of them, change it.")
         if unnamed:
-            print(f"  {unnamed} other recordings name no speaker. If some are theirs: make forget CLIP=id, for each.")
+            others = counted(unnamed, "other recording")
+            print(f"  No speaker is named by {others}. If some are theirs: make forget CLIP=id, for each.")
     if todo.versioned:
         _explain_made_with(todo, objects)
         print("Copies that go as well:")
@@ -466,7 +468,9 @@ def _explain_made_with(todo: Todo, objects: Objects) -> None:
     versions = [commit[:7] for commit, text in _versions_in_git(str(LOCK_FILE)) if learned_from(todo, text, objects)]
     if versions:
         some = ", ".join(versions[:8]) + (" ..." if len(versions) > 8 else "")
-        made.append(f"{len(versions)} versions in git ({some}): the commits stay, they hold hashes; their data goes")
+        made.append(
+            f"{counted(len(versions), 'version')} in git ({some}): the commits stay, they hold hashes; their data goes"
+        )
     for line in made:
         print(f"  {line}")
 

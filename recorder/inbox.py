@@ -36,6 +36,7 @@ from recorder.takes import Take
 from stages.pipeline import paths, raw
 from stages.pipeline.files import write_jsonl, write_whole
 from stages.pipeline.stage import UserError, run
+from stages.pipeline.wording import counted
 from stages.speech.sources import RawClip, locate
 from stages.speech.text import clean
 
@@ -493,7 +494,7 @@ def main() -> str:
             except Exception as error:
                 write_whole(MOVER_PROBLEM, (str(error) or type(error).__name__).encode())
                 raise
-    return f"{moved} changes moved into {paths.RAW}"
+    return f"{counted(moved, 'change')} moved into {paths.RAW}"
 
 
 if __name__ == "__main__":

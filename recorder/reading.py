@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +61,17 @@ def recorded_counts(clips: Sequence[StoredClip], speaker: str) -> Counter[str]:
     return Counter(clip.prompt_id for clip in clips if clip.speaker == speaker and clip.prompt_id)
 
 
-def next_phrase(
-    phrases: Sequence[str], language: str, counts: Counter[str], skipped: Collection[str] = ()
-) -> str | None:
-    """The first phrase recorded least often; skipped ones come last. None where there is no phrase at all."""
+def next_phrase(phrases: Sequence[str], language: str, counts: Counter[str], skipped: Sequence[str] = ()) -> str | None:
+    """The first phrase recorded least often; skipped ones come last, in the order in which they were skipped.
+
+    None where there is no phrase at all.
+    """
     return min(
         phrases,
-        key=lambda phrase: (phrase in skipped, counts[prompt_id(language, phrase)]),
+        key=lambda phrase: (
+            skipped.index(phrase) + 1 if phrase in skipped else 0,
+            counts[prompt_id(language, phrase)],
+        ),
         default=None,
     )
 

@@ -17,8 +17,9 @@ from recorder.phrases import LANGUAGES
 from stages.pipeline import experiments, paths
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted, lasting
 from stages.speech import prepared
-from stages.speech.doubts import doubts
+from stages.speech.doubts import changes, doubts
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
@@ -125,20 +126,20 @@ def verdict(metrics: Mapping) -> Verdict:
         )
     else:
         outcome = "unsure"
-        words = (
-            f"This does not show an improvement yet. With other recordings of the same kind, anything from "
-            f"{_change(low)} to {_change(high)} would be likely. Record more, and train again."
-        )
+        words = "This does not show an improvement yet. "
+        if low < high:
+            words += f"With other recordings of the same kind, {changes(low, high, '%')} would be likely. "
+        words += "Record more, and train again."
     return Verdict(outcome, words, doubts(metrics))
 
 
 def trained_with(training: Mapping) -> str:
     """One sentence about the training."""
     sentence = (
-        f"Trained on {training['train_clips']} recordings ({training['train_minutes']:.0f} minutes) from "
-        f"{training['base_model']}, {training['epochs_run']:g} times over, in {_time(training['seconds'])}. The model "
-        f"kept is the one after epoch {training['best_epoch']:g}, chosen with "
-        f"{training['validation_clips']} other recordings."
+        f"Trained on {counted(training['train_clips'], 'recording')} ({lasting(60 * training['train_minutes'])}) from "
+        f"{training['base_model']}, for {counted(training['epochs_run'], 'epoch')}, in {lasting(training['seconds'])}. "
+        f"The model kept is the one after epoch {training['best_epoch']:g}, chosen with "
+        f"{counted(training['validation_clips'], 'other recording')}."
     )
     if training["resumed_from_step"]:
         sentence += " It was interrupted, and went on from where it was."
@@ -172,7 +173,7 @@ def as_html(clip: HeardClip) -> str:
         ("Before", clip.base, clip.base_mistakes),
         ("After", clip.tuned, clip.tuned_mistakes),
     ):
-        count = "all right" if not mistakes else f"{mistakes} mistake" + "s" * (mistakes > 1)
+        count = counted(mistakes, "mistake") if mistakes else "all right"
         rows.append((f"{label}, {count}", _marked(clip.reference, heard, clip.language)))
     return "".join(
         f'<div style="font-size: 0.9em; opacity: 0.75">{label}</div><p lang="{escape(clip.language)}" '
@@ -238,16 +239,6 @@ def _marked(reference: str, hypothesis: str, language: str) -> str:
             said = f'<ins style="{MARKED}; text-decoration: {line}"><span style="{UNSEEN}">{name}: </span>{said}</ins>'
         parts.append(said)
     return " ".join(parts)
-
-
-def _change(improvement: float) -> str:
-    return f"{percent(abs(improvement))} {'fewer' if improvement > 0 else 'more'} wrong words"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _seconds(moment: str | None) -> float:

@@ -342,6 +342,8 @@ class _Supervisor:
             raise
         if self.row["outcome"] == "done":
             return f"wrong words {self.row['wer_base']:.1%} before, {self.row['wer_tuned']:.1%} after"
+        if self.to_screen and self.row["why"] in self.log_path.read_text(encoding="utf-8", errors="replace"):
+            raise UserError(f"it failed: the reason stands above, and in {self.log_path}")
         if self.to_screen:
             raise UserError(self.row["why"])
         return f"{self.row['outcome']}: {self.row['why']}"

@@ -19,10 +19,11 @@ TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a micropho
 NOISY_SNR_DB = 12.0  # below this, single sounds of speech drown
 HAS_PAUSES_S = 1.0  # a shorter recording may be all speech, with no pause to measure the noise in
 CLIPPED_FRACTION = 0.001
-# A recording that begins louder than this begins inside a word. Looked at is one period of a low voice: a longer look
-# takes words that follow the start closely for cut ones. A cut in a pause or a soft sound goes unnoticed.
-EDGE_S = 0.01
-EDGE_BELOW_SPEECH_DB = 7.0
+# A recording that begins or ends louder than this does so inside a word. Looked at is, at the beginning, one period of
+# a low voice: a longer look takes words that follow the start closely for cut ones. Words begin at once and die away
+# slowly, so at the end a longer look at softer sound is as safe. A cut in a pause or a soft sound goes unnoticed.
+START_S, END_S = 0.01, 0.02
+START_BELOW_SPEECH_DB, END_BELOW_SPEECH_DB = 7.0, 12.0
 EDGE_ABOVE_NOISE_DB = 15.0
 OVERSHOOT_S = 0.1  # a recording that ends by itself does so within this after its longest time
 # No one speaks faster: letters (without spaces) a second; a sign of Japanese or Chinese is a syllable or two.
@@ -118,11 +119,11 @@ def find(
     else:
         # Only where speech stands out of the noise can its beginning be told from noise.
         starts_dbfs, ends_dbfs = _edge_levels(samples, sample_rate_hz)
-        speech_dbfs = max(level_dbfs - EDGE_BELOW_SPEECH_DB, level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB)
-        if starts_dbfs > speech_dbfs:
+        above_noise_dbfs = level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB
+        if starts_dbfs > max(level_dbfs - START_BELOW_SPEECH_DB, above_noise_dbfs):
             words = "The beginning is cut off. Press record, wait a moment, then speak."
             findings.append(Finding("cut_start", words))
-        if ends_dbfs > speech_dbfs:
+        if ends_dbfs > max(level_dbfs - END_BELOW_SPEECH_DB, above_noise_dbfs):
             words = "The end is cut off. Wait a moment after the last word before you press stop."
             findings.append(Finding("cut_end", words))
     return tuple(findings)
@@ -169,6 +170,6 @@ def _shortest_s(text: str, language: str) -> float:
 
 def _edge_levels(samples: np.ndarray, sample_rate_hz: int) -> tuple[float, float]:
     """RMS level in dBFS of the first and the last moments."""
-    edge = max(int(EDGE_S * sample_rate_hz), 1)
-    first, last = (np.sqrt((part.astype(np.float64) ** 2).mean()) for part in (samples[:edge], samples[-edge:]))
+    start, end = (max(int(seconds * sample_rate_hz), 1) for seconds in (START_S, END_S))
+    first, last = (np.sqrt((part.astype(np.float64) ** 2).mean()) for part in (samples[:start], samples[-end:]))
     return float(20 * np.log10(max(first, 1e-10))), float(20 * np.log10(max(last, 1e-10)))

@@ -16,7 +16,8 @@ from stages.pipeline import paths
 from stages.pipeline.files import read_json, whole_folder, write_whole
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.stage import announce, run
-from stages.speech.doubts import doubts
+from stages.pipeline.wording import counted
+from stages.speech.doubts import change, changes, doubts
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
@@ -97,6 +98,9 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             bootstrap_by=params.evaluate.bootstrap_by,
             percent=percent,
             points=points,
+            change=change,
+            changes=changes,
+            counted=counted,
         )
 
 

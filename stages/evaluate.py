@@ -22,6 +22,7 @@ from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
 from stages.pipeline.params import EvaluateParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.wording import counted
 from stages.speech import audio, mistakes, prepared, report
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
@@ -95,7 +96,8 @@ def transcribe_base(
         entries[index] = json.dumps(prediction).encode()
         cache.write(keys[index], entries[index])
     if len(missing) < len(clips):
-        print(f"evaluate: {len(clips) - len(missing)} transcripts of the base model from the cache", flush=True)
+        known = counted(len(clips) - len(missing), "transcript")
+        print(f"evaluate: {known} of the base model from the cache", flush=True)
     return [json.loads(entry) for entry in entries]
 
 
@@ -222,7 +224,7 @@ def main() -> str:
     return (
         f"WER {base['wer']:.1%} -> {tuned['wer']:.1%} "
         f"(95 % interval {tuned['wer_low']:.1%} to {tuned['wer_high']:.1%}) "
-        f"on {len(clips)} test clips -> {paths.EVALUATION}"
+        f"on {counted(len(clips), 'test clip')} -> {paths.EVALUATION}"
     )
 
 

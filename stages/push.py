@@ -15,12 +15,13 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from stages.hub import artefact
-from stages.hub.receipts import discard_receipt, reason_to_stay, write_receipt
+from stages.hub.receipts import amount, discard_receipt, reason_to_stay, write_receipt
 from stages.pipeline import paths
 from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import read_json, read_jsonl
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.wording import counted
 
 
 def version_of_run() -> str:
@@ -100,6 +101,18 @@ def publish_model(params: Params) -> dict:
     }
 
 
+def summary(receipt: dict) -> str:
+    if receipt["published"]:
+        files = counted(len(receipt["files"]), "file")
+        return f"{files} at {receipt['url']}, commit {receipt['commit'][:8]}, tag {receipt['tag']}"
+    line = f"nothing published: {receipt['reason']}"
+    if "files" in receipt:  # a dry run
+        line += f"; {amount(receipt['files'])} would go up"
+    if refusal := receipt.get("refused"):
+        line += f", but would be refused: {refusal}"
+    return line
+
+
 def main() -> str:
     params = load_params()
     discard_receipt("push")
@@ -111,13 +124,12 @@ def main() -> str:
         receipt = {"published": False, "reason": reason}
     write_receipt("push", receipt)  # it stays where the data set is refused
     if reason_to_stay(params.push.dataset.enabled, "push.dataset") is None:
-        from stages.hub.dataset import publish_dataset
+        from stages.hub import dataset
 
-        receipt["dataset"] = publish_dataset(params)
+        receipt["dataset"] = dataset.publish_dataset(params)
         write_receipt("push", receipt)
-    if not receipt["published"]:
-        return f"nothing published: {receipt['reason']}"
-    return f"{len(receipt['files'])} files at {receipt['url']}, commit {receipt['commit'][:8]}, tag {receipt['tag']}"
+        return f"{summary(receipt)}; recordings: {dataset.summary(receipt['dataset'])}"
+    return summary(receipt)
 
 
 if __name__ == "__main__":

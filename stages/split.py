@@ -16,6 +16,7 @@ from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json
 from stages.pipeline.params import SplitParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.wording import counted
 from stages.speech.clips import Clip, read_clips, write_clips
 from stages.speech.text import normalise
 
@@ -64,9 +65,9 @@ def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
         parts[part_of(group, params)].append(clip)
     if empty := [part for part in PARTS if not parts[part]]:
         raise UserError(
-            f"{len(clips)} clips in {len(groups)} groups (split.group_by {params.group_by}) leave "
-            f"{' and '.join(empty)} empty: about {more_groups_needed(empty, params)} more clips with a "
-            f"{params.group_by} of their own are needed"
+            f"{counted(len(clips), 'clip')} in {counted(len(groups), 'group')} (split.group_by {params.group_by}) "
+            f"cannot fill {' and '.join(empty)}: record about "
+            f"{counted(more_groups_needed(empty, params), 'more clip')}, each with a {params.group_by} of its own"
         )
     return parts
 

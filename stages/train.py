@@ -26,6 +26,7 @@ from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.wording import counted
 from stages.speech import augment
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, processes, training
@@ -67,8 +68,9 @@ def check_validation(params: TrainParams, clips: int) -> None:
     updates = math.ceil(clips / training.clips_per_update(params, params.batch_size)) * params.epochs
     if params.validate_every_steps and params.validate_every_steps > updates:
         raise UserError(
-            f"params.yaml: train.validate_every_steps is {params.validate_every_steps}, but {clips} clips make only "
-            f"{updates} updates: lower it, or set it to null for one validation an epoch"
+            f"params.yaml: train.validate_every_steps is {params.validate_every_steps}, but training on "
+            f"{counted(clips, 'clip')} has only {counted(updates, 'update')}: lower it, or set it to null for one "
+            f"validation an epoch"
         )
 
 
@@ -248,8 +250,8 @@ def main() -> str:
         with whole_folder(paths.CHECKPOINTS) as folder:
             best = write_results(folder, trainer.state, scratch, source, prompter, facts)
     return (
-        f"{len(train_clips)} clips, {trainer.state.epoch:g} epochs, best validation WER {best['eval_wer']:.1%} "
-        f"at epoch {best['epoch']:g} -> {paths.CHECKPOINTS}"
+        f"{counted(len(train_clips), 'clip')}, {counted(trainer.state.epoch, 'epoch')}, best validation WER "
+        f"{best['eval_wer']:.1%} at epoch {best['epoch']:g} -> {paths.CHECKPOINTS}"
     )
 
 

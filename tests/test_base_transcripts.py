@@ -70,7 +70,7 @@ def test_one_more_clip_is_one_more_transcript_and_another_model_makes_all_anew(d
     assert made() == f"prepare: base model: {count} transcripts made, 0 from the cache"
     assert made() == f"prepare: base model: 0 transcripts made, {count} from the cache"
     add(demo, "041.opus")
-    assert made() == f"prepare: base model: 1 transcripts made, {count} from the cache"
+    assert made() == f"prepare: base model: 1 transcript made, {count} from the cache"
     shutil.copytree(TINY_MODEL, tmp_path / "other")
     config = tmp_path / "other/config.json"
     config.write_text(config.read_text() + "\n")

@@ -79,7 +79,7 @@ def test_experiment_with_the_settings_of_its_commit_is_found_by_its_name():
             "data/evaluation/metrics.json": {
                 "data": {"base": {"wer": 0.5}, "tuned": {"wer": 0.1, "wer_low": 0.0, "wer_high": 0.2}}
             },
-            "data/checkpoints/validation.json": {"data": {"wer": 0.2, "train_minutes": 4.5}},
+            "data/checkpoints/validation.json": {"data": {"wer": 0.2, "train_minutes": 4.5, "train_clips": 40}},
         },
         "params": {"params.yaml": {"data": {"train": {"seed": 0}}}},
     }
@@ -88,4 +88,5 @@ def test_experiment_with_the_settings_of_its_commit_is_found_by_its_name():
     ]
     assert [one.name for one in parse(commits)] == ["aaaaaaa"]
     assert [one.name for one in parse(commits, each=True)] == ["aaaaaaa", "sweep-1"]
-    assert (parse(commits)[0].validation_wer, parse(commits)[0].train_minutes) == (0.2, 4.5)
+    [found] = parse(commits)
+    assert (found.validation_wer, found.train_minutes, found.train_clips) == (0.2, 4.5, 40)

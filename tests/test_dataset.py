@@ -401,19 +401,19 @@ def assert_refused_before_anything_was_made(text: str) -> None:
 def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips):
     consents_are(consent("Ann"))
     assert_refused_before_anything_was_made(
-        "16 of 24 clips are of speakers who have not agreed to publication: Gundula Zwetschkenbaum (16). "
-        "They can agree on the Publish page"
+        "nobody has agreed to publication of 16 of 24 clips: Gundula Zwetschkenbaum (16). "
+        "Speakers can agree on the Publish page"
     )
 
 
 def test_consent_to_being_recorded_is_none_to_publication(clips):
     recorded = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
     consents_are(consent("Ann"), recorded)
-    assert_refused_before_anything_was_made("16 of 24 clips")
+    assert_refused_before_anything_was_made("nobody has agreed to publication of 16 of 24 clips")
     consents_are(consent("Ann"), {**recorded, "publish": "yes"})
-    assert_refused_before_anything_was_made("16 of 24 clips")
+    assert_refused_before_anything_was_made("nobody has agreed to publication of 16 of 24 clips")
     Path("data/raw/grannys-phone/consents.jsonl").unlink()
-    assert_refused_before_anything_was_made("24 of 24 clips")
+    assert_refused_before_anything_was_made("nobody has agreed to publication of 24 of 24 clips")
 
 
 def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
@@ -449,7 +449,7 @@ def test_clip_without_a_speaker_is_refused_since_nobody_can_be_asked(clips):
             f"data/split/{part}.jsonl",
             lambda row: {**row, "speaker": None} if row["recorded_file"] == nameless else row,
         )
-    assert_refused_before_anything_was_made(f"1 of 24 clips name no speaker, such as {nameless}")
+    assert_refused_before_anything_was_made(f"no speaker is named by 1 of 24 clips, such as {nameless}")
 
 
 # Clips that changed since
@@ -471,13 +471,13 @@ def test_clip_that_was_changed_since_the_split_does_not_go_up(clips, change):
         lambda row: change(row) if row["audio_path"].endswith("_01.flac") else row,
     )
     assert_refused_before_anything_was_made(
-        "1 of 24 clips in data/split were changed or deleted in data/raw since: run 'dvc repro split'"
+        "changed or deleted in data/raw since: 1 of 24 clips in data/split: run 'dvc repro split'"
     )
 
 
 def test_clip_whose_recording_is_gone_does_not_go_up(clips):
     Path("data/raw/grannys-phone/gundula_kitchen_take_05.flac").unlink()
-    assert_refused_before_anything_was_made("1 of 24 clips in data/split were changed or deleted")
+    assert_refused_before_anything_was_made("changed or deleted in data/raw since: 1 of 24 clips")
 
 
 @pytest.mark.parametrize(("kind", "goes_up"), [("delete", False), ("consent", False), ("text", False), ("clip", True)])
@@ -570,7 +570,7 @@ def test_private_text_is_named_by_id_and_kind_but_not_repeated(clips, capsys):
     first = say("my number is 030 1234567", 0)
     second = say("write to ann@example.org or call 0 3 0 7 6 5 4 3 2 1", 4)
     text = refusal()
-    assert "the texts of 2 clips hold what should perhaps not become public" in text
+    assert "what should perhaps not become public stands in 2 texts" in text
     assert f"{first}: telephone or other long number" in text
     assert f"{second}: e-mail address, telephone or other long number" in text
     assert "push.dataset.confirmed in params.yaml" in text
@@ -698,6 +698,8 @@ def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
     _, files = built()
     assert (receipt["published"], receipt["clips"], receipt["speakers"]) == (False, CLIPS, 2)
     assert {file["path"] for file in receipt["files"]} == {*files, "README.md"}
+    amount = f"{len(files) + 1} files, {sum(file['size'] for file in receipt['files']) / 1e6:.1f} MB would go up"
+    assert f"nothing published: push.dry_run is true; {CLIPS} clips of 2 speakers: {amount}" in result.stdout
     for file in receipt["files"]:
         if file["path"] in files:
             content = files[file["path"]].read_bytes()
@@ -709,7 +711,7 @@ def test_clips_of_other_peoples_data_sets_are_never_published(clips):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0] |= {"source": "hf://datasets/bob/voices", "recorded_file": "hf://datasets/bob/voices/default/train/0"}
     with pytest.raises(
-        UserError, match="come from data sets on the Hub, such as hf://datasets/bob/voices, and are not"
+        UserError, match="not yours to publish, from data sets on the Hub such as hf://datasets/bob/voices: 1 of"
     ):
         dataset.check_current([Clip(**row) for row in rows], "en")
 

@@ -514,7 +514,7 @@ def test_messages_are_found_however_they_are_written():
     places = {message.place.partition(":")[0] for message in messages()}
     # A plain call, a subclass, a text from another function, a text in a variable.
     assert {"stages/split.py", "stages/hub/client.py", "stages/hub/artefact.py", "recorder/listener.py"} <= places
-    assert "the tuned model is not shown to be" in {message.words for message in messages()}
+    assert "record more clips, or set push.require to" in {message.words for message in messages()}
 
 
 def test_public_functions_say_which_errors_they_raise():

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from stages.evaluate import metrics_of
 from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
-from stages.speech.doubts import doubts
+from stages.speech.doubts import change, changes, doubts
 from stages.speech.scoring import relative_improvement
 
 PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
@@ -34,3 +36,23 @@ def test_what_a_set_cannot_tell_is_said():
         "No word was wrong after training, among 60. With that many, up to 5.0 % wrong words can still hide."  # 3 / 60
     )
     assert doubts(figures([("turn it on", "turn it off"), ("turn it on", "it")] * 30, ["turn it off"] * 60)) == []
+
+
+@pytest.mark.parametrize(
+    ("fewer", "words"),
+    [
+        (0.1234, "12.3 points fewer wrong words"),
+        (-0.05, "5.0 points more wrong words"),
+        (0.0, "no difference"),
+        (-0.0, "no difference"),
+        (0.0004, "hardly any difference"),
+        (-0.0004, "hardly any difference"),
+    ],
+)
+def test_change_of_wrong_words_reads_without_a_sign(fewer, words):
+    assert change(fewer, "points").replace("\u00a0", " ") == words
+
+
+def test_interval_of_a_change_names_both_ends():
+    found = changes(0.0, 1.0, "%").replace("\u00a0", " ")
+    assert found == "anything from no difference to 100.0 % fewer wrong words"

@@ -609,7 +609,7 @@ def test_problem_of_the_mover_is_told_until_it_is_gone():
     assert inbox.problem() is None  # nobody has tried yet
     inbox.start_moving()
     wait_until(inbox.problem)
-    assert inbox.problem().startswith("data/raw holds 1 files, data/raw.dvc names 2: run 'make pull'")
+    assert inbox.problem().startswith("data/raw holds 1 file, data/raw.dvc names 2: run 'make pull'")
     assert len(inbox.stored_clips()) == 2
     (RAW / clip.file).write_bytes(content)
     long_ago_s = time.time() - inbox.RETRY_S - 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.pipeline.experiments import Experiment
-from stages.pipeline.learning_curve import draw, fit, power_law, sentence, sizes_of, standard_error
+from stages.pipeline.learning_curve import draw, fit, power_law, sentence, sizes_of, standard_error, table
 from stages.pipeline.stage import UserError
 
 MINUTES = np.array([0.5, 1.0, 2.0, 5.0, 10.0, 15.0])
@@ -37,7 +37,7 @@ def test_interval_holds_a_point_that_the_fit_has_not_seen():
 @pytest.mark.parametrize(
     ("wers", "error", "words"),
     [
-        (power_law(MINUTES, 0.0, 0.3, 0.5), 0.004, "about 15 more minutes would bring 7.7% to 5.5% wrong words"),
+        (power_law(MINUTES, 0.0, 0.3, 0.5), 0.004, "about 15 minutes more would bring 7.7% to 5.5% wrong words"),
         ([0.05] * 6, 0.001, "more recordings of this kind would hardly help: 5.0% wrong words"),
         ([0.30, 0.20, 0.28, 0.18, 0.24, 0.20], 0.08, "the data cannot tell whether more would help"),
     ],
@@ -72,6 +72,19 @@ def test_sizes_are_those_that_there_are_and_all():
     assert sizes_of(["200", "25", "50"], available=100) == [25, 50, None]
     with pytest.raises(UserError, match="'ten' are no numbers"):
         sizes_of(["ten"], available=60)
+
+
+def test_table_says_what_each_training_learned_from():
+    points = [
+        Experiment("a", "", 0.5, 0.25, {}, None, (0.2, 0.31), 0.84, train_clips=10),
+        Experiment("b", "", 0.5, 0.043, {}, None, (0.01, 0.1), 21.3, train_clips=250),
+    ]
+    header, *rows = table(points)
+    assert header.split("  ")[1] == "trained on"
+    assert [row.split() for row in rows] == [
+        ["10", "clips", "0.8", "min", "25.0%", "(20.0%", "to", "31.0%)"],
+        ["250", "clips", "21.3", "min", "4.3%", "(1.0%", "to", "10.0%)"],
+    ]
 
 
 def test_picture_shows_every_point():

@@ -118,6 +118,43 @@ def test_set_of_ten_ends_with_a_rest_and_goes_on_when_asked(workspace, open_page
     assert shown_phrase(page)["phrase"] == TEXTS[0]
 
 
+def test_counter_says_what_is_recorded_and_what_was_skipped(workspace, open_page):
+    page = open_page()
+
+    def place():
+        [caption] = [one.value for one in page.caption if one.value.startswith("Speak as you always do.")]
+        return caption.removeprefix("Speak as you always do. ")
+
+    assert place() == "0 of 10 recorded."
+    button(page, "Skip").click().run()
+    assert (shown_phrase(page)["phrase"], place()) == (TEXTS[1], "0 of 10 recorded, 1 skipped for later.")
+    button(page, "Skip").click().run()
+    assert (shown_phrase(page)["phrase"], place()) == (TEXTS[2], "0 of 10 recorded, 2 skipped for later.")
+    page.session_state["take"] = a_take()
+    page.run()
+    button(page, "Save and next").click().run()
+    assert place() == "1 of 10 recorded, 2 skipped for later."
+    button(page, "Back").click().run()
+    button(page, "Back").click().run()
+    assert shown_phrase(page)["phrase"] == TEXTS[1]
+    page.session_state["take"] = a_take("010")
+    page.run()
+    next(one for one in page.button if one.label.startswith("Save")).click().run()
+    assert place() == "2 of 10 recorded, 1 skipped for later."
+
+
+def test_skipping_goes_round_where_every_phrase_was_skipped(workspace, open_page):
+    page = open_page()
+    page.text_area[0].set_value("Call Jörg\nOpen the garage")
+    button(page, "Keep these phrases").click().run()
+    page.button_group[0].set_value("My own phrases").run()
+    shown = []
+    for _ in range(4):
+        shown.append(shown_phrase(page)["phrase"])
+        button(page, "Skip").click().run()
+    assert shown == ["Call Jörg", "Open the garage"] * 2
+
+
 def test_own_phrases_come_first(workspace, open_page):
     page = open_page()
     page.text_area[0].set_value("Call Jörg\nCall Jörg\n\nOpen the garage")
@@ -161,6 +198,31 @@ def test_upload_pairs_by_name_shows_a_table_and_saves(workspace, open_page):
     assert (clip.source, clip.text, clip.speaker, clip.audio_path[-5:]) == ("uploaded", "hello there", "Ann", ".opus")
     assert inbox.content_of(clip) == content
     assert any("1 saved" in note.value for note in page.success)
+
+
+@pytest.mark.parametrize(("absent", "listed"), [(1, 0), (3, 0), (9, 6), (600, 500)])
+def test_upload_tells_all_that_could_not_be_used_in_one_box(workspace, open_page, absent, listed):
+    page = open_page("upload")
+    rows = "file,text\n" + "".join(f"gone_{number}.wav,<b>words</b>\n" for number in range(absent))
+    sound = (DEMO_CLIPS / "003.opus").read_bytes()
+    page.file_uploader[0].set_value(
+        [("a.opus", sound, "audio/ogg"), ("a.txt", b"hello", "text/plain"), ("t.csv", rows.encode(), "text/csv")]
+    ).run()
+    assert not page.exception
+    [box] = page.warning
+    words = box.value.replace("\\", "")
+    things = "1 thing" if absent == 1 else f"{absent} things"
+    assert words.startswith(f"{things} in these files could not be used:")
+    assert words.count("\n- t.csv, line ") == min(absent, 3)
+    assert "t.csv, line 2: There is no sound file gone_0.wav. Upload it as well, or correct the name." in words
+    rest = [one for one in page.expander if one.label == f"{absent - 3} more of these"]
+    assert len(rest) == (absent > 3)
+    if rest:
+        # A table that is read aloud, with a row for each.
+        html = rest[0].children[0].proto.body
+        assert html.count('<th scope="col"') == 2 and html.count("There is no sound file gone_") == listed
+        more = f"and {absent - 503} more, which are shown when these are mended"
+        assert (more in [one.value for one in rest[0].text]) == (absent > 503)
 
 
 def test_upload_of_another_person_waits_until_that_person_has_agreed(workspace, open_page):
@@ -221,7 +283,7 @@ def test_broken_settings_are_one_sentence_on_the_train_page(workspace, open_page
 
 def test_failed_run_shows_its_reason_and_offers_another_try(workspace, open_page):
     page = open_page("train")
-    with pytest.raises(Exception, match="no recordings"):
+    with pytest.raises(Exception, match=r"^it failed: the reason stands above, and in data/recorder/runs/"):
         runs.supervise("make", to_screen=True)
     page.run()
     assert any("holds no recordings" in error.value.replace("\\", "") for error in page.error)

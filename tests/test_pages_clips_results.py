@@ -191,7 +191,7 @@ def test_all_of_a_speaker_are_deleted_only_when_the_name_is_typed(project):
         shown(app)
         assert len(inbox.stored_clips()) == left
     assert {clip.speaker for clip in inbox.stored_clips()} == {"سامي", "Bo_b *x*"}
-    assert "2 recordings of Ann are deleted" in words(app)
+    assert "Deleted: 2 recordings of Ann." in words(app).replace("\\", "")
 
 
 def test_many_recordings_are_shown_twenty_at_a_time(project):
@@ -243,7 +243,7 @@ def test_nothing_recorded_says_where_to_begin(workspace):
 
 def test_waiting_changes_are_counted(workspace):
     inbox.record_consent("Ann", "I agree")
-    assert page("clips").caption[0].value.startswith("1 change waits to be taken into data/raw")
+    assert page("clips").caption[0].value.startswith("Waiting to be taken into data/raw: 1 change.")
 
 
 def test_pictures_of_the_set_say_in_words_what_they_show(project):

@@ -19,6 +19,16 @@ from tests.workspaces import (
     set_params,
 )
 
+# As `accelerate config` writes it for a machine without a GPU.
+FOR_CPUS = """
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_CPU
+num_machines: 1
+num_processes: 2
+machine_rank: 0
+use_cpu: true
+mixed_precision: 'no'
+"""
 TWO_PROCESSES = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU
@@ -133,6 +143,16 @@ def test_launcher_for_gpus_is_refused_where_there_is_none(workspace):
     set_params(workspace, train__launcher="none")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("train: params.yaml: train.launcher is ddp, but this machine has")
+
+
+def test_launcher_that_starts_one_process_alone_says_so(workspace):
+    (workspace / "cpus.yaml").write_text(FOR_CPUS)
+    set_params(workspace, train__launcher="cpus.yaml", train__validate_every_steps=1000)  # refused: nothing is trained
+    result = run_stage(workspace, "train")
+    set_params(workspace, train__launcher="none", train__validate_every_steps=None)
+    words = "train: train.launcher cpus.yaml has started one process alone: it is for several GPUs"
+    assert result.stdout.splitlines()[0] == words
+    assert "train.validate_every_steps is 1000" in result.stderr
 
 
 def test_launched_processes_die_with_their_parent(workspace):

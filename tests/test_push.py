@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from stages import push as stage
 from stages.hub import artefact
-from stages.pipeline.params import load_params
+from stages.pipeline.params import PushParams, load_params
 from stages.pipeline.stage import UserError
 from stages.speech import prepared
 from tests.hub_server import HubServer
@@ -210,6 +212,9 @@ def test_dry_run_lists_what_a_push_then_sends_and_asks_the_hub_nothing(hub, work
     dry = push(hub, workspace)
     assert hub.requests == []
     assert not dry["published"] and dry["reason"] == "push.dry_run is true" and dry["refused"] is None
+    megabytes = sum(file["size"] for file in dry["files"]) / 1e6
+    words = f"{len(dry['files'])} files, {megabytes:.1f} MB would go up"
+    assert stage.summary(dry) == f"nothing published: push.dry_run is true; {words}"
     set_params(workspace, push__dry_run=False)
     receipt = push(hub, workspace)
     assert dry["files"] == receipt["files"] and dry["left_out"] == receipt["left_out"]
@@ -275,7 +280,10 @@ def test_model_that_is_not_shown_to_be_better_is_refused_with_the_figures(hub, w
     words = refusal(hub, workspace)
     assert "is not shown to be better" in words and "improvement -12% to 40%" in words
     set_params(workspace, push__dry_run=True)
-    assert "is not shown to be better" in push(hub, workspace)["refused"]
+    dry = push(hub, workspace)
+    assert dry["refused"] in words, "the receipt says what a push says"
+    assert stage.summary(dry).endswith(f"would go up, but would be refused: {dry['refused']}")
+    assert dry["refused"].endswith("set push.require to not_worse or none in params.yaml")
 
 
 def test_folder_of_this_machine_in_a_published_file_is_refused(hub, workspace):
@@ -351,6 +359,14 @@ def metrics_of(base: float, tuned: float, low: float | None, high: float | None)
 )
 def test_rule_of_the_interval(require, metrics, refused):
     assert (artefact.reason_to_refuse(PUSH.model_copy(update={"require": require}), metrics) is not None) == refused
+
+
+@pytest.mark.parametrize(("require", "remedy"), [("better", "not_worse or none"), ("not_worse", "none")])
+def test_refusal_names_the_values_that_would_let_the_model_up(require, remedy):
+    params = PUSH.model_copy(update={"require": require})
+    words = artefact.reason_to_refuse(params, metrics_of(0.5, 0.6, -0.4, -0.01))
+    assert words.endswith(f"set push.require to {remedy} in params.yaml")
+    assert set(remedy.split(" or ")) < set(get_args(PushParams.model_fields["require"].annotation))
 
 
 @pytest.mark.parametrize(

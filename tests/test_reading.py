@@ -21,8 +21,8 @@ def test_next_phrase_is_the_first_that_this_speaker_has_not_recorded():
 
 def test_skipped_phrases_come_after_all_others_and_then_again():
     counts = reading.recorded_counts([clip(TEXTS[1])], "Ann")
-    assert reading.next_phrase(TEXTS, "en", counts, {TEXTS[0]}) == TEXTS[2]
-    assert reading.next_phrase(TEXTS, "en", counts, set(TEXTS)) == TEXTS[0]
+    assert reading.next_phrase(TEXTS, "en", counts, [TEXTS[0]]) == TEXTS[2]
+    assert reading.next_phrase(TEXTS, "en", counts, [TEXTS[2], TEXTS[0], TEXTS[1]]) == TEXTS[2]
 
 
 def test_recorded_once_each_the_round_begins_again():

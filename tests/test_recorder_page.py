@@ -196,7 +196,7 @@ def test_back_skip_and_typing_by_keyboard(workspace, tmp_path):
         agree(page)
         shown = page.locator(".phrase")
         page.keyboard.press("k")
-        page.get_by_text("Skipped").wait_for()
+        page.get_by_text("Skipped. It comes").wait_for()
         assert shown.inner_text() == texts[1]
         record(page, play(microphone, speech("003")))
         save(page)
@@ -261,7 +261,10 @@ def test_recording_ends_by_itself(workspace, tmp_path, settings, shortest_s, lon
         page.goto(address)
         agree(page)
         page.keyboard.press("Space")
+        page.wait_for_function("parseFloat(document.querySelector('[data-testid=stBidiComponentIsolated]')"
+                               ".shadowRoot.querySelector('.level').style.width) > 20")  # fmt: skip
         page.get_by_test_id("stImage").wait_for()
+        assert page.locator(".level").evaluate("one => one.style.width") == "0%", "nothing is heard any more"
         page.keyboard.press("s")
         page.get_by_text("Saved: ").wait_for()
         [row] = stored(workspace)

@@ -173,7 +173,7 @@ def test_pull_never_removes_a_recording_that_is_only_here(cloned):
     new.write_bytes(b"said today")
     result = type_in(cloned, "make pull", check=False)
     assert result.returncode != 0
-    assert "pull: 1 files in data/raw are not in data/raw.dvc" in result.stderr
+    assert "pull: 1 file in data/raw would be lost, not in data/raw.dvc or different from it" in result.stderr
     assert "data/raw/demo/new.opus" in result.stderr and "Traceback" not in result.stderr
     assert raw_of(cloned) == {"data/raw/demo/new.opus": b"said today"}
     new.rename(cloned / "new.opus")

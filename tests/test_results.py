@@ -61,7 +61,15 @@ def test_verdict_claims_an_improvement_only_where_the_whole_interval_shows_one(f
 
 def test_verdict_names_both_ends_of_an_interval_around_zero():
     words = results.verdict(metrics(0.4, 0.3, 0.25, -0.1, 0.5)).words.replace(SPACE, " ")
-    assert "anything from 10.0 % more wrong words to 50.0 % fewer wrong words" in words
+    assert "anything from 10.0 % more wrong words to 50.0 % fewer wrong words would be likely" in words
+
+
+def test_verdict_calls_no_difference_by_its_name():
+    words = results.verdict(metrics(0.4, 0.3, 0.25, 0.0, 1.0)).words.replace(SPACE, " ")
+    assert "anything from no difference to 100.0 % fewer wrong words would be likely" in words
+    words = results.verdict(metrics(0.3, 0.4, -0.3, -0.5, 0.0)).words.replace(SPACE, " ")
+    assert "anything from 50.0 % more wrong words to no difference would be likely" in words
+    assert "likely" not in results.verdict(metrics(0.4, 0.4, 0.0, 0.0, 0.0)).words, "an empty interval says nothing"
 
 
 def test_verdict_comes_with_what_the_figures_cannot_tell():

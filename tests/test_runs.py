@@ -437,9 +437,11 @@ def test_failed_stage_is_told_in_its_own_words(quick):
     set_params(quick, prepare__min_duration_s=20.0)
     words = f"prepare: no usable clip in data/raw, all {CLIPS} rejected: {CLIPS} too short"
     result = run_in_terminal(quick)
-    assert (result.returncode, result.stderr) == (1, f"repro: {words}\n")
-    assert "Running stage 'prepare':" in result.stdout and words in result.stdout
     run = runs.history()[0]
+    pointer = f"repro: it failed: the reason stands above, and in {run.log_path}\n"
+    assert (result.returncode, result.stderr) == (1, pointer)
+    assert "Running stage 'prepare':" in result.stdout
+    assert (result.stdout + result.stderr).count(words) == 1, "a reason is told once"
     assert (run.outcome, run.why) == ("failed", words)
     progress = runs.read_progress(run.log, runs.stage_names())
     assert progress.error == words

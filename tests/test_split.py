@@ -110,8 +110,9 @@ def test_empty_part_says_how_many_more_clips_are_needed(make_clip, settings, fil
     with pytest.raises(UserError) as caught:
         split([clip_in(part, make_clip, settings) for part in filled], settings())
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(f"{len(filled)} clips in {len(filled)} groups (split.group_by prompt)")
-    assert f"leave {empty} empty: about {more} more clips" in str(caught.value)
+    there = "1 clip in 1 group" if len(filled) == 1 else "2 clips in 2 groups"
+    assert str(caught.value).startswith(f"{there} (split.group_by prompt)")
+    assert f"cannot fill {empty}: record about {more} more clips, each with a prompt of its own" in str(caught.value)
 
 
 def test_that_many_more_groups_do_fill_the_part_with_a_chance_of_95_percent(settings):
@@ -151,9 +152,7 @@ def test_empty_part_is_one_line_on_the_screen_and_writes_nothing(workspace, make
     result = run_stage("split")
     assert result.returncode == 1
     assert len(result.errors) == 1
-    assert re.match(
-        r"split: 1 clips in 1 groups .* more clips with a prompt of their own are needed$", result.errors[0]
-    )
+    assert re.match(r"split: 1 clip in 1 group .* more clips, each with a prompt of its own$", result.errors[0])
     assert not (workspace / "data/split").exists()
 
 

@@ -1,6 +1,7 @@
 """A sweep and a learning curve on the real pipeline: queued, run, read back, and gone on with after an interruption."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -70,9 +71,16 @@ def test_learning_curve_runs_over_growing_parts(repository):  # noqa: F811
     result = run(repository, "learning_curve", "6", "12", "24", str(available + 1))
     assert result.returncode == 0, result.stdout + result.stderr
     lines = (repository / "data/experiments/learning_curve.csv").read_text().splitlines()
-    minutes = [float(line.split(",")[0]) for line in lines[1:]]
+    assert lines[0] == "clips,minutes,wer,wer_low,wer_high"
+    assert [int(line.split(",")[0]) for line in lines[1:]] == [6, 12, 24, available]
+    minutes = [float(line.split(",")[1]) for line in lines[1:]]
     assert len(minutes) == 4 and minutes == sorted(minutes) and minutes[0] < minutes[-1] / 3
-    assert result.stdout.count(" minutes  ") == 4
+    assert re.findall(r"^ +(\d+) clips +\d+\.\d min +\d", result.stdout, re.MULTILINE) == [
+        "6",
+        "12",
+        "24",
+        str(available),
+    ]
     assert (repository / "data/experiments/learning_curve.svg").exists()
     assert result.stdout.splitlines()[-1].startswith("learning-curve: ")
 

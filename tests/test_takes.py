@@ -144,6 +144,36 @@ def test_recording_that_begins_or_ends_inside_a_word_is_found():
     assert min(found.values()) >= 0.95 * len(DEMO_ROWS), found
 
 
+def spoken_moments(samples: np.ndarray, rate_hz: int, count: int, seed: int) -> list[int]:
+    """Frames at random within what is said, not within its pauses: less than 15 dB below the loudest parts."""
+    frame = round(0.02 * rate_hz)
+    levels = np.sqrt((samples[: len(samples) // frame * frame].reshape(-1, frame) ** 2).mean(axis=1))
+    moments = np.flatnonzero(levels > np.percentile(levels, 95) * 10 ** (-15 / 20))
+    rng = np.random.default_rng(seed)
+    return [int(moment) * frame + int(rng.integers(frame)) for moment in rng.choice(moments, count)]
+
+
+def test_end_inside_a_word_is_found_at_most_moments_not_only_at_the_loudest():
+    found = 0
+    for number in range(len(DEMO_ROWS)):
+        samples, rate_hz = spoken(number)
+        samples = with_pauses(samples, rate_hz)
+        found += sum("cut_end" in judge(samples[:cut], rate_hz) for cut in spoken_moments(samples, rate_hz, 2, number))
+    assert found >= 0.6 * 2 * len(DEMO_ROWS)
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
+def test_end_inside_a_word_of_a_real_speaker_is_found_at_most_moments():
+    files = sorted((SPEECH / "kathleen").glob("*.flac"))[::5]
+    assert len(files) == 30
+    found = 0
+    for number, file in enumerate(files):
+        samples, rate_hz = audio.decode(file.read_bytes())
+        samples = samples[:, 0]
+        found += sum("cut_end" in judge(samples[:cut], rate_hz) for cut in spoken_moments(samples, rate_hz, 3, number))
+    assert found >= 0.7 * 3 * len(files)
+
+
 def test_cut_is_found_in_real_rooms():
     # A room is never silent: noise 30 dB below the voice hides no cut.
     found = 0

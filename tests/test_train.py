@@ -53,7 +53,7 @@ def test_another_seed_draws_another_subset():
 def test_training_without_a_single_validation_is_refused_before_it_starts():
     params = load_params(Path("data/demo/params.yaml")).train.model_copy(update={"epochs": 2, "batch_size": 8})
     check_validation(params.model_copy(update={"validate_every_steps": 6}), clips=20)  # 2 x 3 updates
-    with pytest.raises(UserError, match=r"train\.validate_every_steps is 7, but 20 clips make only 6 updates"):
+    with pytest.raises(UserError, match=r"train\.validate_every_steps is 7, but training on 20 clips has only 6"):
         check_validation(params.model_copy(update={"validate_every_steps": 7}), clips=20)
 
 

@@ -155,6 +155,7 @@ class Microphone {
       this.send("take", { samples: base64(this.samples), sample_rate_hz: rate, prompt: this.data.prompt });
     }
     if (was !== "idle") this.close();
+    this.meter(-SHOWN_DB); // nothing is heard any more
     this.draw();
   }
 

@@ -11,6 +11,7 @@ from recorder import collection, inbox, pictures
 from recorder.inbox import StoredClip
 from recorder.views.shared import as_plain, sound_type, spoken_text
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 
 RECORDINGS, PICTURES, REJECTED, OTHERS = "Recordings", "Pictures", "Not used", "Other folders"
 ON_A_PAGE = 20
@@ -58,7 +59,7 @@ def delete_all_of_speaker() -> None:
         return
     clips = [clip for clip in inbox.stored_clips() if clip.speaker == speaker]
     try:
-        with st.spinner(f"Deleting {len(clips)} recordings"):
+        with st.spinner(f"Deleting {counted(len(clips), 'recording')}"):
             for clip in clips:
                 inbox.delete(clip)
     except OSError as error:
@@ -66,8 +67,8 @@ def delete_all_of_speaker() -> None:
         return
     inbox.start_moving()
     say(
-        f"{len(clips)} recordings of {speaker} are deleted. Older versions of the data still hold them: see the end of "
-        "this page."
+        f"Deleted: {counted(len(clips), 'recording')} of {speaker}. Older versions of the data still hold them: see "
+        "the end of this page."
     )
 
 
@@ -94,7 +95,7 @@ def show_list(items: list[tuple[str, list[str]]], where_the_rest_is: str) -> Non
     )
     st.html(f'<ul style="list-style: none; padding: 0; overflow-wrap: anywhere">{rows}</ul>')
     if len(items) > ROWS_SHOWN:
-        st.text(f"There are {len(items) - ROWS_SHOWN} more: {where_the_rest_is}.")
+        st.text(f"{len(items) - ROWS_SHOWN} more: {where_the_rest_is}.")
 
 
 def details(clip: StoredClip) -> list[str]:
@@ -146,7 +147,7 @@ def show_recordings(clips: list[StoredClip]) -> None:
     words = st.text_input("Search in texts, speakers and languages", key="clips_search", on_change=first_page)
     found = collection.search(collection.newest_first(clips), words)
     minutes = sum(clip.duration_s or 0.0 for clip in found) / 60
-    st.text(f"{len(found)} of {len(clips)} recordings, {minutes:.1f} minutes, the newest first")
+    st.text(f"{len(found)} of {counted(len(clips), 'recording')}, {minutes:.1f} minutes, the newest first")
     pages = max(1, -(-len(found) // ON_A_PAGE))
     page = min(state.get("clips_page", 1), pages)
     if pages > 1:
@@ -208,9 +209,10 @@ def show_pictures(clips: list) -> None:
     for covered in collection.coverage(clips):
         language = collection.language_name(covered.language)
         st.subheader(as_plain(f"{covered.kind.capitalize()} in {language}"))
-        st.text(f"{covered.different} different {covered.kind}, {covered.said} said in all.")
+        one = covered.kind.removesuffix("s")
+        st.text(f"{counted(covered.different, f'different {one}')}, {covered.said} said in all.")
         if covered.phrases:
-            done = f"{covered.phrases_recorded} of the {covered.phrases} phrases that come with ownvoice are recorded"
+            done = f"Recorded: {covered.phrases_recorded} of the {covered.phrases} phrases that come with ownvoice"
             st.progress(covered.phrases_recorded / covered.phrases, text=done)
         rows = [(word, float(count)) for word, count in covered.most_frequent]
         with st.expander(as_plain(f"Most frequent {covered.kind} in {language}")):
@@ -238,7 +240,7 @@ def show_others(others: list) -> None:
     )
     words = st.text_input("Search in texts, speakers and languages", key="others_search")
     found = collection.search(others, words)
-    st.text(f"{len(found)} of {len(others)} recordings")
+    st.text(f"{len(found)} of {counted(len(others), 'recording')}")
     items = [
         (
             clip.text,
@@ -262,8 +264,7 @@ if message := state.pop("clips_message", None):
     words, is_problem = message
     (st.error if is_problem else st.success)(as_plain(words))
 if waiting := inbox.waiting():
-    changes = "change waits" if waiting == 1 else "changes wait"
-    st.caption(f"{waiting} {changes} to be taken into data/raw. That happens by itself, between two trainings.")
+    st.caption(f"Waiting to be taken into data/raw: {counted(waiting, 'change')}. It happens between two trainings.")
 section = st.segmented_control(
     "Show",
     [RECORDINGS, PICTURES, REJECTED, OTHERS],

@@ -8,6 +8,7 @@ import streamlit as st
 
 from recorder import pictures, runs
 from recorder.views.shared import as_plain
+from stages.pipeline.wording import lasting
 
 STAGE_WORDS = {
     "prepare": "Check the recordings",
@@ -35,12 +36,6 @@ OUTCOME_WORDS = {
 LOG_LINES = 200
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} seconds"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
 def when(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M}"
 
@@ -55,7 +50,7 @@ def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
     if progress.current and run.outcome == "running":
         words = STAGE_WORDS.get(progress.current, progress.current)
         left = runs.seconds_left(progress, runs.history())
-        until = f", about {_duration(left)} left" if left else ""
+        until = f", about {lasting(left)} left" if left else ""
         if progress.fraction is None:
             st.progress(0.0, text=f"{words}: getting ready{until}")
         else:

@@ -11,6 +11,7 @@ from recorder.views.progress import watch
 from recorder.views.shared import as_plain, spoken_text
 from stages.hub import artefact, dataset
 from stages.hub.publish import listing
+from stages.hub.receipts import amount
 from stages.pipeline import paths
 from stages.pipeline.files import read_json
 from stages.pipeline.params import load_params
@@ -48,8 +49,7 @@ def account() -> tuple[str | None, str]:
 
 
 def show_files(files: list[dict], left_out: list[dict]) -> None:
-    total_mb = sum(file["size"] for file in files) / 1e6
-    with st.expander(f"What would go up: {len(files)} files, {total_mb:.1f} MB"):
+    with st.expander(f"What would go up: {amount(files)}"):
         rows = [{"File": file["path"], "Bytes": file["size"], "sha256": file["sha256"]} for file in files]
         st.dataframe(rows, hide_index=True)
         if left_out:

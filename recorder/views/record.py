@@ -11,6 +11,7 @@ from recorder.views.microphone import microphone
 from recorder.views.shared import as_plain, consenting_voice, judge, sound_type
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 state = st.session_state
@@ -55,7 +56,7 @@ def begin(speaker: str, language: str, kind: str) -> None:
     """Start afresh where another person, language or kind of text was chosen."""
     if state.get("reading_for") != (speaker, language, kind):
         state["reading_for"] = (speaker, language, kind)
-        state.update(turn=0, take=None, skipped=set(), visited=[], in_set=0, back_to=None, message="")
+        state.update(turn=0, take=None, skipped=[], visited=[], in_set=0, back_to=None, message="")
 
 
 def go_on(phrase: str) -> None:
@@ -83,6 +84,7 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
         return
     state["message"] = f"Saved: {take.figures['duration_s']:.1f} seconds."
     state["in_set"] += 1
+    no_longer_skipped(phrase)
     go_on(phrase)
     inbox.start_moving()
     try:
@@ -92,8 +94,13 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
         state["message"] += f" Training did not start: {error}"
 
 
+def no_longer_skipped(phrase: str) -> None:
+    state["skipped"] = [one for one in state["skipped"] if one != phrase]
+
+
 def skip(phrase: str) -> None:
-    state["skipped"].add(phrase)
+    no_longer_skipped(phrase)
+    state["skipped"].append(phrase)  # behind those that were skipped before it
     state["message"] = "Skipped. It comes again later."
     go_on(phrase)
 
@@ -112,8 +119,9 @@ def rest() -> None:
 
 
 def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, language: str) -> None:
-    place = f"{min(state['in_set'] + 1, params.recorder.set_size)} of {params.recorder.set_size}"
-    st.caption(f"Speak as you always do. Phrase {place}" if kind != FREE else f"Recording {place}")
+    place = f"{state['in_set']} of {params.recorder.set_size} recorded"
+    place += f", {len(state['skipped'])} skipped for later" if state["skipped"] else ""
+    st.caption(f"Speak as you always do. {place}." if kind != FREE else f"{place}.")
     prompt = f"{state['turn']} {kind} {phrase}"
     recording = microphone(
         "microphone",
@@ -164,7 +172,7 @@ def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
     own = [clip for clip in clips if clip.speaker == speaker]
     minutes = sum(clip.duration_s or 0 for clip in own) / 60
     st.divider()
-    st.markdown(f"**{len(own)} recordings, {minutes:.1f} minutes**")
+    st.markdown(f"**{counted(len(own), 'recording')}, {minutes:.1f} minutes**")
     milestone = reading.next_milestone(len(own))
     if milestone is None:
         st.write("All three goals are reached. More recordings still help, above all free speech.")
@@ -184,6 +192,7 @@ begin(person.speaker, person.language, kind)
 clips = inbox.stored_clips()
 texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE else []
 counts = reading.recorded_counts(clips, person.speaker) if kind != FREE else Counter()
+state["skipped"] = [one for one in state["skipped"] if one in texts]  # own phrases may have been taken out
 phrase = state["back_to"] or reading.next_phrase(texts, person.language, counts, state["skipped"]) or ""
 if state["in_set"] >= params.recorder.set_size:
     rest()

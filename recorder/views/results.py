@@ -12,6 +12,7 @@ from recorder.results import HeardClip, percent
 from recorder.views.shared import as_plain
 from stages.pipeline.experiments import differing_settings
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 
 SHOWN_AT_FIRST = 5
 
@@ -34,11 +35,12 @@ def explain(found: results.Results, is_running: bool) -> None:
     if is_running:
         st.info("A training is running. When it has ended, its result takes the place of this one.")
     elif newer := results.newer_clips():
-        are = "recording is" if newer == 1 else "recordings are"
-        st.info(f"{newer} newer {are} not in this result. Train again to include them.")
+        are = "is" if newer == 1 else "are"
+        st.info(f"{counted(newer, 'newer recording')} {are} not in this result. Train again to include all.")
     picture(pictures.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words"))
     st.write(
-        f"Measured on {tuned['clips']} recordings ({tuned['reference_words']} words) that training never heard. "
+        f"Measured on {counted(tuned['clips'], 'recording')} ({counted(tuned['reference_words'], 'word')}) that "
+        "training never heard. "
         "The 95 % interval says where the figure would most likely be with other recordings of the same kind."
     )
     both = [("Before", base), ("After", tuned)]
@@ -49,8 +51,8 @@ def explain(found: results.Results, is_running: bool) -> None:
     if "outside" in found.metrics:
         outside = found.metrics["outside"]
         st.write(
-            f"On {outside['tuned']['clips']} recordings of other people: {percent(outside['base']['wer'])} wrong words "
-            f"before, {percent(outside['tuned']['wer'])} after."
+            f"On {counted(outside['tuned']['clips'], 'recording')} of other people: {percent(outside['base']['wer'])} "
+            f"wrong words before, {percent(outside['tuned']['wer'])} after."
         )
     with st.expander("More figures"):
         keys = ("substitutions", "deletions", "insertions")
@@ -75,7 +77,8 @@ def show_more() -> None:
 def show_hardest(clips: list[HeardClip]) -> None:
     st.header("The hardest recordings")
     wrong = [clip for clip in clips if clip.tuned_mistakes]
-    st.text(f"After training, every word was right in {len(clips) - len(wrong)} of {len(clips)} recordings.")
+    right = f"{len(clips) - len(wrong)} of {counted(len(clips), 'recording')}"
+    st.text(f"After training, every word was right in {right}.")
     if not wrong:
         return
     st.write("Crossed out: a word that was missed. Underlined: a word that is wrong (wavy) or was added.")

@@ -16,6 +16,7 @@ from recorder.views.progress import OUTCOME_WORDS, watch, when
 from recorder.views.shared import as_plain, listener
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 
 MODES = {
     "lora": "LoRA: small additions to the model (recommended)",
@@ -163,7 +164,7 @@ def show_history() -> None:
 st.title("Train")
 clips = inbox.stored_clips()
 minutes = sum(clip.duration_s or 0 for clip in clips) / 60
-st.write(f"{len(clips)} recordings, {minutes:.1f} minutes. Training goes on when this page is closed.")
+st.write(f"{counted(len(clips), 'recording')}, {minutes:.1f} minutes. Training goes on when this page is closed.")
 newest = next(iter(runs.history()), None)
 running = newest is not None and newest.outcome == "running"
 try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import streamlit as st
 
-from recorder import inbox, takes, uploads
+from recorder import inbox, pictures, takes, uploads
 from recorder.phrases import LANGUAGES
 from recorder.views.shared import CONSENT, as_plain, consenting_voice, suffix_of
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 from stages.speech import audio
 
 HELP = """
@@ -19,7 +20,8 @@ HELP = """
   (CSV, TSV, JSONL) with the columns file and text.
 - Recordings of a few seconds to half a minute each are best.
 """
-SHOWN_PROBLEMS = 5
+SHOWN_PROBLEMS = 3
+LISTED_PROBLEMS = 500  # a page with thousands of rows is slow
 state = st.session_state
 
 
@@ -43,9 +45,25 @@ def examine(upload: uploads.Upload, language: str) -> list[Examined]:
         if pair.language and pair.language not in LANGUAGES:
             remarks.append(f"Its language, {pair.language}, is not known here: choose one.")
         examined.append(Examined(take.figures.get("duration_s"), " ".join(remarks), take.blocked))
-        bar.progress(number / len(upload.pairs), text=f"{number} of {len(upload.pairs)} recordings checked")
+        done = f"{number} of {counted(len(upload.pairs), 'recording')} checked"
+        bar.progress(number / len(upload.pairs), text=done)
     bar.empty()
     return examined
+
+
+def show_problems(problems: list[uploads.Problem]) -> None:
+    """One box for all that could not be used: a table may name thousands of files that are not there."""
+    if not problems:
+        return
+    first = "\n".join(f"- {as_plain(f'{one.file}: {one.words}')}" for one in problems[:SHOWN_PROBLEMS])
+    st.warning(f"{counted(len(problems), 'thing')} in these files could not be used:\n\n{first}")
+    if rest := problems[SHOWN_PROBLEMS:]:
+        with st.expander(f"{len(rest)} more of these"):
+            # An HTML table, which screen readers read, not a canvas.
+            listed = [(one.file, one.words) for one in rest[:LISTED_PROBLEMS]]
+            st.html(pictures.table(["Where", "What is wrong, and what to do"], listed))
+            if len(rest) > LISTED_PROBLEMS:
+                st.text(f"and {len(rest) - LISTED_PROBLEMS} more, which are shown when these are mended")
 
 
 def table(upload: uploads.Upload, examined: list[Examined], speaker: str, language: str) -> list[dict]:
@@ -121,7 +139,7 @@ def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
     inbox.start_moving()
     words = f"{saved} saved."
     if known:
-        words += f" {known} were here already and are not saved again."
+        words += f" {known} {'was' if known == 1 else 'were'} here already, not saved again."
     state["upload_result"] = (words, refused)
     if not refused:
         state["upload_round"] += 1
@@ -147,20 +165,14 @@ if files:
             upload = uploads.read_uploads([(file.name, file.getvalue()) for file in files])
         state["examined"] = (identity, upload, examine(upload, person.language))
     _, upload, examined = state["examined"]
-    for problem in upload.problems[:SHOWN_PROBLEMS]:
-        st.warning(as_plain(f"{problem.file}: {problem.words}"))
-    if (more := len(upload.problems) - SHOWN_PROBLEMS) > 0:
-        with st.expander(f"{more} more of these"):
-            st.dataframe([asdict(problem) for problem in upload.problems[SHOWN_PROBLEMS:]], hide_index=True)
+    show_problems(upload.problems)
     if upload.pairs:
         st.write("Look through the texts. A wrong text teaches wrong words.")
         rows = table(upload, examined, person.speaker, person.language)
         listen(upload, examined)
         may_save = agreed(rows)
         count = sum(row["Save"] for row in rows)
-        if st.button(
-            f"Save {count} {'recording' if count == 1 else 'recordings'}", type="primary", disabled=not may_save
-        ):
+        if st.button(f"Save {counted(count, 'recording')}", type="primary", disabled=not may_save):
             save(rows, person.speaker, upload)
     else:
         st.info("There is no recording among these files.")

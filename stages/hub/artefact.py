@@ -155,8 +155,11 @@ def _not_good_enough(require: str, metrics: Mapping) -> str | None:
         fulfilled = low > 0 if require == "better" else high >= 0
     if fulfilled:
         return None
-    remedy = "record more clips, or lower push.require"
-    return f"the tuned model is not shown to be {require.replace('_', ' ')}: {figures}; {remedy} in params.yaml"
+    weaker = "not_worse or none" if require == "better" else "none"
+    return (
+        f"the tuned model is not shown to be {require.replace('_', ' ')}: {figures}; record more clips, or set "
+        f"push.require to {weaker} in params.yaml"
+    )
 
 
 def _forgets_too_much(allowed: float | None, outside: Mapping | None) -> str | None:

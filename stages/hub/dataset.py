@@ -22,18 +22,19 @@ import statistics
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
 
-from stages.hub.receipts import reason_to_stay
+from stages.hub.receipts import amount, reason_to_stay
 from stages.pipeline import paths
 from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.wording import counted
 from stages.speech import prepared
 from stages.speech import text as speech_text
 from stages.speech.clips import ID_LENGTH, Clip, read_clips
@@ -139,7 +140,7 @@ def publish_dataset(params: Params) -> dict:
         if params.push.dry_run:
             listed = publish.listing(files)
             return {"published": False, "reason": "push.dry_run is true", **about, "files": listed}
-        message = f"{about['clips']} clips of {about['speakers']} speaker{'s' * (about['speakers'] > 1)}"
+        message = content_of(about)
         sent = publish.publish(settings.repo_id, "dataset", files, private=settings.private, message=message, tag=None)
         return {
             "published": True,
@@ -173,8 +174,8 @@ def check_current(clips: list[Clip], default_language: str) -> None:
             )
     if foreign := [clip for clip in clips if clip.source.startswith(HUB)]:
         raise UserError(
-            f"{len(foreign)} of {len(clips)} clips come from data sets on the Hub, such as {foreign[0].source}, "
-            f"and are not yours to publish: take prepare.sources out, or set push.dataset.enabled to false"
+            f"not yours to publish, from data sets on the Hub such as {foreign[0].source}: {len(foreign)} of "
+            f"{counted(len(clips), 'clip')}: take prepare.sources out, or set push.dataset.enabled to false"
         )
     raw_clips = {(clip.file, clip.begins_s, clip.ends_s): clip for clip in read_sources(paths.RAW)[0]}
     changed = 0
@@ -189,7 +190,7 @@ def check_current(clips: list[Clip], default_language: str) -> None:
         )
     if changed:
         raise UserError(
-            f"{changed} of {len(clips)} clips in {paths.SPLIT} were changed or deleted in {paths.RAW} since: "
+            f"changed or deleted in {paths.RAW} since: {changed} of {counted(len(clips), 'clip')} in {paths.SPLIT}: "
             f"run 'dvc repro split'"
         )
 
@@ -198,8 +199,9 @@ def check_consents(clips: list[Clip]) -> None:
     """Raises: UserError for clips without a speaker, and for speakers who have not agreed to publication."""
     if nameless := [clip for clip in clips if clip.speaker is None]:
         raise UserError(
-            f"{len(nameless)} of {len(clips)} clips name no speaker, such as {nameless[0].recorded_file}: nobody can "
-            f"be asked. Add the speaker to their rows in {paths.RAW}, or remove them, then run 'dvc repro split'"
+            f"no speaker is named by {len(nameless)} of {counted(len(clips), 'clip')}, such as "
+            f"{nameless[0].recorded_file}: nobody can be asked. Add the speaker to their rows in {paths.RAW}, or "
+            f"remove them, then run 'dvc repro split'"
         )
     agreed = agreed_speakers()
     missing = Counter(clip.speaker for clip in clips if clip.speaker not in agreed)
@@ -207,7 +209,7 @@ def check_consents(clips: list[Clip]) -> None:
         who = ", ".join(f"{speaker} ({count})" for speaker, count in missing.most_common(SHOWN))
         who += ", ..." if len(missing) > SHOWN else ""
         raise UserError(
-            f"{missing.total()} of {len(clips)} clips are of speakers who have not agreed to publication: {who}. They "
+            f"nobody has agreed to publication of {missing.total()} of {counted(len(clips), 'clip')}: {who}. Speakers "
             f"can agree on the Publish page of the recorder ('make recorder')"
         )
 
@@ -249,8 +251,8 @@ def check_texts(clips: list[Clip], confirmed: Iterable[str]) -> None:
     shown = "; ".join(f"{identity}: {', '.join(kinds)}" for identity, kinds in islice(found.items(), SHOWN))
     more = f"; and {len(found) - SHOWN} more, listed above" if len(found) > SHOWN else ""
     raise UserError(
-        f"the texts of {len(found)} clips hold what should perhaps not become public ({shown}{more}): correct them, or "
-        f"add the ids to push.dataset.confirmed in params.yaml"
+        f"what should perhaps not become public stands in {counted(len(found), 'text')} ({shown}{more}): correct "
+        f"them, or add the ids to push.dataset.confirmed in params.yaml"
     )
 
 
@@ -511,6 +513,7 @@ def render_card(params: Params, parts: dict[str, list[Row]], files: dict[str, Pa
             by_part={part: _figures(parts[part]) for part in PARTS},
             by_language=_by(rows, "language"),
             by_speaker=_by(rows, "speaker"),
+            counted=counted,
             shortest_s=min(durations_s),
             median_s=statistics.median(durations_s),
             longest_s=max(durations_s),
@@ -556,9 +559,19 @@ def main() -> str:
     announce("dataset", repo_id=settings.repo_id, private=settings.private, dry_run=params.push.dry_run)
     receipt = publish_dataset(params)
     write_json(paths.RECEIPTS / "dataset.json", receipt)
-    if not receipt["published"]:
-        return f"nothing published: {receipt['reason']}"
-    return f"{receipt['clips']} clips of {receipt['speakers']} speakers -> {receipt['url']} ({receipt['commit'][:8]})"
+    return summary(receipt)
+
+
+def summary(receipt: Mapping) -> str:
+    """What a receipt of a data set says, in a line."""
+    if receipt["published"]:
+        return f"{content_of(receipt)} -> {receipt['url']} ({receipt['commit'][:8]})"
+    line = f"nothing published: {receipt['reason']}"
+    return f"{line}; {content_of(receipt)}: {amount(receipt['files'])} would go up" if "files" in receipt else line
+
+
+def content_of(receipt: Mapping) -> str:
+    return f"{counted(receipt['clips'], 'clip')} of {counted(receipt['speakers'], 'speaker')}"
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stages.pipeline import paths
 from stages.pipeline.files import write_json
+from stages.pipeline.wording import counted
 
 
 def reason_to_stay(enabled: bool, section: str) -> str | None:
@@ -16,6 +17,11 @@ def reason_to_stay(enabled: bool, section: str) -> str | None:
     if experiment := os.environ.get("DVC_EXP_NAME"):
         return f"experiments publish nothing ({experiment})"
     return None
+
+
+def amount(files: Sequence[Mapping]) -> str:
+    """`14 files, 12.3 MB`; files: {"path", "size", "sha256"} each."""
+    return f"{counted(len(files), 'file')}, {sum(file['size'] for file in files) / 1e6:.1f} MB"
 
 
 def write_receipt(stage: str, receipt: Mapping) -> None:

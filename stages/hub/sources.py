@@ -20,6 +20,7 @@ from stages.hub import client
 from stages.pipeline.cache import ContentCache
 from stages.pipeline.params import HubSourceParams
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 from stages.speech import audio
 from stages.speech.raw_clips import HUB, RawClip
 
@@ -84,9 +85,9 @@ def fetch(source: HubSourceParams, number: int) -> Fetched:
         if away is None:
             away = _why_away(source, revision, name)
         if away is not None:
-            asked = f"at most {source.max_clips}" if source.max_clips else "an unknown number of"
+            asked = f"at most {counted(source.max_clips, 'clip')}" if source.max_clips else "an unknown number"
             raise UserError(
-                f"{name}: {away}, and the cache holds {len(clips)} of {asked} clips at {revision[:8]}: run it again "
+                f"{name}: {away}, and the cache holds {len(clips)} of {asked} at {revision[:8]}: run it again "
                 f"with the network, or take the entry out of prepare.sources"
             )
         print(f"prepare: {name}: fetching from row {len(clips)} on, at {revision}", flush=True)
@@ -97,8 +98,8 @@ def fetch(source: HubSourceParams, number: int) -> Fetched:
             raise UserError(f"{name}: the cache loses what was just written to it: look for a full or failing disk")
     elif away is not None:
         print(
-            f"prepare: {name}: {away.upper()}: taken as of the last run, at {revision}; all {len(clips)} clips are in "
-            f"the cache, newer ones would be missed",
+            f"prepare: {name}: {away.upper()}: taken as of the last run, at {revision}; all of it, "
+            f"{counted(len(clips), 'clip')}, is in the cache, newer ones would be missed",
             flush=True,
         )
     if not clips:

@@ -11,6 +11,7 @@ from stages.hub.client import Refused, api, call, one_line
 from stages.hub.publish import Published, open_repository, publish
 from stages.pipeline.params import DeployParams
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 
 FOLDER = Path("demo_voxtral")
 LEFT_BY_PYTHON = "__pycache__"
@@ -69,8 +70,8 @@ def wait_until_running(space_id: str, minutes: float) -> None:
             shown = runtime.stage
         if time.monotonic() + pause_s > until_s:
             raise UserError(
-                f"the Space {space_id} is still {runtime.stage} after {minutes:g} minutes: run 'dvc repro deploy' to "
-                f"wait on, or raise deploy.wait_minutes"
+                f"the Space {space_id} is still {runtime.stage} after {counted(minutes, 'minute')}: run 'dvc repro "
+                f"deploy' to wait on, or raise deploy.wait_minutes"
             )
         time.sleep(pause_s)
         pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)

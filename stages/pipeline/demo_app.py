@@ -15,6 +15,7 @@ from stages.pipeline import paths
 from stages.pipeline.files import read_json
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 
 APP = Path(__file__).parents[2] / "demo_voxtral/app.py"
 BEST = paths.CHECKPOINTS / "best"
@@ -36,7 +37,7 @@ def settings_of_last_result() -> dict[str, str]:
     return {
         "HF_MODEL_ID": str(BEST),
         "BASE_MODEL": _base_of(training, params.model.name),
-        "MODEL_NAME": f"trained on {training['train_clips']} recordings",
+        "MODEL_NAME": f"trained on {counted(training['train_clips'], 'recording')}",
         "LANGUAGES": ",".join(sorted(languages, key=lambda code: (-languages[code], code))),
         "TITLE": params.card.title,
         "GRADIO_SERVER_NAME": "127.0.0.1",

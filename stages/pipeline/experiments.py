@@ -23,6 +23,7 @@ from stages.pipeline.cache import fingerprint
 from stages.pipeline.files import read_json
 from stages.pipeline.params import PARAMS_FILE
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted, lasting
 
 METRICS = paths.EVALUATION / "metrics.json"
 VALIDATION = paths.CHECKPOINTS / "validation.json"
@@ -43,6 +44,7 @@ class Experiment:
     validation_wer: float | None = None
     wer_interval: tuple[float, float] = (0.0, 1.0)  # of the tuned model, 95 %
     train_minutes: float | None = None
+    train_clips: int | None = None
     test_words: int | None = None
 
 
@@ -149,6 +151,7 @@ def parse(commits: Sequence[Mapping], each: bool = False) -> list[Experiment]:
                 validation_wer=validation.get("wer"),
                 wer_interval=(metrics["tuned"].get("wer_low", 0.0), metrics["tuned"].get("wer_high", 1.0)),
                 train_minutes=validation.get("train_minutes"),
+                train_clips=validation.get("train_clips"),
                 test_words=metrics["tuned"].get("reference_words"),
             )
             key = experiment.name if each else json.dumps([metrics, settings], sort_keys=True)
@@ -169,13 +172,11 @@ def _content(file: BinaryIO) -> str:
 
 
 def _announcement(all_: int, done: int, missing: int) -> str:
-    text = f"{all_} runs" + (f", {done} of them done or queued before" if done else "")
+    text = counted(all_, "run") + (f", {done} of them done or queued before" if done else "")
     training = paths.CHECKPOINTS / "training.json"
     if missing and training.exists():
         seconds = read_json(training)["seconds"]
-        text += (
-            f"; the last training took {seconds:.0f} s, so about {max(missing * seconds / 60, 1):.0f} minutes or more"
-        )
+        text += f"; the last training took {lasting(seconds)}, so about {lasting(missing * seconds)} or more"
     return text
 
 

@@ -26,6 +26,7 @@ from stages.pipeline.compare import FOLDER
 from stages.pipeline.experiments import Experiment, run_all
 from stages.pipeline.files import read_jsonl, write_csv, write_whole
 from stages.pipeline.stage import UserError, run
+from stages.pipeline.wording import lasting
 from stages.speech.scoring import TWO_SIDED_95
 
 CLIPS = (10, 20, 50, 100)
@@ -92,7 +93,7 @@ def sentence(curve: Curve, minutes: float) -> str:
     least, most = curve.gain(minutes, minutes)
     if least > 0.1 * now and now - then > SMALLEST_ERROR:
         return (
-            f"about {minutes:.0f} more minutes would bring {now:.1%} to {then:.1%} wrong words "
+            f"about {lasting(60 * minutes)} more would bring {now:.1%} to {then:.1%} wrong words "
             f"(95 % interval {low:.1%} to {high:.1%})"
         )
     if most < SMALLEST_ERROR:
@@ -101,6 +102,16 @@ def sentence(curve: Curve, minutes: float) -> str:
         f"the data cannot tell whether more would help: as many minutes again could bring {now:.1%} to anything from "
         f"{max(now - most, 0):.1%} to {now - min(least, 0):.1%}"
     )
+
+
+def table(points: Sequence[Experiment]) -> list[str]:
+    """A line for each training: what it learned from, and the wrong words on the test recordings afterwards."""
+    lines = ["  trained on            wrong words (95 % interval)"]
+    for point in points:
+        low, high = point.wer_interval
+        trained_on = f"{point.train_clips:5d} clips {point.train_minutes:6.1f} min"
+        lines.append(f"{trained_on}  {point.tuned_wer:8.1%} ({low:.1%} to {high:.1%})")
+    return lines
 
 
 def sizes_of(words: Sequence[str], available: int) -> list[int | None]:
@@ -170,7 +181,13 @@ def main() -> str:
     ]
     curve = fit(*columns)
     rows = [
-        {"minutes": point.train_minutes, "wer": point.tuned_wer, "wer_low": low, "wer_high": high}
+        {
+            "clips": point.train_clips,
+            "minutes": point.train_minutes,
+            "wer": point.tuned_wer,
+            "wer_low": low,
+            "wer_high": high,
+        }
         for point in points
         for low, high in [point.wer_interval]
     ]
@@ -182,9 +199,7 @@ def main() -> str:
             f"check: without the largest part the curve says {ahead:.1%} there ({low:.1%} to {high:.1%}), measured: "
             f"{columns[1][-1]:.1%}"
         )
-    for point in points:
-        low, high = point.wer_interval
-        print(f"{point.train_minutes:7.1f} minutes  {point.tuned_wer:6.1%} wrong words ({low:.1%} to {high:.1%})")
+    print("\n".join(table(points)))
     return f"{sentence(curve, columns[0][-1])} -> {FOLDER / 'learning_curve.svg'}"
 
 

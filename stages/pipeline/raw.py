@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from stages.pipeline import paths
 from stages.pipeline.stage import UserError, run
+from stages.pipeline.wording import counted
 
 TRACKED = Path("data/raw.dvc")
 
@@ -34,8 +35,8 @@ def check_complete(removed: int = 0) -> None:
     expected = YAML(typ="safe").load(TRACKED)["outs"][0].get("nfiles", 0)
     if present + removed < expected:
         raise UserError(
-            f"{paths.RAW} holds {present} files, {TRACKED} names {expected}: run 'make pull' to fetch them, or, if you "
-            f"removed some on purpose, 'dvc add {paths.RAW}'"
+            f"{paths.RAW} holds {counted(present, 'file')}, {TRACKED} names {expected}: run 'make pull' to fetch them, "
+            f"or, if you removed some on purpose, 'dvc add {paths.RAW}'"
         )
 
 
@@ -53,8 +54,8 @@ def pull() -> str:
     here = sorted(name for name in changed if Path(name).is_relative_to(paths.RAW))
     if here:
         raise UserError(
-            f"{len(here)} files in {paths.RAW} are not in {TRACKED}, or differ from it, and would be lost, such as "
-            f"{here[0]}: move them elsewhere, and after 'make pull' back under other names"
+            f"{counted(len(here), 'file')} in {paths.RAW} would be lost, not in {TRACKED} or different from it, such "
+            f"as {here[0]}: move them elsewhere, and after 'make pull' back under other names"
         )
     _dvc("checkout", str(TRACKED))
     return check()
@@ -63,7 +64,7 @@ def pull() -> str:
 def check() -> str:
     """How many files there are. Raises: UserError where some are missing."""
     check_complete()
-    return f"{sum(path.is_file() for path in paths.RAW.rglob('*'))} files in {paths.RAW}"
+    return f"{counted(sum(path.is_file() for path in paths.RAW.rglob('*')), 'file')} in {paths.RAW}"
 
 
 def _dvc(*arguments: str) -> str:

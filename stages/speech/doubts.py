@@ -1,8 +1,10 @@
-"""What an evaluation's figures cannot tell: for the report, the card and the Results page."""
+"""What an evaluation's figures tell, and cannot tell, in words: for the report, the card and the Results page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from stages.pipeline.wording import counted
 
 FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
 
@@ -15,8 +17,8 @@ def doubts(metrics: Mapping) -> list[str]:
         found.append("One test recording tells nothing about others: the intervals are empty.")
     elif clips < FEW_CLIPS:
         found.append(
-            f"{clips} test recordings are few: they can hardly show a change of less than {100 * visible:.0f} points "
-            f"of the word error rate. Four times as many show half of that."
+            f"{clips} test recordings are few: they can hardly show a change of less than "
+            f"{counted(round(100 * visible), 'point')} of the word error rate. Four times as many show half of that."
         )
     if metrics["improvement"]["difference"] == 0:
         found.append("Both models make equally many mistakes here.")
@@ -28,3 +30,20 @@ def doubts(metrics: Mapping) -> list[str]:
             f"wrong words can still hide."
         )
     return found
+
+
+def change(fewer: float, unit: str) -> str:
+    """`2.0 points fewer wrong words`, `5.0 points more wrong words` or `no difference`.
+
+    fewer: how many fewer wrong words, as a fraction; negative: more. unit: "points" of the word error rate, or "%" of
+    the wrong words before.
+    """
+    shown = f"{100 * abs(fewer):.1f}"
+    if shown == "0.0":
+        return "no difference" if fewer == 0 else "hardly any difference"
+    return f"{shown}\u00a0{unit} {'fewer' if fewer > 0 else 'more'} wrong words"
+
+
+def changes(low: float, high: float, unit: str) -> str:
+    """What the 95 % interval of a change holds: `anything from no difference to 50.0 % fewer wrong words`."""
+    return f"anything from {change(low, unit)} to {change(high, unit)}"

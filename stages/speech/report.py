@@ -11,9 +11,10 @@ import jinja2
 
 from stages.pipeline import paths
 from stages.pipeline.params import EvaluateParams
+from stages.pipeline.wording import counted
 from stages.speech import mistakes, prepared
 from stages.speech.clips import Clip
-from stages.speech.doubts import doubts
+from stages.speech.doubts import change, changes, doubts
 from stages.speech.scoring import ClipScore, differences
 
 
@@ -64,6 +65,9 @@ def render(
         worst=[(base[row["id"]], row) for row in by_error[:listed]],
         best=[(base[row["id"]], row) for row in reversed(by_error[-listed:])],
         differences=differences,
+        change=change,
+        changes=changes,
+        counted=counted,
         sound=lambda clip_id: base64.b64encode(prepared.content(prepared.path_of(clip_id))).decode(),
     )
     return page.encode()

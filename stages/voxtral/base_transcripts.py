@@ -15,6 +15,7 @@ import numpy as np
 
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.params import ModelParams
+from stages.pipeline.wording import counted
 from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.voxtral import loading, prompts, transcription
@@ -69,9 +70,8 @@ def base_transcripts(
         for index, text in zip(missing, made, strict=True):
             entries[index] = text.encode()
             cache.write(keys[index], entries[index])
-    print(
-        f"prepare: base model: {len(missing)} transcripts made, {len(clips) - len(missing)} from the cache", flush=True
-    )
+    made_now = counted(len(missing), "transcript")
+    print(f"prepare: base model: {made_now} made, {len(clips) - len(missing)} from the cache", flush=True)
     return [entry.decode() for entry in entries]
 
 

@@ -38,11 +38,15 @@ def launch(stage: str, launcher: str) -> None:
     """
     if LAUNCHED in os.environ and not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one voice is enough; errors still come from each
+    if LAUNCHED in os.environ and count() == 1:
+        # accelerate starts no second process for CPUs, whatever number the file names, and says nothing.
+        print(f"{stage}: train.launcher {launcher} has started one process alone: it is for several GPUs", flush=True)
     if launcher == "none" or LAUNCHED in os.environ:
         return
     if launcher in STRATEGIES:
         gpus = torch.cuda.device_count()
         if gpus == 1:
+            print(f"{stage}: train.launcher is {launcher}, but there is one GPU: one process", flush=True)
             return
         if not gpus:
             raise UserError(f"params.yaml: train.launcher is {launcher}, but this machine has no GPU: set it to none")

@@ -13,6 +13,7 @@ from stages.pipeline import paths
 from stages.pipeline.files import read_json, whole_folder, write_json
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError, run
+from stages.pipeline.wording import counted
 from stages.speech.clips import read_clips
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.loading import (
@@ -55,7 +56,7 @@ def main() -> str:
             model.save_pretrained(merged)
             processor.save_pretrained(merged)
     write_json(Path(request["reply"]), {clip.id: text for clip, text in zip(clips, texts, strict=True)})
-    return f"the files load, and heard {len(clips)} test clips"
+    return f"the files load, and heard {counted(len(clips), 'test clip')}"
 
 
 if __name__ == "__main__":
