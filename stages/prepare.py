@@ -23,6 +23,7 @@ from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
 from stages.pipeline.params import Params, PrepareParams, load_params
 from stages.pipeline.stage import UserError, announce, run
+from stages.pipeline.wording import counted
 from stages.speech import audio, filters, languages, lines, prepared, text
 from stages.speech.clips import Clip
 from stages.speech.conversion import Converted, Stored, convert_all, find_pieces, made_by
@@ -305,7 +306,8 @@ def main() -> str:
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
         write_jsonl(folder / "look_through.jsonl", (doubt.row() for doubt in doubts))
         write_json(folder / "summary.json", summary)
-    return f"{len(clips)} clips, {summary['minutes']:g} minutes, {len(rejections)} rejected -> {paths.PREPARED}"
+    minutes = counted(summary["minutes"], "minute")
+    return f"{counted(len(clips), 'clip')}, {minutes}, {len(rejections)} rejected -> {paths.PREPARED}"
 
 
 if __name__ == "__main__":

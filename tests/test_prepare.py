@@ -125,7 +125,7 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
     summary = read_json(workspace / PREPARED / "summary.json")
     assert (summary["clips"], summary["rejected"], summary["rejected_by_reason"]) == (1, 15, counts)
     assert [clip.recorded_file for clip in read_clips(workspace / PREPARED / "clips.jsonl")] == ["phone/good.wav"]
-    assert re.search(r"^prepare: 1 clips, 0\.02 minutes, 15 rejected -> data/prepared", result.stdout, re.MULTILINE)
+    assert re.search(r"^prepare: 1 clip, 0\.02 minutes, 15 rejected -> data/prepared", result.stdout, re.MULTILINE)
     assert result.errors == []
 
 

@@ -78,7 +78,7 @@ class Converted:
     @property
     def fingerprint(self) -> bytes:
         """See quality.fingerprint; empty where there are no figures."""
-        return binascii.a2b_base64(self.figures["fingerprint"]) if self.figures else b""  # b64decode takes twice as long
+        return binascii.a2b_base64(self.figures["fingerprint"]) if self.figures else b""  # b64decode: twice the time
 
 
 def made_by(params: PrepareParams) -> dict:

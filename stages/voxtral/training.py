@@ -32,6 +32,7 @@ from stages.pipeline import paths
 from stages.pipeline.files import read_json, write_json, write_whole
 from stages.pipeline.params import TrainParams
 from stages.pipeline.stage import UserError
+from stages.pipeline.wording import counted
 from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
@@ -127,7 +128,7 @@ def check_batches(params: TrainParams) -> None:
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
             f"params.yaml: train.clips_per_update {params.clips_per_update} is no multiple of train.batch_size "
-            f"{params.batch_size} times {processes.count()} devices: change one of them"
+            f"{params.batch_size} times {counted(processes.count(), 'device')}: change one of them"
         )
 
 
