@@ -113,7 +113,8 @@ def join(
             first = clips[result.id].recorded_file
             rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
         else:
-            figures = {name: value for name, value in result.figures.items() if name != "fingerprint"}
+            figures = result.figures.copy()
+            del figures["fingerprint"]
             clips[result.id] = Clip(
                 id=result.id,
                 audio_path="",  # follows from which clips there are
