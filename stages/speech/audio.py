@@ -339,6 +339,8 @@ def clipped_fraction(samples: np.ndarray) -> float:
 
     To be taken from the recording as it came: resampling rounds the flat tops off.
     """
+    if samples.min(initial=0.0) > -FULL_SCALE and samples.max(initial=0.0) < FULL_SCALE:  # as in most
+        return 0.0
     at_limit = np.abs(samples) >= FULL_SCALE
     in_run = at_limit.copy()
     in_run[:1] = False

@@ -22,8 +22,8 @@ def power_spectra(samples: np.ndarray) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP]
     window = np.hanning(WINDOW).astype(np.float32)
     # In pieces: the frames of a long clip would take a hundred times its memory.
-    pieces = [np.abs(np.fft.rfft(frames[at : at + 500] * window, axis=1)) ** 2 for at in range(0, len(frames), 500)]
-    return np.concatenate(pieces).astype(np.float32)
+    pieces = (np.fft.rfft(frames[at : at + 500] * window, axis=1) for at in range(0, len(frames), 500))
+    return np.concatenate([piece.real**2 + piece.imag**2 for piece in pieces]).astype(np.float32)
 
 
 def bandwidth_hz(spectra: np.ndarray) -> float:
