@@ -8,6 +8,7 @@ from stages.speech.audio import SAMPLE_RATE_HZ
 
 WINDOW = 512  # samples, 32 ms
 STEP = 256  # samples, 16 ms
+HANN = np.hanning(WINDOW).astype(np.float32)
 BELOW_LOUDEST_DB = 60.0
 EDGE = 0.01  # share of the energy
 STEPS_PER_BEL = 32
@@ -20,9 +21,8 @@ def power_spectra(samples: np.ndarray) -> np.ndarray:
     """Power [frames, WINDOW // 2 + 1] of a mono clip [samples], a frame each STEP."""
     padded = np.pad(samples, (0, max(0, WINDOW - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP]
-    window = np.hanning(WINDOW).astype(np.float32)
     # In pieces: the frames of a long clip would take a hundred times its memory.
-    pieces = (np.fft.rfft(frames[at : at + 500] * window, axis=1) for at in range(0, len(frames), 500))
+    pieces = (np.fft.rfft(frames[at : at + 500] * HANN, axis=1) for at in range(0, len(frames), 500))
     return np.concatenate([piece.real**2 + piece.imag**2 for piece in pieces]).astype(np.float32)
 
 
