@@ -1,5 +1,6 @@
 """Work over processes: in order, a few at a time, and a process that dies costs its item alone."""
 
+import contextlib
 import functools
 import itertools
 import os
@@ -87,6 +88,16 @@ def test_process_that_is_killed_from_outside_while_it_has_nothing_to_do_is_repla
     process = next(results)
     os.kill(process, signal.SIGKILL)
     assert len(list(results)) == 15
+
+
+def test_processes_that_die_again_and_again_end_no_run_that_gets_on():
+    deaths = 0
+    for number, process in enumerate(run_each(own_pid, range(1000), 1, 60.0, None)):
+        if number % pool.CHUNK == 0:
+            with contextlib.suppress(ProcessLookupError):  # results of one that is dead already
+                os.kill(process, signal.SIGKILL)
+                deaths += 1
+    assert number == 999 and deaths > 2 * pool.RESTARTS
 
 
 def test_processes_that_cannot_begin_are_one_line(monkeypatch):
