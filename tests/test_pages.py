@@ -130,17 +130,12 @@ def test_counter_says_what_is_recorded_and_what_was_skipped(workspace, open_page
     assert (shown_phrase(page)["phrase"], place()) == (TEXTS[1], "0 of 10 recorded, 1 skipped for later.")
     button(page, "Skip").click().run()
     assert (shown_phrase(page)["phrase"], place()) == (TEXTS[2], "0 of 10 recorded, 2 skipped for later.")
-    page.session_state["take"] = a_take()
-    page.run()
-    button(page, "Save and next").click().run()
-    assert place() == "1 of 10 recorded, 2 skipped for later."
     button(page, "Back").click().run()
-    button(page, "Back").click().run()
-    assert shown_phrase(page)["phrase"] == TEXTS[1]
+    assert (shown_phrase(page)["phrase"], place()) == (TEXTS[1], "0 of 10 recorded, 2 skipped for later.")
     page.session_state["take"] = a_take("010")
     page.run()
     next(one for one in page.button if one.label.startswith("Save")).click().run()
-    assert place() == "2 of 10 recorded, 1 skipped for later."
+    assert place() == "1 of 10 recorded, 1 skipped for later."
 
 
 def test_skipping_goes_round_where_every_phrase_was_skipped(workspace, open_page):
