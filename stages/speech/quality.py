@@ -15,6 +15,8 @@ STEPS_PER_BEL = 32
 SEGMENTS = 32
 BANDS = 12
 LOWEST_HZ, HIGHEST_HZ = 200.0, 3400.0  # what also a telephone passes on
+FREQUENCIES_HZ = np.arange(WINDOW // 2 + 1) * SAMPLE_RATE_HZ / WINDOW
+BAND_EDGES = np.searchsorted(FREQUENCIES_HZ, np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1))
 
 
 def power_spectra(samples: np.ndarray) -> np.ndarray:
@@ -23,7 +25,7 @@ def power_spectra(samples: np.ndarray) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP]
     # In pieces: the frames of a long clip would take a hundred times its memory.
     pieces = (np.fft.rfft(frames[at : at + 500] * HANN, axis=1) for at in range(0, len(frames), 500))
-    return np.concatenate([piece.real**2 + piece.imag**2 for piece in pieces]).astype(np.float32)
+    return np.concatenate([piece.real**2 + piece.imag**2 for piece in pieces]).astype(np.float32, copy=False)
 
 
 def bandwidth_hz(spectra: np.ndarray) -> float:
@@ -42,11 +44,7 @@ def fingerprint(spectra: np.ndarray) -> np.ndarray:
     Log power in BANDS bands and SEGMENTS equal times, less each band's mean, between the times before and after which
     a hundredth of the energy lies: a threshold would jump with the noise. Two takes of a sentence differ in timing.
     """
-    frequencies = np.arange(spectra.shape[1]) * SAMPLE_RATE_HZ / WINDOW
-    edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1)
-    at = np.searchsorted(frequencies, edges)
-    bands = np.add.reduceat(spectra, at[:-1], axis=1)
-    bands[:, -1] = spectra[:, at[-2] : at[-1]].sum(axis=1)
+    bands = np.add.reduceat(spectra[:, : BAND_EDGES[-1]], BAND_EDGES[:-1], axis=1)
     # The mean power of each of SEGMENTS equal times, by the difference of running sums.
     sums = np.concatenate([np.zeros((1, BANDS)), np.cumsum(bands, axis=0, dtype=np.float64)])
     energy = sums.sum(axis=1)
