@@ -206,7 +206,7 @@ def sift(
     """
     limits = params.prepare.filters
     asks_model = limits.look_through_base_wer is not None or limits.max_base_wer is not None
-    fingerprints = {result.id: result.fingerprint for result in converted if result.figures}
+    fingerprints = {result.id: result.figures["fingerprint"] for result in converted if result.figures}
     copies = find_copies(clips, fingerprints, cache.made_by)
     heard: dict[str, str] = {}
     while True:
@@ -314,3 +314,4 @@ def main() -> str:
 if __name__ == "__main__":
     gc.disable()  # nothing here is garbage before the end, and looking for it takes a tenth of the time
     run("prepare", main)
+    gc.freeze()  # nor is it looked for at the end

@@ -13,22 +13,24 @@ import numpy as np
 
 from stages.pipeline.cache import ContentCache
 from stages.pipeline.files import sha256_of_file
+from stages.speech import quality
 from stages.speech.clips import Clip
 
 # Copies of sentences as MP3 and AAC at 32 kbit/s lie above it but for 1 to 3 of 100, as Opus at 16 kbit/s but for 20;
 # two takes of one sentence stay below 0.93, of one digit by one speaker below 0.975.
 SAME_SOUND = 0.98
 SAME_LENGTH_S = 0.25  # codecs add so much at most
+SILENCE = quality.as_text(np.zeros(quality.SEGMENTS * quality.BANDS, np.int8))
 BLOCK = 512
 KEPT_UNUSED_S = 30 * 24 * 3600
 
 
-def find_copies(clips: list[Clip], fingerprints: Mapping[str, bytes], made_by: dict) -> dict[str, str]:
+def find_copies(clips: list[Clip], fingerprints: Mapping[str, str], made_by: dict) -> dict[str, str]:
     """{id: id of the first clip of which it is a copy}, in the clips' order.
 
     fingerprints: of the clips, by id (see quality.fingerprint); made_by: all that they depend on, besides the sound.
     """
-    compared = [clip for clip in clips if any(fingerprints.get(clip.id, b""))]
+    compared = [clip for clip in clips if fingerprints[clip.id] != SILENCE]
     cache = ContentCache("copies")
     key = {**made_by, "compared_by": sha256_of_file(Path(__file__))}
     known = json.loads(cache.read(key) or '{"ids": [], "alike": []}')
@@ -47,13 +49,12 @@ def find_copies(clips: list[Clip], fingerprints: Mapping[str, bytes], made_by: d
     return {copy: first_of[copy] for copy in sorted(first_of, key=present.__getitem__)}
 
 
-def _alike(clips: list[Clip], fingerprints: Mapping[str, bytes], new: set[str]) -> list[tuple[str, str]]:
+def _alike(clips: list[Clip], fingerprints: Mapping[str, str], new: set[str]) -> list[tuple[str, str]]:
     """Ids of each two clips that are one take, at least one of them new."""
     clips = sorted(clips, key=lambda clip: clip.duration_s)
     durations_s = np.array([clip.duration_s for clip in clips])
-    joined = b"".join(fingerprints[clip.id] for clip in clips)
-    shapes = np.frombuffer(joined, np.int8).reshape(len(clips), -1).astype(np.float32)
-    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    shapes = quality.shapes_of(fingerprints[clip.id] for clip in clips).astype(np.float32)
+    shapes /= np.sqrt(np.einsum("ij,ij->i", shapes, shapes))[:, None]  # linalg.norm would hold all squares
     is_new = np.array([clip.id in new for clip in clips])
     found = []
     for block in np.split(np.flatnonzero(is_new), range(BLOCK, len(new), BLOCK)):

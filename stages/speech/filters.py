@@ -105,7 +105,8 @@ def sift(
 
 def characters_per_s(clip: Clip) -> float:
     """Letters and digits of the text, marks of Indic vowels counted, for each second of sound."""
-    return len(normalise(clip.text).replace(" ", "")) / max(clip.duration_s, 0.001)
+    words = normalise(clip.text)
+    return (len(words) - words.count(" ")) / max(clip.duration_s, 0.001)
 
 
 @functools.cache
@@ -122,11 +123,11 @@ def scripts_of(language: str) -> tuple[str, ...]:
 def script_fraction(text: str, language: str) -> float | None:
     """Share of the letters that belong to the language's script; None where there are no letters, or it is unknown."""
     scripts = scripts_of(language)
-    letters = len(LETTER.findall(text)) if scripts else 0
-    if not letters:
+    if not scripts or not LETTER.search(text):
         return None
-    if scripts == ("Latn",) and text.isascii():  # most texts, and a sixth of the time
+    if scripts == ("Latn",) and text.isascii():  # most texts, and a fraction of the time
         return 1.0
+    letters = len(LETTER.findall(text))
     return len(_letters_of(scripts).findall(text)) / letters
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import binascii
+from collections.abc import Iterable
+
 import numpy as np
 
 from stages.speech.audio import SAMPLE_RATE_HZ
@@ -38,8 +41,8 @@ def bandwidth_hz(spectra: np.ndarray) -> float:
     return float(reached[-1] * SAMPLE_RATE_HZ / WINDOW) if power.max() > 0 else 0.0
 
 
-def fingerprint(spectra: np.ndarray) -> np.ndarray:
-    """The shape of what is said, [SEGMENTS * BANDS] int8, the same for a copy in another format, rate or loudness.
+def fingerprint(spectra: np.ndarray) -> str:
+    """The shape of what is said, [SEGMENTS * BANDS] int8 in base64, like for copies in other formats or loudness.
 
     Log power in BANDS bands and SEGMENTS equal times, less each band's mean, between the times before and after which
     a hundredth of the energy lies: a threshold would jump with the noise. Two takes of a sentence differ in timing.
@@ -54,4 +57,13 @@ def fingerprint(spectra: np.ndarray) -> np.ndarray:
     power = np.diff(running, axis=0)
     level = np.log10(np.maximum(power, power.max(initial=1e-20) * 1e-4))
     level -= level.mean(axis=0)
-    return np.clip(np.round(level * STEPS_PER_BEL), -127, 127).astype(np.int8).ravel()
+    return as_text(np.clip(np.round(level * STEPS_PER_BEL), -127, 127).astype(np.int8))
+
+
+def as_text(shape: np.ndarray) -> str:
+    return binascii.b2a_base64(shape, newline=False).decode()
+
+
+def shapes_of(fingerprints: Iterable[str]) -> np.ndarray:
+    """[fingerprints, SEGMENTS * BANDS] int8, all at once: they hold their bytes in threes, so none has padding."""
+    return np.frombuffer(binascii.a2b_base64("".join(fingerprints)), np.int8).reshape(-1, SEGMENTS * BANDS)

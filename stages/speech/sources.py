@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,26 +93,24 @@ def locate(raw: Path, clip: RawClip) -> Path | None:
 
 def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
     """`locate` for each clip, as strings. What it asks of a folder is asked once: 10,000 clips would take a second."""
-    folders: dict[tuple[str, str], Path | None] = {}
+    folders: dict[tuple[str, str], tuple[Path | None, set[str]]] = {}
     found: list[str | None] = []
     for clip in clips:
         place, name = os.path.split(clip.audio_path)
         if (clip.source, place) not in folders:
-            folders[clip.source, place] = locate(raw, replace(clip, audio_path=place))
-        folder = folders[clip.source, place]
-        path = f"{folder}/{name}" if folder and name not in ("", ".", "..") else ""
-        if not _is_plain(path):
-            path = locate(raw, clip)
+            folder = locate(raw, replace(clip, audio_path=place))
+            folders[clip.source, place] = folder, _names_without_links(folder)
+        folder, plain = folders[clip.source, place]
+        path = f"{folder}/{name}" if name in plain else locate(raw, clip)
         found.append(path and str(path))
     return found
 
 
-def _is_plain(path: str) -> bool:
-    """Whether there is something with this name that is no link."""
-    try:
-        return not stat.S_ISLNK(os.lstat(path).st_mode)
-    except (OSError, ValueError):
-        return False
+def _names_without_links(folder: Path | None) -> set[str]:
+    if folder is None or not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if not entry.is_symlink()}
 
 
 def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
