@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import orjson
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -18,7 +19,7 @@ def _codes() -> frozenset[str]:
     import pycountry
 
     # Its file itself: the library makes an object of each of 7,900 languages, which takes a tenth of a second.
-    rows = json.loads((Path(pycountry.DATABASE_DIR) / "iso639-3.json").read_text(encoding="utf-8"))["639-3"]
+    rows = orjson.loads((Path(pycountry.DATABASE_DIR) / "iso639-3.json").read_bytes())["639-3"]
     return frozenset(row["alpha_2"] for row in rows if "alpha_2" in row)
 
 
