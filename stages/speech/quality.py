@@ -38,7 +38,7 @@ def bandwidth_hz(spectra: np.ndarray) -> float:
     """
     power = spectra.mean(axis=0)
     reached = np.flatnonzero(power >= power.max() * 10 ** (-BELOW_LOUDEST_DB / 10))
-    return float(reached[-1] * SAMPLE_RATE_HZ / WINDOW) if power.max() > 0 else 0.0
+    return float(FREQUENCIES_HZ[reached[-1]]) if power.max() > 0 else 0.0
 
 
 def fingerprint(spectra: np.ndarray) -> str:
@@ -61,6 +61,7 @@ def fingerprint(spectra: np.ndarray) -> str:
 
 
 def as_text(shape: np.ndarray) -> str:
+    """A fingerprint's int8 values in base64, as JSON can hold them."""
     return binascii.b2a_base64(shape, newline=False).decode()
 
 

@@ -107,10 +107,14 @@ def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
 
 
 def _names_without_links(folder: Path | None) -> set[str]:
-    if folder is None or not folder.is_dir():
+    """None of them where the folder cannot be listed: `locate` then asks for each by itself."""
+    if folder is None:
         return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.is_symlink()}
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_symlink()}
+    except OSError:
+        return set()
 
 
 def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
