@@ -22,6 +22,7 @@ from stages.hub import sources as hub_sources
 from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
 from stages.pipeline.params import Params, PrepareParams, load_params
+from stages.pipeline.pool import process_ahead
 from stages.pipeline.stage import UserError, announce, run
 from stages.pipeline.wording import counted
 from stages.speech import audio, filters, languages, lines, prepared, text
@@ -109,14 +110,14 @@ def join(
             if _is_in_lines(raw_clip) and (result.reason == "too long" or remedy.endswith(audio.CUT_IT)):
                 remedy += "; or set prepare.min_line_agreement, which places its lines by what the base model hears"
             rejections.append(Rejection(raw_clip.where, result.reason, remedy))
-        elif result.id in clips:
-            first = clips[result.id].recorded_file
+        elif (clip_id := result.id) in clips:
+            first = clips[clip_id].recorded_file
             rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
         else:
             figures = result.figures.copy()
             del figures["fingerprint"]
-            clips[result.id] = Clip(
-                id=result.id,
+            clips[clip_id] = Clip(
+                id=clip_id,
                 audio_path="",  # follows from which clips there are
                 text=text.clean(raw_clip.text),
                 language=language_of(raw_clip, params),
@@ -313,5 +314,6 @@ def main() -> str:
 
 if __name__ == "__main__":
     gc.disable()  # nothing here is garbage before the end, and looking for it takes a tenth of the time
-    run("prepare", main)
+    with process_ahead():
+        run("prepare", main)
     gc.freeze()  # nor is it looked for at the end

@@ -7,6 +7,7 @@ the items, and only a few are held at a time.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -18,9 +19,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stages.pipeline.stage import UserError, die_with_parent
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
 
 CHUNK = 8  # items that a process takes at once; a few milliseconds each
 CHUNKS_WAITING = 8  # for each process
@@ -29,7 +33,7 @@ DASK_ANSWERS_WITHIN_S = 30
 KEPT_BYTES = 64 << 20  # of freed memory, in a process; taking a clip's pages anew each time is a tenth of its work
 WORKER_MEMORY_BYTES = 4 << 30  # beside what a process has when it begins: an hour of stereo takes 3.5 GB
 RESTARTS = 5  # one after the other, without a result between them
-LOOKS_EVERY_S = 0.02  # for an ended process; pebble's own 0.1 s is most of the time that a single clip takes
+LOOKS_EVERY_S = 0.005  # for an ended process; pebble's own 0.1 s is most of the time that a single clip takes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,7 +49,7 @@ class Failed:
 def run_each(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, limit_s: float, dask_scheduler: str | None
 ) -> Iterator[Result | Failed]:
-    """`work` (a function that can be pickled) of each item, in their order.
+    """`work` (a function that can be pickled) of each item, in their order; the first are at work on return.
 
     workers: processes on this machine. limit_s: for one item, here. On a cluster its own settings hold for processes,
     memory and time. What `work` raises is raised here, and ends the run.
@@ -57,28 +61,49 @@ def run_each(
     return _Pool(work, workers, limit_s).run(items)
 
 
+@contextlib.contextmanager
+def process_ahead() -> Iterator[None]:
+    """Starts a process now, for the first `run_each` that needs but one.
+
+    Memory that a process and the one it comes from share is copied, page by page, where either touches it: with 10,000
+    clips in it, that takes longer than one clip's work.
+    """
+    pool = _start(1)
+    pool.schedule(len, args=([],))  # the first task starts it
+    _ahead.append(pool)
+    try:
+        yield
+    finally:
+        while _ahead:
+            _stop(_ahead.pop())
+
+
+_ahead: list[ProcessPool] = []
+
+
 class _Pool:
     def __init__(self, work: Callable, workers: int, limit_s: float) -> None:
-        from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
-
-        CONSTS.sleep_unit = LOOKS_EVERY_S
         self.work, self.workers, self.limit_s = work, workers, limit_s
-        self.start = lambda: ProcessPool(workers, initializer=_begin)
-        self.pool, self.restarts = self.start(), 0
+        self.pool = _ahead.pop() if _ahead and workers == 1 else _start(workers)
+        self.restarts = 0
         self.waiting: deque[tuple[list, Future]] = deque()
 
     def run(self, items: Iterable) -> Iterator:
         items = iter(items)
+        self.hand_out(items)
+        return self.collect(items)
+
+    def hand_out(self, items: Iterator) -> None:
+        while len(self.waiting) < self.workers * CHUNKS_WAITING and (chunk := list(islice(items, CHUNK))):
+            self.waiting.append((chunk, self.submit(chunk)))
+
+    def collect(self, items: Iterator) -> Iterator:
         try:
-            while chunk := list(islice(items, CHUNK)):
-                self.waiting.append((chunk, self.submit(chunk)))
-                if len(self.waiting) > self.workers * CHUNKS_WAITING:
-                    yield from self.finish(*self.waiting.popleft())
             while self.waiting:
                 yield from self.finish(*self.waiting.popleft())
+                self.hand_out(items)
         finally:
-            self.pool.stop()
-            self.pool.join()
+            _stop(self.pool)
 
     def submit(self, chunk: list) -> Future:
         try:
@@ -117,10 +142,21 @@ class _Pool:
         self.restarts += 1
         if self.restarts > RESTARTS:
             raise UserError("processes end as soon as they begin: free some memory, or set prepare.workers to 1")
-        self.pool.stop()
-        self.pool.join()
-        self.pool = self.start()
+        _stop(self.pool)
+        self.pool = _start(self.workers)
         self.waiting = deque((chunk, self.submit(chunk)) for chunk, _ in self.waiting)
+
+
+def _start(workers: int) -> ProcessPool:
+    from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
+
+    CONSTS.sleep_unit = LOOKS_EVERY_S
+    return ProcessPool(workers, initializer=_begin)
+
+
+def _stop(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
 
 
 def _begin() -> None:

@@ -10,7 +10,7 @@ from stages.pipeline.files import read_jsonl, write_jsonl
 ID_LENGTH = 16
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, like all of which there are ten thousands: it would take three times as long to make one
 class Clip:
     """One recording, or the part of one between two times, and what was said in it.
 

@@ -9,19 +9,20 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
-from tqdm import tqdm
+import orjson
 
 from stages.pipeline.cache import ContentCache, code_of
 from stages.pipeline.params import PrepareParams
-from stages.pipeline.pool import Failed, run_each
+from stages.pipeline.pool import CHUNK, Failed, Result, run_each
 from stages.pipeline.stage import UserError
 from stages.speech import audio, cuts, lines, quality
 from stages.speech.clips import ID_LENGTH
@@ -57,7 +58,7 @@ class Part:
         return io.BytesIO(self.location.read_bytes())
 
 
-@dataclass(frozen=True)
+@dataclass
 class Converted:
     """A part's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
 
@@ -92,52 +93,64 @@ def convert_all(
     params: PrepareParams,
 ) -> list[Converted]:
     """Figures of each recording, or of its part between two times, or why it cannot be used; with a progress bar."""
-    workers = params.workers or os.cpu_count() or 1
     files = list(dict.fromkeys(location for location in locations if isinstance(location, str)))
-    digests = dict(zip(files, cache.digests(files, workers), strict=True))
-    parts: list[Part | OSError] = []
+    digests = dict(zip(files, cache.digests(files, _workers(params)), strict=True))
+    found: list[str | OSError] = []
+    wanted: dict[str, tuple] = {}
     for location, times in zip(locations, times_s, strict=True):
         digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
-        parts.append(digest if isinstance(digest, OSError) else Part(location, digest, *times))
-    by_digest = _convert_missing([part for part in parts if isinstance(part, Part)], cache, params, workers)
-    return [_unreadable(part) if isinstance(part, OSError) else by_digest[part.sha256] for part in parts]
+        if not isinstance(digest, OSError):
+            recorded_sha256, digest = digest, cuts.digest(digest, *times)
+            wanted[digest] = location, recorded_sha256, *times
+        found.append(digest)
+    by_digest = _convert_missing(wanted, cache, params)
+    return [_unreadable(one) if isinstance(one, OSError) else by_digest[one] for one in found]
 
 
-def _convert_missing(parts: list[Part], cache: SoundCache, params: PrepareParams, workers: int) -> dict[str, Converted]:
-    """{sha256: figures or why not} of all parts."""
-    wanted = {part.sha256: part for part in parts}
+def _convert_missing(wanted: dict[str, tuple], cache: SoundCache, params: PrepareParams) -> dict[str, Converted]:
+    """{sha256: figures or why not} of all parts; wanted: {sha256: what a Part is made of}."""
     known = cache.figures()
-    missing = {digest: part for digest, part in wanted.items() if digest not in known}
-    failed: dict[str, Converted] = {}
+    missing = {digest: Part(*fields) for digest, fields in wanted.items() if digest not in known}
     if missing:
         work = functools.partial(convert, params=params, cache=cache.loose, wanted=cache.made_by)
-        limit_s = params.max_seconds_per_file
-        results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
+        results = _run_each(work, missing.values(), params)
+    # What is known is read while the processes are at work.
+    found = {digest: _judged(digest, orjson.loads(known[digest]), params) for digest in wanted if digest in known}
+    if missing:
+        from tqdm import tqdm  # imported here, and not before the processes are at work
+
         new: dict[str, dict] = {}
         for digest, result in zip(missing, tqdm(results, total=len(missing), desc="prepare", unit="clip"), strict=True):
             if isinstance(result, Failed):
-                failed[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
+                found[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
             elif not result.sha256:
-                failed[digest] = result
+                found[digest] = result
             else:
                 new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
+                found[digest] = _judged(digest, new[digest], params)
             if len(new) == NOTED_AT_ONCE:
                 cache.add(new)
-                known |= new
                 new = {}
         cache.add(new)
-        known |= new
-    judged = {digest: _judged(digest, known[digest], params) for digest in wanted if digest not in failed}
-    return judged | failed
+    return found
+
+
+def _run_each(work: Callable[[Part], Result], parts: Collection[Part], params: PrepareParams) -> Iterator[Result]:
+    """pool.run_each, on no more processes than have something to do."""
+    workers = min(_workers(params), math.ceil(len(parts) / CHUNK))
+    return run_each(work, parts, workers, params.max_seconds_per_file, params.dask_scheduler)
+
+
+def _workers(params: PrepareParams) -> int:
+    return params.workers or os.cpu_count() or 1
 
 
 def find_pieces(
     locations: Sequence[str | Stored], cache: SoundCache, params: PrepareParams
 ) -> list[tuple[float, list[tuple[float, float]]] | None]:
     """lines.find_pieces of each recording, each once; None where it cannot be read (convert_all says why)."""
-    workers = params.workers or os.cpu_count() or 1
     files = [location for location in locations if isinstance(location, str)]
-    digests = dict(zip(files, cache.digests(files, workers), strict=True))
+    digests = dict(zip(files, cache.digests(files, _workers(params)), strict=True))
     known = ContentCache("pieces")
     cut_by = {**_made_by_here(), "channels": params.channels, "pieces": code_of(lines)}
     found: dict[int, bytes] = {}
@@ -152,8 +165,7 @@ def find_pieces(
             missing[index] = Part(location, digest, None, None)
     if missing:
         work = functools.partial(_find_pieces, params=params, wanted=cache.made_by)
-        limit_s = params.max_seconds_per_file
-        results = run_each(work, missing.values(), min(workers, len(missing)), limit_s, params.dask_scheduler)
+        results = _run_each(work, missing.values(), params)
         for (index, part), result in zip(missing.items(), results, strict=True):
             if isinstance(result, bytes):
                 known.write({"sha256": part.sha256, **cut_by}, result)

@@ -5,11 +5,11 @@ Which clips are alike is kept in the content cache, so a new clip is compared wi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from stages.pipeline.cache import ContentCache
 from stages.pipeline.files import sha256_of_file
@@ -33,13 +33,13 @@ def find_copies(clips: list[Clip], fingerprints: Mapping[str, str], made_by: dic
     compared = [clip for clip in clips if fingerprints[clip.id] != SILENCE]
     cache = ContentCache("copies")
     key = {**made_by, "compared_by": sha256_of_file(Path(__file__))}
-    known = json.loads(cache.read(key) or '{"ids": [], "alike": []}')
+    known = orjson.loads(cache.read(key) or '{"ids": [], "alike": []}')
     new = {clip.id for clip in compared}.difference(known["ids"])
     present = {clip.id: number for number, clip in enumerate(clips)}
     alike = [pair for pair in known["alike"] if pair[0] in present and pair[1] in present]
     if new:
         alike += _alike(compared, fingerprints, new)
-        cache.write(key, json.dumps({"ids": [clip.id for clip in compared], "alike": alike}).encode())
+        cache.write(key, orjson.dumps({"ids": [clip.id for clip in compared], "alike": alike}))
     if cache.has(key):
         cache.remove_unused(KEPT_UNUSED_S)
     first_of: dict[str, str] = {}

@@ -10,8 +10,7 @@ import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import regex
+from typing import TYPE_CHECKING
 
 from stages.pipeline.params import FilterParams
 from stages.speech import cuts, languages
@@ -19,6 +18,9 @@ from stages.speech.clips import Clip
 from stages.speech.normalisers import words_of
 from stages.speech.raw_clips import Rejection
 from stages.speech.text import normalise
+
+if TYPE_CHECKING:
+    import regex
 
 # Doubts. Fast speech has some 20 characters a second; one spoken digit of a quick speaker has 27.
 SLOW_CHARACTERS_PER_S, FAST_CHARACTERS_PER_S = 1.0, 30.0
@@ -28,7 +30,6 @@ CLIPPED_FRACTION = 0.005
 SCRIPT_FRACTION = 0.5
 OTHER_LANGUAGE = 0.5  # probability
 SURE_FROM_WORDS = 4  # different ones; of fewer a name, or a word that two languages share, is too much
-LETTER = regex.compile(r"\p{L}")
 SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hans": ("Hani",), "Hant": ("Hani",)}
 
 
@@ -123,17 +124,17 @@ def scripts_of(language: str) -> tuple[str, ...]:
 def script_fraction(text: str, language: str) -> float | None:
     """Share of the letters that belong to the language's script; None where there are no letters, or it is unknown."""
     scripts = scripts_of(language)
-    if not scripts or not LETTER.search(text):
-        return None
-    if scripts == ("Latn",) and text.isascii():  # most texts, and a fraction of the time
+    if scripts == ("Latn",) and text.isascii() and any(map(str.isalpha, text)):  # most texts, in a fraction of the time
         return 1.0
-    letters = len(LETTER.findall(text))
-    return len(_letters_of(scripts).findall(text)) / letters
+    letters = len(_letters_of().findall(text))
+    return len(_letters_of(*scripts).findall(text)) / letters if scripts and letters else None
 
 
 @functools.cache
-def _letters_of(scripts: tuple[str, ...]) -> regex.Pattern:
-    of_any = "".join(rf"\p{{Script={script}}}" for script in scripts)
+def _letters_of(*scripts: str) -> regex.Pattern:
+    import regex  # imported here: most runs of prepare need none
+
+    of_any = "".join(rf"\p{{Script={script}}}" for script in scripts) or r"\p{L}"
     return regex.compile(rf"[\p{{L}}&&[{of_any}]]", regex.VERSION1)
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import regex
-
 from stages.speech.text import normalise
 
 # Languages whose writing has no spaces between words; ISO 639-1 where there is one.
@@ -33,6 +31,8 @@ def comparable(reference: str, hypothesis: str, language: str | None) -> tuple[s
 def words_of(text: str, language: str | None) -> list[str]:
     """What counts as one word each: parted by spaces, or each character as a reader sees it (UAX 29 cluster)."""
     if language in WITHOUT_SPACES:
+        import regex  # imported here: most runs of prepare need none
+
         return [character for character in regex.findall(r"\X", text) if not character.isspace()]
     return text.split()
 

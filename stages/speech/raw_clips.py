@@ -19,7 +19,7 @@ HUB = "hf://datasets/"  # begins the source of a clip from a data set on the Hub
 OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 
 
-@dataclass(frozen=True)
+@dataclass
 class RawClip:
     """A recording, or the part of one between two times, as its source lists it.
 
@@ -71,7 +71,9 @@ def raw_clip(
     ends_s: float | None = None,
 ) -> RawClip:
     """A clip from a manifest's row, whose path is relative to the manifest; `source` is the folder below data/raw."""
-    audio_path = posixpath.join(_folder_of(manifest, source), audio_path.strip())
+    audio_path = audio_path.strip()
+    if folder := _folder_of(manifest, source):
+        audio_path = posixpath.join(folder, audio_path)
     optional = {name: clean(str(row[name])) or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
     if begins_s is not None or ends_s is not None:
         begins_s = begins_s or 0.0

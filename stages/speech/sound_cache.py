@@ -27,8 +27,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import orjson
-
 from stages.pipeline.cache import ContentCache, fingerprint
 from stages.pipeline.files import sha256_of_file
 from stages.pipeline.stage import UserError
@@ -97,16 +95,15 @@ class SoundCache:
         known |= found
         return [signature if isinstance(signature, OSError) else known[signature] for signature in signatures]
 
-    def figures(self) -> dict[str, dict]:
-        """{sha256: figures} of all that was converted in this way and whose sound is still there."""
+    def figures(self) -> dict[str, str]:
+        """{sha256: figures, as JSON} of all that was converted in this way and whose sound is still there."""
         rows = self.database.execute("select sha256, figures, seal, pack from sounds where made_by = ?", [self.name])
-        texts = {
+        return {
             digest: figures
             for digest, figures, seal, pack in rows
             if seal == _seal(self.name, digest, figures)
             and (self._is_whole(pack) if pack else "reason" in figures or self.loose.has(self.key(digest)))
         }
-        return {digest: orjson.loads(text) for digest, text in texts.items()}
 
     def add(self, figures: dict[str, dict]) -> None:
         """Note what was measured in recordings whose entries have just been written."""
@@ -224,7 +221,7 @@ class SoundCache:
             old = "select pack from packs where used_at < ?"
             self.database.execute(f"delete from sounds where pack in ({old})", [now - KEPT_UNUSED_S])
             gone = self.database.execute(
-                "select pack from packs where pack not in (select pack from sounds where pack is not null)"
+                "select pack from packs where not exists (select 1 from sounds where sounds.pack = packs.pack)"
             ).fetchall()
             self.database.executemany("delete from packs where pack = ?", gone)
         for (pack,) in gone:

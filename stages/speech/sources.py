@@ -136,11 +136,11 @@ def _read_source(source: Path) -> Iterator[Item]:
     items = list(_with_subtitles(source, names, listed, alone=layout is None))
     yield from items
     # Recordings that no row names would be missed without a word.
-    named = {os.path.normpath(item.audio_path) for item in items if isinstance(item, RawClip)}
+    paths = {item.audio_path for item in items if isinstance(item, RawClip)}
+    named = paths | {os.path.normpath(path) for path in paths.difference(names)}
     refused = {item.file for item in items if isinstance(item, Rejection)}
     for name in names:
-        where = printable(f"{source.name}/{name}")
-        if name in named or where in refused:
+        if name in named or (where := printable(f"{source.name}/{name}")) in refused:
             continue
         path = source / name
         if path.is_symlink() and path.is_dir():

@@ -8,6 +8,7 @@ import unicodedata
 
 # Format characters that change how a word is written: joiners of Indic scripts and Persian.
 JOINERS = "\u200c\u200d"
+APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
 @functools.lru_cache(maxsize=100_000)  # names of speakers and sessions come again and again, texts twice
@@ -32,7 +33,7 @@ def normalise(text: str) -> str:
     2409.02449).
     """
     text = unicodedata.normalize("NFKC", text).casefold()
-    text = re.sub(r"(?<=\w)['’](?=\w)", "", text)
+    text = APOSTROPHE.sub("", text)
     return " ".join(text.translate(_WITHOUT_MARKS).split())
 
 
@@ -60,4 +61,6 @@ CONTROL_STRINGS = """
 
 def find_control_string(text: str) -> str | None:
     """The first control string in a text, None where there is none."""
+    if "<" not in text and "[" not in text:  # one of these is in each of them, and in hardly any text
+        return None
     return next((control for control in CONTROL_STRINGS if control in text), None)
