@@ -18,6 +18,7 @@ $(INSTALLED): requirements.txt
 	@$(PYTHON) -m venv $(VENV)
 	@python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
+	@echo "Installed"
 
 demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your own data stays untouched
 	@python -m stages.pipeline.demo

@@ -29,6 +29,8 @@ page = st.navigation(
 )
 # The theme's own colour for the chosen one of several is too faint on a dark ground.
 st.html("<style>button[data-selected=true], button[data-selected=true] * { color: inherit !important }</style>")
+# "Press Ctrl+Enter to apply" puzzles who is about to press Save, which applies it too.
+st.html("<style>[data-testid=stTextArea] [data-testid=InputInstructions] { display: none }</style>")
 try:
     sidebar()
     if problem := inbox.problem():

@@ -50,6 +50,12 @@ def from_other_folders() -> list[Clip]:
     return [Clip(**row) for row in _prepared("clips.jsonl") if row["source"] not in SOURCES]
 
 
+def other_folders() -> list[str]:
+    """Names of the folders of data/raw that the page does not write."""
+    folders = paths.RAW.iterdir() if paths.RAW.is_dir() else []
+    return sorted(one.name for one in folders if one.is_dir() and one.name not in SOURCES and one.name[0] != ".")
+
+
 def rejected(stored: Sequence[StoredClip]) -> list[dict]:
     """What the last preparation could not use (file, reason, remedy), without what has been deleted since."""
     there = {clip.file for clip in stored}

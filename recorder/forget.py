@@ -453,7 +453,7 @@ def _explain_made_with(todo: Todo, objects: Objects) -> None:
     made = []
     if todo.results:
         made.append("the present model, its evaluation, report and card: removed; 'make repro' makes new ones without")
-    else:
+    elif any(folder.exists() for folder in RESULTS):
         made.append("not the present model and results: these stay")
     first = min((one.since for one in todo.recordings), default=None)
     for past in reversed(runs.history()):

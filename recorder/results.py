@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,7 @@ class HeardClip:
     tuned: str
     base_mistakes: int
     tuned_mistakes: int
+    speaker: str | None = None
 
     @property
     def sound(self) -> bytes | None:
@@ -133,6 +135,15 @@ def verdict(metrics: Mapping) -> Verdict:
     return Verdict(outcome, words, doubts(metrics))
 
 
+def whose(clips: list[HeardClip], speaker: str) -> str:
+    """The end of a sentence: who speaks in test recordings; and whether the one who looks at the page does."""
+    counts = Counter(clip.speaker or "no name" for clip in clips)
+    if not counts.keys() - {speaker}:
+        return "."
+    ends = ": " + ", ".join(f"{name} {count}" for name, count in counts.most_common()) + "."
+    return ends if not speaker or speaker in counts else f"{ends} None of them is of {speaker}."
+
+
 def trained_with(training: Mapping) -> str:
     """One sentence about the training."""
     sentence = (
@@ -218,6 +229,7 @@ def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[
             tuned=row["hypothesis"],
             base_mistakes=_mistakes(base[identity]),
             tuned_mistakes=_mistakes(row),
+            speaker=row["speaker"],
         )
         for identity, row in sorted(tuned.items(), key=lambda item: (-item[1]["wer"], -base[item[0]]["wer"], item[0]))
     ]

@@ -434,7 +434,7 @@ def _moved_on(states: dict[str, str], running: str | None, to: str | None) -> st
 def _reason(error: str, said: Sequence[str], stage: str | None) -> str:
     """What went wrong: the last line that a failed stage says itself, else DVC's own words."""
     if error.endswith("exited with -9"):
-        return f"{stage} was killed, most often because the memory did not suffice: see the log."
+        return f"{stage} was killed, often because the memory did not suffice; started again, it goes on from there."
     if not error.endswith("exited with 1"):
         return error
     lines = [line for line in said if line.strip()]

@@ -17,6 +17,7 @@ from stages.speech.text import normalise
 
 TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
 NOISY_SNR_DB = 12.0  # below this, single sounds of speech drown
+SLIP_S = 0.7  # a shorter one in which nothing is heard was not meant
 HAS_PAUSES_S = 1.0  # a shorter recording may be all speech, with no pause to measure the noise in
 CLIPPED_FRACTION = 0.001
 # A recording that begins or ends louder than this does so inside a word. Looked at is, at the beginning, one period of
@@ -99,6 +100,9 @@ def find(
 ) -> tuple[Finding, ...]:
     """What is wrong with a take, the worst first; empty where it is good."""
     level_dbfs, duration_s = figures["level_dbfs"], figures["duration_s"]
+    if duration_s < SLIP_S and level_dbfs < TOO_QUIET_DBFS:  # a key that was pressed twice
+        words = "That was too short. Press record once, speak, then press stop."
+        return (Finding("too_short", words, blocking=True),)
     if level_dbfs < limits.silence_dbfs:
         words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
         return (Finding("silent", words, blocking=True),)

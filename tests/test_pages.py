@@ -228,7 +228,7 @@ def test_upload_of_another_person_waits_until_that_person_has_agreed(workspace, 
     assert button(page, "Save 2 recordings").disabled
     [box] = [box for box in page.checkbox if box.label.endswith("agrees.")]
     box.check().run()
-    button(page, "Note that").click().run()
+    button(page, "They have agreed").click().run()
     assert inbox.consents()["<b>Bo</b>"]["wording"] == CONSENT
     button(page, "Save 2 recordings").click().run()
     assert not page.exception

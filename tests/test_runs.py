@@ -250,7 +250,7 @@ def test_time_left_is_the_bars_plus_what_the_other_stages_took_the_last_time(tra
     [
         ("train: lr=1\ntrain: too little memory: halve the batch\n", 1, "train: too little memory: halve the batch"),
         ("train: lr=1\nTraceback (most recent call last):\n  File\nKeyError: 'x'\n", 1, "KeyError: 'x'"),
-        ("train: lr=1\n\rtrain:  50%|#  | 1/2 [00:01<00:01]", -9, "train was killed, most often because"),
+        ("train: lr=1\n\rtrain:  50%|#  | 1/2 [00:01<00:01]", -9, "train was killed, often because"),
         ("train: lr=1\n", 3, "failed to reproduce 'train': failed to run: exec python -m stages.train, exited with 3"),
         ("", 1, "failed to reproduce 'train': failed to run: exec python -m stages.train, exited with 1"),
     ],

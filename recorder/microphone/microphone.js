@@ -4,6 +4,7 @@
 const SHOWN_DB = 60;
 const QUIET_DBFS = -40, LOUD_DBFS = -3;
 const SPEECH_ABOVE_NOISE_DB = 12, SPEECH_AT_LEAST_DBFS = -50;
+const WARNING_S = 5; // before a recording ends by itself
 const UNTREATED = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
 
 const COLLECTOR = `
@@ -112,6 +113,7 @@ class Microphone {
       this.frames = 0;
       this.noiseDbfs = 0;
       this.spokeAtS = null;
+      this.isWarned = false;
       this.node.port.onmessage = (message) => this.hear(message.data);
       this.stream.getAudioTracks()[0].onended = () => this.stop(true);
       this.context.createMediaStreamSource(this.stream).connect(this.node);
@@ -142,6 +144,10 @@ class Microphone {
     const silence = this.data.stop_after_silence_s;
     if (silence && this.spokeAtS !== null && seconds - this.spokeAtS > silence) this.stop(true);
     else if (seconds >= this.data.longest_s) this.stop(true, "That is as long as a recording can be. ");
+    else if (seconds >= this.data.longest_s - WARNING_S && !this.isWarned) {
+      this.isWarned = true;
+      this.say("Recording. " + WARNING_S + " seconds left.");
+    }
   }
 
   stop(keep, why = "") {

@@ -143,6 +143,8 @@ def first_page() -> None:
 def show_recordings(clips: list[StoredClip]) -> None:
     if not clips:
         st.info("Nothing is recorded yet. Begin on the Record page, or bring recordings in on the Upload page.")
+        if others := collection.other_folders():
+            st.write(as_plain(f"Not made on this page, but used too: what lies in {', '.join(others)} (data/raw)."))
         return
     words = st.text_input("Search in texts, speakers and languages", key="clips_search", on_change=first_page)
     found = collection.search(collection.newest_first(clips), words)
@@ -264,7 +266,9 @@ if message := state.pop("clips_message", None):
     words, is_problem = message
     (st.error if is_problem else st.success)(as_plain(words))
 if waiting := inbox.waiting():
-    st.caption(f"Waiting to be taken into data/raw: {counted(waiting, 'change')}. It happens between two trainings.")
+    st.caption(
+        f"Saved, and being put in order: {counted(waiting, 'change')}. During a training that waits for its end."
+    )
 section = st.segmented_control(
     "Show",
     [RECORDINGS, PICTURES, REJECTED, OTHERS],

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from recorder import pictures, runs
+from recorder import pictures, results, runs
 from recorder.views.shared import as_plain
 from stages.pipeline.wording import lasting
 
@@ -45,6 +45,8 @@ def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
     rows = []
     for stage, state in progress.stages.items():
         sign, words = STATE_WORDS[state]
+        if state == "failed" and run.outcome in ("cancelled", "interrupted"):
+            sign, words = "■", "stopped"
         rows.append(f"{sign} {as_plain(STAGE_WORDS.get(stage, stage))}: {words}")
     st.markdown("  \n".join(rows))
     if progress.current and run.outcome == "running":
@@ -85,9 +87,11 @@ def _look() -> None:
         st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
     if newest.outcome == "done":
         progress = runs.finished(progress)
-        st.info(
-            f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. How sure that is: see Results."
-        )
+        rates = f"{newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after"
+        if results.METRICS.exists():
+            st.info(f"Wrong words: {rates}. How sure that is: see Results.")
+        else:
+            st.info(f"Its model is no longer here (wrong words: {rates}). Press Train now for a new one.")
     elif newest.why:
         (st.info if newest.outcome == "cancelled" else st.error)(as_plain(newest.why))
     _show_stages(newest, progress)

@@ -14,6 +14,7 @@ from stages.pipeline.stage import UserError
 from stages.pipeline.wording import counted
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
+LEAVE = "Leave it as it is"
 state = st.session_state
 params = load_params()
 
@@ -48,15 +49,27 @@ def edit_own_phrases(speaker: str, language: str) -> None:
             except UnicodeDecodeError:
                 st.error("This text file cannot be read. Save it as UTF-8 and try again.")
                 return
-            reading.save_own_phrases(speaker, language, phrases.own_phrases(f"{text}\n{added}"))
+            own = phrases.own_phrases(f"{text}\n{added}")
+            reading.save_own_phrases(speaker, language, own)
+            state["own_kept"] = len(own)
             st.rerun()
+        if (kept := state.pop("own_kept", None)) is not None:
+            st.success(f"Kept: {counted(kept, 'phrase')}.")
 
 
 def begin(speaker: str, language: str, kind: str) -> None:
     """Start afresh where another person, language or kind of text was chosen."""
     if state.get("reading_for") != (speaker, language, kind):
         state["reading_for"] = (speaker, language, kind)
-        state.update(turn=0, take=None, skipped=[], visited=[], in_set=0, back_to=None, message="")
+        state.update(turn=0, take=None, skipped=[], visited=[], in_set=0, back_to=None, message="", pressed_once="")
+
+
+def may_drop(button: str) -> bool:
+    """Whether a take that could be saved may go: the first press of a button says so, the second does it."""
+    if state["take"] is None or state["take"].blocked or state["pressed_once"] == button:
+        return True
+    state.update(pressed_once=button, message=f"Not saved yet. To throw this recording away, press {button} again.")
+    return False
 
 
 def go_on(phrase: str) -> None:
@@ -83,7 +96,7 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
         state.update(take=None, message="Not saved: this very recording was saved before. Record it again.")
         return
     state["message"] = f"Saved: {take.figures['duration_s']:.1f} seconds."
-    state["in_set"] += 1
+    state["in_set"] += earlier is None
     no_longer_skipped(phrase)
     go_on(phrase)
     inbox.start_moving()
@@ -99,13 +112,23 @@ def no_longer_skipped(phrase: str) -> None:
 
 
 def skip(phrase: str) -> None:
+    if not may_drop("Skip"):
+        return
     no_longer_skipped(phrase)
     state["skipped"].append(phrase)  # behind those that were skipped before it
     state["message"] = "Skipped. It comes again later."
     go_on(phrase)
 
 
+def leave(phrase: str) -> None:
+    if may_drop(LEAVE):
+        state["message"] = ""
+        go_on(phrase)
+
+
 def back() -> None:
+    if not may_drop("Back"):
+        return
     state.update(turn=state["turn"] + 1, take=None, back_to=state["visited"].pop(), message="")
 
 
@@ -118,7 +141,8 @@ def rest() -> None:
     st.button(f"{params.recorder.set_size} more", type="primary", on_click=another_set, shortcut="M", width="stretch")
 
 
-def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, language: str) -> None:
+def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, language: str) -> takes.Take | None:
+    """The phrase, the microphone and the buttons; the take that waits to be saved."""
     place = f"{state['in_set']} of {params.recorder.set_size} recorded"
     place += f", {len(state['skipped'])} skipped for later" if state["skipped"] else ""
     st.caption(f"Speak as you always do. {place}." if kind != FREE else f"{place}.")
@@ -132,22 +156,16 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
         has_take=state["take"] is not None,
     )
     if recording and recording.prompt == prompt:  # not one that was still on its way for another phrase
-        state["message"] = ""
+        state["message"] = state["pressed_once"] = ""
         state["take"] = takes.from_recording(
             recording.samples, recording.sample_rate_hz, phrase, language, params.prepare
         )
     take = state["take"]
-    if take is None and earlier:
-        st.text("Saved before:")
-        st.audio(inbox.content_of(earlier), format=sound_type(f".{earlier.audio_path.rpartition('.')[2]}"))
-    if take:
-        if kind == FREE:
-            said = st.text_area("What was said, word for word", key=f"said-{state['turn']}")
-            take = takes.with_text(take, said, language, params.prepare)
-        judge(take)
-    buttons = st.container(horizontal=True)
+    if take and kind == FREE:
+        said = st.text_area("What was said, word for word", key=f"said-{state['turn']}")
+        take = takes.with_text(take, said, language, params.prepare)
     ready = take is not None and not take.blocked
-    with buttons:
+    with st.container(horizontal=True):  # in the same place with a take and without: not everybody aims quickly
         words = "Save and next" if not take or not take.findings else "Save anyway and next"
         if earlier:
             st.button("Save instead of the earlier one", type="primary", shortcut="S", disabled=not ready,
@@ -156,16 +174,20 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
         else:
             st.button(words, type="primary", shortcut="S", disabled=not ready, on_click=save,
                       args=(phrase, None, False))  # fmt: skip
-        if state["back_to"]:
-            st.button("Leave it as it is", shortcut="K", on_click=go_on, args=(phrase,))
+        if earlier:
+            st.button(LEAVE, shortcut="K", on_click=leave, args=(phrase,))
         elif kind != FREE:
             st.button("Skip", shortcut="K", on_click=skip, args=(phrase,))
+        if kind != FREE:
             st.button("Back", shortcut="B", on_click=back, disabled=not state["visited"])
+    return take
 
 
 def show_message() -> None:
     if words := state["message"]:
-        (st.error if words.startswith("Not saved") else st.success)(as_plain(words))
+        kinds = {"Not saved yet": st.warning, "Not saved": st.error}
+        show = next((kind for beginning, kind in kinds.items() if words.startswith(beginning)), st.success)
+        show(as_plain(words))
 
 
 def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
@@ -194,6 +216,7 @@ texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE el
 counts = reading.recorded_counts(clips, person.speaker) if kind != FREE else Counter()
 state["skipped"] = [one for one in state["skipped"] if one in texts]  # own phrases may have been taken out
 phrase = state["back_to"] or reading.next_phrase(texts, person.language, counts, state["skipped"]) or ""
+take = earlier = None
 if state["in_set"] >= params.recorder.set_size:
     rest()
 elif not phrase and kind == OWN:
@@ -205,8 +228,13 @@ else:
     if earlier and not state["back_to"]:
         st.info("Every phrase is recorded. From here on, each is recorded once more, which helps too.")
         earlier = None
-    record_phrase(phrase, earlier, kind, person.language)
+    take = record_phrase(phrase, earlier, kind, person.language)
 show_message()
+if take:
+    judge(take)
+elif earlier:
+    st.text("Saved before:")
+    st.audio(inbox.content_of(earlier), format=sound_type(f".{earlier.audio_path.rpartition('.')[2]}"))
 show_progress(person.speaker, clips)
 if kind != FREE:
     edit_own_phrases(person.speaker, person.language)

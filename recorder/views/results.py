@@ -40,7 +40,7 @@ def explain(found: results.Results, is_running: bool) -> None:
     picture(pictures.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words"))
     st.write(
         f"Measured on {counted(tuned['clips'], 'recording')} ({counted(tuned['reference_words'], 'word')}) that "
-        "training never heard. "
+        f"training never heard{as_plain(results.whose(found.clips, state.get('speaker') or ''))} "
         "The 95 % interval says where the figure would most likely be with other recordings of the same kind."
     )
     both = [("Before", base), ("After", tuned)]
@@ -82,6 +82,8 @@ def show_hardest(clips: list[HeardClip]) -> None:
     if not wrong:
         return
     st.write("Crossed out: a word that was missed. Underlined: a word that is wrong (wavy) or was added.")
+    if any(clip.language == "en" for clip in wrong):
+        st.write("In English a number counts as one word, however it is spoken or written.")
     shown = state.setdefault("hardest_shown", SHOWN_AT_FIRST)
     for clip in wrong[:shown]:
         with st.container(border=True):
@@ -159,6 +161,8 @@ is_running = runs.current() is not None
 found = results.read()
 if found is None and is_running:
     st.info("The training is running. Its result will be shown here. Progress is on the Train page.")
+elif found is None and any(run.outcome == "done" for run in runs.history()):
+    st.info("The last model and its results are no longer here. Press Train now on the Train page for new ones.")
 elif found is None:
     st.info(
         "Nothing has been trained yet. Record some phrases on the Record page, 50 are a good beginning. Then start "
@@ -169,5 +173,5 @@ else:
     show_hardest(found.clips)
     show_training(found)
     show_runs()
-    st.header("Experiments")
-    show_experiments()
+    with st.expander("Experiments, for those who try out settings"):
+        show_experiments()

@@ -21,6 +21,7 @@ CONSENT = (
     "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time."
 )
 NEWEST_FIRST = slice(None, None, -1)
+SPEAKERS_SHOWN = 12  # as buttons; the others are in the list on the left
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ def consenting_voice() -> Voice:
 def sidebar() -> None:
     """Who speaks, in which language. Kept in the page's address, so that a reload in one tab stays with its person."""
     clips = inbox.stored_clips()
-    known = list(dict.fromkeys([clip.speaker for clip in clips[NEWEST_FIRST] if clip.speaker] + list(inbox.consents())))
+    known = known_speakers()
     asked = st.query_params
     with st.sidebar:
         if "speaker" not in st.session_state:
-            st.session_state["speaker"] = asked.get("speaker") or next(iter(known), None)
+            # Of several nobody is taken for granted: what is saved under another's name stays there.
+            st.session_state["speaker"] = asked.get("speaker") or (known[0] if len(known) == 1 else None)
         if st.session_state["speaker"] and st.session_state["speaker"] not in known:
             known.append(st.session_state["speaker"])
         st.selectbox(
@@ -87,6 +89,12 @@ def sidebar() -> None:
     if speaker:
         asked["speaker"] = speaker
     asked["language"] = st.session_state["language"]
+
+
+def known_speakers() -> list[str]:
+    """Everybody who has recordings here or has agreed to be recorded, who recorded last first."""
+    of_clips = [clip.speaker for clip in inbox.stored_clips()[NEWEST_FIRST] if clip.speaker]
+    return list(dict.fromkeys([*of_clips, *inbox.consents()]))
 
 
 def spoken_text(text: str, language: str, large: bool = False) -> None:
@@ -126,18 +134,31 @@ def sound_type(suffix: str) -> str:
 
 def _ask_name() -> None:
     st.write("Your recordings teach a speech recogniser to understand you. It does not need to be done in one day.")
+    if known := known_speakers():
+        st.subheader("Who is speaking?")
+        with st.container(horizontal=True):
+            for speaker in known[:SPEAKERS_SHOWN]:
+                st.button(as_plain(speaker), key=f"is {speaker}", on_click=_speaks, args=(speaker,))
+        st.write("Or somebody new:")
     with st.form("name", border=False):
         name = st.text_input("Your name, or any name for this voice", max_chars=60)
-        if st.form_submit_button("Start", type="primary") and name.strip():
-            st.query_params["speaker"] = name.strip()
-            del st.session_state["speaker"]  # the sidebar takes it from the address
-            st.rerun()
+        if st.form_submit_button("Start", type="primary"):
+            if name.strip():
+                _speaks(name.strip())
+                st.rerun()
+            st.warning("Type a name first.")
+
+
+def _speaks(speaker: str) -> None:
+    st.query_params["speaker"] = speaker
+    del st.session_state["speaker"]  # the sidebar takes it from the address
 
 
 def _ask_consent(speaker: str) -> None:
     st.subheader("Before the first recording")
     st.text(f"For: {speaker}")
     st.write(CONSENT)
+    st.caption("This page speaks English, whatever the language of the phrases: have it read to you if you like.")
     agreed = st.checkbox("I have read this, and I agree.")
     if st.button("Continue", type="primary", disabled=not agreed):
         inbox.record_consent(speaker, CONSENT)

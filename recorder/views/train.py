@@ -10,7 +10,7 @@ import streamlit as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from recorder import inbox, runs
+from recorder import collection, inbox, runs
 from recorder.dashboard import Dashboard
 from recorder.views.progress import OUTCOME_WORDS, watch, when
 from recorder.views.shared import as_plain, listener
@@ -164,7 +164,12 @@ def show_history() -> None:
 st.title("Train")
 clips = inbox.stored_clips()
 minutes = sum(clip.duration_s or 0 for clip in clips) / 60
-st.write(f"{counted(len(clips), 'recording')}, {minutes:.1f} minutes. Training goes on when this page is closed.")
+others = collection.other_folders()
+beside = f", and what lies in {', '.join(others)} (data/raw)" if others else ""
+st.write(
+    f"{counted(len(clips), 'recording')}, {minutes:.1f} minutes{as_plain(beside)}. "
+    "Training goes on when this page is closed."
+)
 newest = next(iter(runs.history()), None)
 running = newest is not None and newest.outcome == "running"
 try:
@@ -185,7 +190,7 @@ with st.container(horizontal=True):
 if problem := st.session_state.pop("train_problem", None):
     st.error(as_plain(problem))
 watch(newest)
-with st.expander("Settings", expanded=newest is None):
+with st.expander("Settings"):
     ask_settings()
 if newest:
     show_history()

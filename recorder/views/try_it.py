@@ -36,7 +36,7 @@ def take_from_file(language: str) -> takes.Take | None:
 
 def hear(take: takes.Take, language: str) -> None:
     """Ask both models, and keep the answer with the take."""
-    state["try_take"], state["try_answer"], state["try_problem"] = take, None, None
+    state.update(try_take=take, try_answer=None, try_problem=None, try_sure=False)
     if not take.samples.size:
         return
     loading = "" if listener().state == "ready" else " The model is being loaded first, which can take a minute."
@@ -56,7 +56,7 @@ def show_answer(language: str) -> None:
     with after:
         st.subheader("After")
         if answer.tuned is None:
-            st.write("Nothing has been trained yet: record, then go to Train.")
+            st.write("There is no trained model at present: record, then press Train now on the Train page.")
         else:
             spoken_text(answer.tuned or "(nothing)", language)
     st.caption(as_plain(f"{answer.model}, {answer.seconds:.1f} seconds for both"))
@@ -65,6 +65,9 @@ def show_answer(language: str) -> None:
 def save(person: Voice) -> None:
     take, said = state.get("try_take"), state.get(f"try-said-{state['try_round']}", "")
     if take is None:
+        return
+    if heard() and said.strip() == heard() and not state["try_sure"]:
+        state.update(try_sure=True, try_problem="")
         return
     try:
         judged = takes.with_text(take, said, person.language, params.prepare)
@@ -79,12 +82,18 @@ def save(person: Voice) -> None:
     state["try_saved"] = True
 
 
+def heard() -> str:
+    """What the newest model understood, "" where none answered."""
+    answer = state["try_answer"]
+    return ((answer.base if answer.tuned is None else answer.tuned) if answer else "").strip()
+
+
 def correct(person: Voice) -> None:
     """What was really said, kept as a recording to learn from."""
     st.subheader("Was that wrong?")
-    answer = state["try_answer"]
-    heard = (answer.base if answer.tuned is None else answer.tuned) if answer else ""
-    st.text_area("I said, word for word", heard, key=f"try-said-{state['try_round']}")
+    st.text_area("I said, word for word", heard(), key=f"try-said-{state['try_round']}")
+    if state["try_sure"]:
+        st.warning("That is what the computer understood. Write what you said, or press again if you said just that.")
     st.button("Keep it, to learn from", on_click=save, args=(person,), disabled=state["try_take"].blocked)
 
 

@@ -111,7 +111,7 @@ def agreed(rows: list[dict]) -> bool:
         st.write("Of each other person here: have they read this, or had it read to them, and do they agree?")
         st.write(CONSENT)
         ticked = [st.checkbox(f"{as_plain(name)} agrees.", key=f"agrees {name}") for name in names]
-        if st.button("Note that", disabled=not any(ticked)):
+        if st.button("They have agreed", disabled=not any(ticked)):
             for name, agrees in zip(names, ticked, strict=True):
                 if agrees:
                     inbox.record_consent(name, CONSENT)

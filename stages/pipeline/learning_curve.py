@@ -99,8 +99,8 @@ def sentence(curve: Curve, minutes: float) -> str:
     if most < SMALLEST_ERROR:
         return f"more recordings of this kind would hardly help: {now:.1%} wrong words, and the curve is flat"
     return (
-        f"the data cannot tell whether more would help: as many minutes again could bring {now:.1%} to anything from "
-        f"{max(now - most, 0):.1%} to {now - min(least, 0):.1%}"
+        f"the data cannot tell whether more would help: the curve stands at {now:.1%} wrong words, and as many minutes "
+        f"again could bring it to anything from {max(now - most, 0):.1%} to {now - min(least, 0):.1%}"
     )
 
 

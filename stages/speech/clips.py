@@ -10,7 +10,7 @@ from stages.pipeline.files import read_jsonl, write_jsonl
 ID_LENGTH = 16
 
 
-@dataclass  # not frozen, like all of which there are ten thousands: it would take three times as long to make one
+@dataclass(frozen=True)
 class Clip:
     """One recording, or the part of one between two times, and what was said in it.
 

@@ -58,7 +58,7 @@ class Part:
         return io.BytesIO(self.location.read_bytes())
 
 
-@dataclass
+@dataclass  # not frozen, like RawClip
 class Converted:
     """A part's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
 
