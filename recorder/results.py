@@ -229,7 +229,7 @@ def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[
             tuned=row["hypothesis"],
             base_mistakes=_mistakes(base[identity]),
             tuned_mistakes=_mistakes(row),
-            speaker=row["speaker"],
+            speaker=row.get("speaker"),
         )
         for identity, row in sorted(tuned.items(), key=lambda item: (-item[1]["wer"], -base[item[0]]["wer"], item[0]))
     ]

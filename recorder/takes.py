@@ -100,11 +100,10 @@ def find(
 ) -> tuple[Finding, ...]:
     """What is wrong with a take, the worst first; empty where it is good."""
     level_dbfs, duration_s = figures["level_dbfs"], figures["duration_s"]
-    if duration_s < SLIP_S and level_dbfs < TOO_QUIET_DBFS:  # a key that was pressed twice
-        words = "That was too short. Press record once, speak, then press stop."
-        return (Finding("too_short", words, blocking=True),)
     if level_dbfs < limits.silence_dbfs:
         words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
+        if duration_s < SLIP_S:  # a key that was pressed twice
+            words = "That was too short to hear anything. Press record once, speak, then press stop."
         return (Finding("silent", words, blocking=True),)
     findings = []
     if duration_s < limits.min_duration_s or duration_s < _shortest_s(text, language):

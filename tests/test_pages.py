@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from recorder import inbox, phrases, reading, runs, takes
+from recorder.listener import Answer
 from recorder.views.microphone import read_recording
 from recorder.views.shared import CONSENT, as_plain
 from stages.pipeline.params import load_params
@@ -136,6 +137,57 @@ def test_counter_says_what_is_recorded_and_what_was_skipped(workspace, open_page
     page.run()
     next(one for one in page.button if one.label.startswith("Save")).click().run()
     assert place() == "1 of 10 recorded, 1 skipped for later."
+
+
+def test_take_that_is_not_saved_is_lost_only_after_a_second_press(workspace, open_page):
+    page = open_page()
+    for name in ("Skip", "Back"):
+        phrase = shown_phrase(page)["phrase"]
+        page.session_state["take"] = a_take()
+        page.run()
+        button(page, name).click().run()
+        assert shown_phrase(page)["phrase"] == phrase and page.session_state["take"] is not None
+        assert any(f"press {name} again" in note.value for note in page.warning)
+        button(page, name).click().run()
+        assert shown_phrase(page)["phrase"] != phrase and page.session_state["take"] is None
+    page.session_state["take"] = takes.from_recording(
+        np.zeros(48_000, np.float32), 48_000, TEXTS[0], "en", load_params().prepare
+    )
+    page.run()
+    button(page, "Skip").click().run()
+    assert page.session_state["take"] is None, "one that cannot be saved is not asked for"
+
+
+def test_back_goes_back_phrase_by_phrase_and_a_replaced_take_is_no_new_one(workspace, open_page):
+    page = open_page()
+    for number in ("003", "010"):
+        page.session_state["take"] = a_take(number)
+        page.run()
+        next(one for one in page.button if one.label.startswith("Save")).click().run()
+    for expected in (TEXTS[1], TEXTS[0]):
+        button(page, "Back").click().run()
+        assert shown_phrase(page)["phrase"] == expected
+    assert button(page, "Back").disabled
+    page.session_state["take"] = a_take("020")
+    page.run()
+    button(page, "Save instead of the earlier one").click().run()
+    assert not page.exception
+    assert page.session_state["in_set"] == 2
+    assert {clip.text for clip in inbox.stored_clips()} == {TEXTS[0], TEXTS[1]} and len(inbox.stored_clips()) == 2
+
+
+def test_nobody_of_several_is_taken_for_granted(workspace, open_page):
+    inbox.record_consent("Ben", "I agree")
+    page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30).run()
+    assert page.session_state["speaker"] == "Ben", "the only one"
+    inbox.record_consent("Ann_", "I agree")
+    page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30).run()
+    assert not [element for element in page.main.children.values() if element.type == "bidi_component"]
+    button(page, "Start").click().run()
+    assert any("Type a name first" in note.value for note in page.warning)
+    page.button(key="is Ann_").click().run()
+    assert page.session_state["speaker"] == "Ann_" and page.query_params["speaker"] == "Ann_"
+    assert shown_phrase(page)["phrase"] == TEXTS[0]
 
 
 def test_skipping_goes_round_where_every_phrase_was_skipped(workspace, open_page):
@@ -283,6 +335,27 @@ def test_failed_run_shows_its_reason_and_offers_another_try(workspace, open_page
     page.run()
     assert any("holds no recordings" in error.value.replace("\\", "") for error in page.error)
     assert button(page, "Try again")
+
+
+def test_train_page_names_folders_that_it_does_not_write(workspace, open_page):
+    (workspace / "data/raw/from_home").mkdir()
+    page = open_page("train")
+    assert any(r"0 recordings, 0.0 minutes" in text.value and "from_home" in text.value for text in page.markdown)
+
+
+def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace, open_page):
+    page = open_page("try_it")
+    page.session_state["try_take"] = a_take()
+    page.session_state["try_answer"] = Answer("turn on the lamp", None, 1.0, "tiny")
+    page.session_state["try_problem"], page.session_state["try_sure"] = None, False
+    page.run()
+    button(page, "Keep it, to learn from").click().run()
+    assert not page.exception and not inbox.stored_clips()
+    assert any("what the computer understood" in note.value for note in page.warning)
+    page.text_area[0].set_value("turn off the lamp")
+    button(page, "Keep it, to learn from").click().run()
+    [clip] = inbox.stored_clips()
+    assert clip.text == "turn off the lamp"
 
 
 def test_browser_may_send_anything_as_a_recording():

@@ -243,7 +243,7 @@ def test_nothing_recorded_says_where_to_begin(workspace):
 
 def test_waiting_changes_are_counted(workspace):
     inbox.record_consent("Ann", "I agree")
-    assert page("clips").caption[0].value.startswith("Waiting to be taken into data/raw: 1 change.")
+    assert page("clips").caption[0].value.startswith("Saved, and being put in order: 1 change.")
 
 
 def test_pictures_of_the_set_say_in_words_what_they_show(project):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import multiprocessing
 import os
 import signal
 import time
@@ -104,6 +105,18 @@ def test_processes_that_cannot_begin_are_one_line(monkeypatch):
     monkeypatch.setattr(pool, "_begin", functools.partial(os._exit, 1))
     with pytest.raises(UserError, match="processes end as soon as they begin"):
         run(square, range(3), 1)
+
+
+def test_process_that_was_started_ahead_does_the_first_work_that_needs_but_one():
+    with pool.process_ahead():
+        [worker] = {one.pid for one in multiprocessing.active_children()}
+        assert set(run(own_pid, range(3), 1)) == {worker}
+        assert worker not in run(own_pid, range(3), 1)
+    with pool.process_ahead():
+        assert len(run(square, range(50), 2)) == 50
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert not pool._ahead and not multiprocessing.active_children()
 
 
 def test_processes_end_with_the_pool():

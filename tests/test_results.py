@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_markup_in_a_transcript_is_text():
     html = results.as_html(heard(hostile, hostile, "<b>heard</b>", '"><script>'))
     assert "<script" not in html and "<img" not in html and "<b>" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_those_who_were_tested_are_named_and_the_one_who_looks_is_told():
+    clips = [replace(heard("a", "a", "a"), speaker=name) for name in ("Ann", "Ann", "Bo", None)]
+    assert results.whose(clips, "Bo") == ": Ann 2, Bo 1, no name 1."
+    assert results.whose(clips, "") == ": Ann 2, Bo 1, no name 1."
+    assert results.whose(clips, "Cy") == ": Ann 2, Bo 1, no name 1. None of them is of Cy."
+    assert results.whose(clips[:2], "Ann") == "."
 
 
 def test_mistakes_are_counted_in_words():

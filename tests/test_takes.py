@@ -93,6 +93,12 @@ def test_silence_cannot_be_saved():
     assert judge(at_level(samples, rate_hz, -65), rate_hz) == {"silent": True}
 
 
+def test_button_pressed_twice_is_no_broken_microphone():
+    nothing = np.zeros(int(0.4 * 48_000), np.float32)
+    [finding] = takes.from_recording(nothing, 48_000, "Good morning.", "en", limits()).findings
+    assert finding.words.startswith("That was too short") and finding.blocking
+
+
 def test_quiet_voice_is_told_to_come_closer_and_can_be_saved():
     samples, rate_hz = spoken(PHRASE)
     assert judge(at_level(samples, rate_hz, -48), rate_hz) == {"too_quiet": False}
