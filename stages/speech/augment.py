@@ -75,7 +75,7 @@ ROOM_S = (0.15, 0.5)  # reverberation time (RT60): from a furnished room to a ba
 ROOM_DIRECT_DB = (0.0, 12.0)  # direct sound over reverberation: from across the room to close by
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(unsafe_hash=True, kw_only=True)
 class Variant(Clip):
     """A clip to be changed by `level`, differently for each `number`."""
 

@@ -58,7 +58,7 @@ class Part:
         return io.BytesIO(self.location.read_bytes())
 
 
-@dataclass  # not frozen, like RawClip
+@dataclass  # not frozen, like Clip
 class Converted:
     """A part's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
 

@@ -19,7 +19,7 @@ HUB = "hf://datasets/"  # begins the source of a clip from a data set on the Hub
 OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 
 
-@dataclass  # not frozen: of ten thousands, each would take three times as long to make
+@dataclass  # not frozen, like Clip
 class RawClip:
     """A recording, or the part of one between two times, as its source lists it.
 

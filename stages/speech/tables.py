@@ -33,15 +33,15 @@ def read_jsonl(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
     for number, line in enumerate(manifest.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
-        where = where_in(manifest, source, number)
         try:
             row = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
         except ValueError as error:
-            yield Rejection(where, "unreadable row", f"mend the JSON: {error}")
+            yield Rejection(where_in(manifest, source, number), "unreadable row", f"mend the JSON: {error}")
             continue
         named = _by_our_names(row) if isinstance(row, dict) else {}
         if not (isinstance(named.get("audio_path"), str) and isinstance(named.get("text"), str)):
-            yield Rejection(where, "unreadable row", 'write {"audio_path": "...", "text": "..."} with both as strings')
+            remedy = 'write {"audio_path": "...", "text": "..."} with both as strings'
+            yield Rejection(where_in(manifest, source, number), "unreadable row", remedy)
             continue
         yield _clip_of(manifest, source, number, named)
 
@@ -149,7 +149,8 @@ def _clip_of(manifest: Path, source: Path, line: int, row: dict) -> RawClip | Re
 
 def _by_our_names(row: dict) -> dict:
     """A row with our names beside its own."""
-    return row | {ours: row[theirs] for ours, theirs in _other_names(tuple(row)) if row[theirs] is not None}
+    others = _other_names(tuple(row))
+    return row | {ours: row[theirs] for ours, theirs in others if row[theirs] is not None} if others else row
 
 
 @functools.lru_cache(maxsize=16)  # asked again for each row

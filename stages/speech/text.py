@@ -33,7 +33,8 @@ def normalise(text: str) -> str:
     2409.02449).
     """
     text = unicodedata.normalize("NFKC", text).casefold()
-    text = APOSTROPHE.sub("", text)
+    if "'" in text or "’" in text:
+        text = APOSTROPHE.sub("", text)
     return " ".join(text.translate(_WITHOUT_MARKS).split())
 
 
