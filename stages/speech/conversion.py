@@ -116,11 +116,13 @@ def _convert_missing(wanted: dict[str, tuple], cache: SoundCache, params: Prepar
         results = _run_each(work, missing.values(), params)
     # What is known is read while the processes are at work.
     found = {digest: _judged(digest, orjson.loads(known[digest]), params) for digest in wanted if digest in known}
-    if missing:
-        from tqdm import tqdm  # imported here, and not before the processes are at work
+    if len(missing) > 1:
+        from tqdm import tqdm  # imported here: it takes as long as one clip
 
+        results = tqdm(results, total=len(missing), desc="prepare", unit="clip")
+    if missing:
         new: dict[str, dict] = {}
-        for digest, result in zip(missing, tqdm(results, total=len(missing), desc="prepare", unit="clip"), strict=True):
+        for digest, result in zip(missing, results, strict=True):
             if isinstance(result, Failed):
                 found[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
             elif not result.sha256:
