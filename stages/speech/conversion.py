@@ -111,28 +111,27 @@ def _convert_missing(wanted: dict[str, tuple], cache: SoundCache, params: Prepar
     """{sha256: figures or why not} of all parts; wanted: {sha256: what a Part is made of}."""
     known = cache.figures()
     missing = {digest: Part(*fields) for digest, fields in wanted.items() if digest not in known}
-    if missing:
-        work = functools.partial(convert, params=params, cache=cache.loose, wanted=cache.made_by)
-        results = _run_each(work, missing.values(), params)
+    work = functools.partial(convert, params=params, cache=cache.loose, wanted=cache.made_by)
+    results = _run_each(work, missing.values(), params) if missing else ()
     # What is known is read while the processes are at work.
     found = {digest: _judged(digest, orjson.loads(known[digest]), params) for digest in wanted if digest in known}
     if len(missing) > 1:
         from tqdm import tqdm  # imported here: it takes as long as one clip
 
         results = tqdm(results, total=len(missing), desc="prepare", unit="clip")
-    if missing:
-        new: dict[str, dict] = {}
-        for digest, result in zip(missing, results, strict=True):
-            if isinstance(result, Failed):
-                found[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
-            elif not result.sha256:
-                found[digest] = result
-            else:
-                new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
-                found[digest] = _judged(digest, new[digest], params)
-            if len(new) == NOTED_AT_ONCE:
-                cache.add(new)
-                new = {}
+    new: dict[str, dict] = {}
+    for digest, result in zip(missing, results, strict=True):
+        if isinstance(result, Failed):
+            found[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
+        elif not result.sha256:
+            found[digest] = result
+        else:
+            new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
+            found[digest] = _judged(digest, new[digest], params)
+        if len(new) == NOTED_AT_ONCE:
+            cache.add(new)
+            new = {}
+    if new:
         cache.add(new)
     return found
 
