@@ -225,6 +225,30 @@ def test_back_skip_and_typing_by_keyboard(workspace, tmp_path):
         assert "skip the books, back to bed" in [row["text"] for row in stored(workspace)]
 
 
+@pytest.mark.parametrize("slip", ["key", "button"])
+def test_slip_beside_the_button_ends_a_recording_and_does_not_lose_it(workspace, tmp_path, slip):
+    microphone = tmp_path / "microphone.wav"
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as page:
+        page.goto(address)
+        agree(page)
+        shown = page.locator(".phrase")
+        phrase = shown.inner_text()
+        seconds = play(microphone, speech("003"))
+        page.keyboard.press("Space")
+        page.get_by_text("Recording. Speak now.").wait_for()
+        time.sleep(seconds)
+        skip = page.get_by_role("button", name="Skip")
+        page.keyboard.press("k") if slip == "key" else skip.click()
+        page.get_by_text("This is good").wait_for()
+        assert shown.inner_text() == phrase
+        skip.click()
+        page.get_by_text("press Skip again").wait_for()
+        assert shown.inner_text() == phrase
+        page.keyboard.press("k")
+        page.get_by_text("Skipped. It comes").wait_for()
+        assert shown.inner_text() != phrase and not stored(workspace)
+
+
 @pytest.mark.parametrize(
     ("situation", "words"),
     [

@@ -33,12 +33,15 @@ class Microphone {
     this.part("record").onclick = () => this.toggle();
     this.part("listen").onclick = () => this.listen();
     this.onKey = (event) => this.key(event);
+    this.onClick = (event) => this.click(event);
   }
 
   update({ data, setTriggerValue }) {
     this.send = setTriggerValue;
     document.removeEventListener("keydown", this.onKey, true);
     document.addEventListener("keydown", this.onKey, true);
+    document.removeEventListener("click", this.onClick, true);
+    document.addEventListener("click", this.onClick, true);
     const phrase = this.part("phrase");
     if (phrase.textContent !== data.phrase) phrase.textContent = data.phrase;
     phrase.lang = data.language;
@@ -56,6 +59,7 @@ class Microphone {
 
   leave() {
     document.removeEventListener("keydown", this.onKey, true);
+    document.removeEventListener("click", this.onClick, true);
     this.stop(false);
   }
 
@@ -70,6 +74,8 @@ class Microphone {
   key(event) {
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const focused = document.activeElement;
+    const isTyping = focused && ["INPUT", "TEXTAREA"].includes(focused.tagName);
+    if (this.state === "recording" && !isTyping && "kbs".includes(event.key.toLowerCase())) return this.stopInstead(event);
     const free = !focused || focused === document.body || focused === this.root.host || ["MAIN", "A"].includes(focused.tagName)
       || focused.dataset.testid === "stMain" || focused.disabled;
     if (!free) return;
@@ -81,6 +87,18 @@ class Microphone {
       event.preventDefault();
       this.listen();
     }
+  }
+
+  // While it records, the page's other buttons mean Stop: a slip beside it must not throw a recording away.
+  click(event) {
+    const pressed = event.target.closest && event.target.closest("button, a");
+    if (this.state === "recording" && pressed && !event.composedPath().includes(this.root)) this.stopInstead(event);
+  }
+
+  stopInstead(event) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    this.stop(true);
   }
 
   toggle() {

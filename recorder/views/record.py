@@ -36,8 +36,11 @@ def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
     return list(dict.fromkeys([*own, *given]))
 
 
-def edit_own_phrases(speaker: str, language: str) -> None:
-    with st.expander("My own phrases, words and names"), st.form(f"own-{speaker}-{language}", border=False):
+def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:
+    with (
+        st.expander("My own phrases, words and names", expanded=is_open),
+        st.form(f"own-{speaker}-{language}", border=False),
+    ):
         st.write("What matters to you: names, places, commands, words of your work. They are asked first.")
         text = st.text_area(
             "One on each line", "\n".join(reading.own_phrases(speaker, language)), height=160, max_chars=50_000
@@ -61,7 +64,9 @@ def begin(speaker: str, language: str, kind: str) -> None:
     """Start afresh where another person, language or kind of text was chosen."""
     if state.get("reading_for") != (speaker, language, kind):
         state["reading_for"] = (speaker, language, kind)
-        state.update(turn=0, take=None, skipped=[], visited=[], in_set=0, back_to=None, message="", pressed_once="")
+        state.update(
+            turn=0, take=None, skipped=[], visited=[], ahead=[], in_set=0, back_to=None, message="", pressed_once=""
+        )
 
 
 def may_drop(button: str) -> bool:
@@ -73,8 +78,9 @@ def may_drop(button: str) -> bool:
 
 
 def go_on(phrase: str) -> None:
+    """To the phrase that Back came from, else to the next one."""
     state["visited"].append(phrase)
-    state.update(turn=state["turn"] + 1, take=None, back_to=None)
+    state.update(turn=state["turn"] + 1, take=None, back_to=state["ahead"].pop() if state["ahead"] else None)
 
 
 def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
@@ -126,9 +132,10 @@ def leave(phrase: str) -> None:
         go_on(phrase)
 
 
-def back() -> None:
+def back(phrase: str) -> None:
     if not may_drop("Back"):
         return
+    state["ahead"].append(phrase)
     state.update(turn=state["turn"] + 1, take=None, back_to=state["visited"].pop(), message="")
 
 
@@ -179,7 +186,7 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
         elif kind != FREE:
             st.button("Skip", shortcut="K", on_click=skip, args=(phrase,))
         if kind != FREE:
-            st.button("Back", shortcut="B", on_click=back, disabled=not state["visited"])
+            st.button("Back", shortcut="B", on_click=back, args=(phrase,), disabled=not state["visited"])
     return take
 
 
@@ -232,9 +239,9 @@ else:
 show_message()
 if take:
     judge(take)
-elif earlier:
+if earlier:
     st.text("Saved before:")
     st.audio(inbox.content_of(earlier), format=sound_type(f".{earlier.audio_path.rpartition('.')[2]}"))
 show_progress(person.speaker, clips)
 if kind != FREE:
-    edit_own_phrases(person.speaker, person.language)
+    edit_own_phrases(person.speaker, person.language, is_open=kind == OWN and not texts)

@@ -18,7 +18,8 @@ from stages.speech.sources import AUDIO_SUFFIXES
 CONSENT = (
     "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "
     "Recordings, texts and my name stay on this computer. They are sent nowhere unless somebody here publishes or "
-    "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time."
+    "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time. "
+    "Older copies, and a model that has learnt from them, remain until whoever set this up erases them."
 )
 NEWEST_FIRST = slice(None, None, -1)
 SPEAKERS_SHOWN = 12  # as buttons; the others are in the list on the left

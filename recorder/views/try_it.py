@@ -55,7 +55,9 @@ def show_answer(language: str) -> None:
         spoken_text(answer.base or "(nothing)", language)
     with after:
         st.subheader("After")
-        if answer.tuned is None:
+        if answer.tuned is None and runs.current():
+            st.write("The training has not ended yet. Try again when it has.")
+        elif answer.tuned is None:
             st.write("There is no trained model at present: record, then press Train now on the Train page.")
         else:
             spoken_text(answer.tuned or "(nothing)", language)
