@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_a_real_speaker_is_understood_after_a_hundred_clips(tmp_path):
     workspace = make_workspace(tmp_path, split__group_by="clip", train__max_clips=100)
-    add_digits(workspace, "nicolas")
+    add_digits(workspace, "theo")  # nicolas differs between kinds of CPU: 4 or 8 wrong words of 67
     run_stages(workspace, "prepare", "split", "train", "evaluate", "card")
     metrics = read_json(workspace / "data/evaluation/metrics.json")
     assert read_json(workspace / "data/checkpoints/training.json")["train_clips"] == 100

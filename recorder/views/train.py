@@ -190,7 +190,7 @@ with st.container(horizontal=True):
 if problem := st.session_state.pop("train_problem", None):
     st.error(as_plain(problem))
 watch(newest)
-with st.expander("Settings"):
+with st.expander("Settings", expanded=newest is None):
     ask_settings()
 if newest:
     show_history()
