@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import functools
 import glob
 import hashlib
-import io
 import json
 import logging
 import os
@@ -38,6 +36,7 @@ from tqdm import tqdm
 
 from recorder import inbox, listener, runs
 from recorder.locks import is_locked, lock
+from recorder.rows import clips_beside, json_lines_without, tables_without
 from recorder.traces import Traces, files_below, pieces_of, spellings
 from stages.pipeline import paths, raw
 from stages.pipeline.files import read_jsonl, sha256_of_file, write_json, write_whole
@@ -46,8 +45,8 @@ from stages.pipeline.stage import UserError, run
 from stages.pipeline.wording import counted, lasting
 from stages.speech import cuts, prepared
 from stages.speech.clips import ID_LENGTH
-from stages.speech.sources import AUDIO_SUFFIXES, MANIFESTS, manifests_of, read_sources
-from stages.speech.tables import delimiter_of
+from stages.speech.raw_clips import AUDIO_SUFFIXES, RawClip
+from stages.speech.sources import read_sources
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -65,6 +64,8 @@ OURS = (".git", ".venv", ".demo", "data/demo", "demo_voxtral", "docs", "recorder
 PUSH_FOLDERS = "ownvoice-push-*"  # in the temporary folder: what a push that was killed has left
 PERHAPS = "perhaps"
 RECEIPTS = {"push": "model", "dataset": "dataset", "deploy": "space"}
+FEATURES = ".ark"  # Kaldi's, beside the recordings
+TRANSCRIPT = re.compile(r"\.txt|(\.[a-z]{2})?\.(srt|vtt)")  # behind a recording's name without its ending
 PATIENCE_S = 30.0
 DYING_S = 60.0  # an unfinished change in the inbox is a dead process's after this; writing one takes an instant
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
@@ -162,7 +163,7 @@ class Todo:
 def find(wanted: Wanted, objects: Objects) -> Todo:
     """All that belongs to a speaker or a clip, in data/raw, in the inbox and in DVC's older versions."""
     todo = Todo(wanted)
-    raw_clips = read_sources(paths.RAW)[0]
+    raw_clips = clips_in_raw()
     clips = {_normal(clip.file): clip for clip in raw_clips}
     pending = [change for change in inbox.pending() if change.kind == "clip"]
     rows = {f"{change.source}/{change.row['audio_path']}": change.row for change in pending}
@@ -171,21 +172,23 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
     in_raw = {path.relative_to(paths.RAW).as_posix(): path for path in paths.RAW.rglob("*") if path.is_file()}
     sounds |= {name: path for name, path in in_raw.items() if name in clips or path.suffix.lower() in AUDIO_SUFFIXES}
     digests = {name: sha256_of_file(path) for name, path in sounds.items()}
+
+    def is_theirs(clip: RawClip) -> bool:
+        if wanted.speaker is not None:
+            return clip.speaker == wanted.speaker
+        digest = digests.get(_normal(clip.file), "")
+        part = digest and clip.begins_s is not None and cuts.clip_id(digest, clip.begins_s, clip.ends_s)
+        return wanted.clip in (digest[:ID_LENGTH], part)
+
+    theirs = {_normal(clip.file) for clip in raw_clips if is_theirs(clip)}
     if wanted.speaker is not None:
-        theirs = {_normal(clip.file) for clip in raw_clips if clip.speaker == wanted.speaker}
         theirs |= {name for name, row in rows.items() if wanted.is_row(row)}
     else:
-        theirs = {name for name, digest in digests.items() if digest.startswith(wanted.clip)}
-        parts = [clip for clip in raw_clips if clip.begins_s is not None and _normal(clip.file) in digests]
-        theirs |= {
-            _normal(clip.file)
-            for clip in parts
-            if cuts.clip_id(digests[_normal(clip.file)], clip.begins_s, clip.ends_s) == wanted.clip
-        }
+        theirs |= {name for name, digest in digests.items() if digest.startswith(wanted.clip)}
     # The same bytes under another name, or as another's, are the same recording.
     chosen = {digests[name] for name in theirs if name in digests}
     theirs |= {name for name, digest in digests.items() if digest in chosen}
-    _check_layouts(theirs & (set(clips) | set(in_raw)), {_normal(c.file) for c in raw_clips if c.begins_s is not None})
+    _check_alone(theirs, raw_clips, wanted, is_theirs)
     lengths = _lengths()
     for name in sorted(theirs & set(sounds)):
         row = {"recorded_at": None, "language": None} | (vars(clips[name]) if name in clips else rows.get(name, {}))
@@ -328,37 +331,35 @@ def learned_from(todo: Todo, lock_text: str, objects: Objects) -> bool:
     return False
 
 
-def _check_layouts(files: set[str], in_parts: set[str]) -> None:
-    """Refuse, before anything has happened, where rows could not be taken out of a source's manifests.
+def _check_alone(theirs: set[str], clips: list[RawClip], wanted: Wanted, is_theirs: Callable[[RawClip], bool]) -> None:
+    """Refuse, before anything has happened, what would cost others their recordings, or would leave some of theirs.
 
-    Raises: UserError for a layout other than those that `_erase_from_raw` rewrites, and for recordings in parts, which
-    others may speak in, too.
+    Raises: UserError for recordings in whose parts others speak, and for archives of features.
     """
-    for source in sorted({name.split("/")[0] for name in files}):
-        layout, manifests = manifests_of(paths.RAW / source)
-        ours = [paths.RAW / source / name for name in MANIFESTS]
-        known = all(path in ours and _has_rows_of_ours(path) for path in manifests)
-        if not known or any(name.startswith(f"{source}/") for name in files & in_parts):
-            what = layout.name if layout else "subtitles"
+    for clip in clips:
+        if clip.begins_s is not None and _normal(clip.file) in theirs and not is_theirs(clip):
             raise UserError(
-                f"{paths.RAW}/{source} is laid out as {what}, where this cannot take single rows out: remove their "
-                f"rows and recordings there yourself, run 'dvc add {paths.RAW}', then this again for all older versions"
+                f"{paths.RAW / clip.file}: not all of its parts are known to be of {wanted.name}: remove it, or what "
+                "they say in it, and the rows yourself, "
+                f"run 'dvc add {paths.RAW}', then this again for all older versions"
+            )
+    for source in sorted({name.split("/")[0] for name in theirs}):
+        for archive in sorted((paths.RAW / source).rglob(f"*{FEATURES}")):
+            raise UserError(
+                f"{archive} holds features of many recordings, out of which this cannot take single ones: remove it, "
+                "nothing here reads it, then run this again"
             )
 
 
-def _has_rows_of_ours(manifest: Path) -> bool:
-    """Whether `_without_rows` or `_without_csv_rows` understands a manifest."""
-    content = manifest.read_bytes()
-    if manifest.suffix == ".jsonl":
-        return all("audio_path" in row for row in _rows_of(content))
-    header = content.decode("utf-8-sig", "replace").split("\n", 1)[0]
-    names = [name.strip(' "\r') for name in header.split(",")]
-    return ("file" in names and "text" in names) or ("|" in header and delimiter_of(header) is None)
+def clips_in_raw() -> list[RawClip]:
+    """All that a table in data/raw names, also what no stage reads."""
+    sources = [path for path in sorted(paths.RAW.glob("[!.]*")) if path.is_dir()]
+    return read_sources(paths.RAW)[0] + [clip for source in sources for clip in clips_beside(source)]
 
 
 def speakers() -> list[str]:
     """Everybody with a recording, a consent or phrases of their own."""
-    names = {clip.speaker for clip in read_sources(paths.RAW)[0]} | _agreed()
+    names = {clip.speaker for clip in clips_in_raw()} | _agreed()
     names |= {clean(change.row.get("speaker") or "") for change in inbox.pending()}
     names |= {clean(name) for name in _read_names(OWN_PHRASES)}
     names |= {clean(name) for known in _read_names(PSEUDONYMS).values() for name in known["speakers"]}
@@ -423,7 +424,7 @@ def explain(todo: Todo, objects: Objects, repository: Repo, hub: bool) -> None:
     if not todo.recordings:
         print("  none with sound; rows, phrases or the note that they agreed")
     if wanted.speaker is not None:
-        unnamed = sum(clip.speaker is None for clip in read_sources(paths.RAW)[0])
+        unnamed = sum(clip.speaker is None for clip in clips_in_raw())
         print("  The note that they agreed goes too, and their own phrases and pseudonym: they hold the name.")
         if PARAMS_FILE.exists() and (sentence := load_params().card.speaker):
             print(f"  params.yaml, card.speaker, stays: {sentence!r}. If it speaks of them, change it.")
@@ -525,70 +526,24 @@ def _erase_from_raw(todo: Todo) -> None:
         by_source.setdefault(consents.parent.name, set())
     for source, gone in by_source.items():
         folder = paths.RAW / source
-        for name in (*MANIFESTS, inbox.CONSENTS):
-            manifest = folder / name
-            if not manifest.is_file():
-                continue
-            if name == inbox.CONSENTS:
-                kept = _without_rows(manifest.read_bytes(), lambda row: clean(str(row.get("speaker"))) == speaker)
-            elif name == inbox.CLIPS:
-                kept = _without_rows(
-                    manifest.read_bytes(), lambda row, gone=gone: _normal(str(row.get("audio_path"))) in gone
-                )
-            else:
-                kept = _without_csv_rows(manifest.read_bytes(), gone)
-            _replace(manifest, kept)
+        for table, kept in tables_without(folder, gone):
+            _replace(table, kept)
+        if (consents := folder / inbox.CONSENTS).is_file():
+            agreed = json_lines_without(consents.read_bytes(), lambda row: clean(str(row.get("speaker"))) == speaker)
+            _replace(consents, agreed)
         for audio_path in gone:
             sound = folder / audio_path
             sound.unlink(missing_ok=True)
-            beside = sound.with_suffix(".txt")
-            if not any(
-                path.suffix.lower() in AUDIO_SUFFIXES for path in sound.parent.glob(f"{glob.escape(sound.stem)}.*")
-            ):
-                beside.unlink(missing_ok=True)
+            beside = list(sound.parent.glob(f"{glob.escape(sound.stem)}.*"))
+            if not any(path.suffix.lower() in AUDIO_SUFFIXES for path in beside):
+                for path in beside:
+                    if TRANSCRIPT.fullmatch(path.name.removeprefix(sound.stem)):
+                        path.unlink()
             for left in [sound.parent, *sound.parent.parents]:
                 if left == paths.RAW or paths.RAW not in left.parents:
                     break
                 with contextlib.suppress(OSError):  # not empty
                     left.rmdir()
-
-
-def _without_rows(content: bytes, is_gone: Callable[[dict], bool]) -> bytes:
-    """JSON lines without some; the others byte for byte."""
-    kept = []
-    for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", content):
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except ValueError:
-            row = None
-        if not (isinstance(row, dict) and is_gone(row)):
-            kept.append(line)
-    return b"".join(kept)
-
-
-def _without_csv_rows(content: bytes, gone: set[str]) -> bytes:
-    """A table without the rows of some recordings; the other rows byte for byte, also where cells hold line ends."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content
-    mark = content[: len(content) - len(text.encode())]
-    lines = list(io.StringIO(text, newline=""))
-    header = [name.strip(' "\r\n') for name in (lines[0] if lines else "").split(",")]
-    kept: list[str] = []
-    if "file" in header and "text" in header:
-        reader = csv.reader(lines, skipinitialspace=True)
-        column, began = header.index("file"), 0
-        for number, cells in enumerate(reader):
-            span, began = lines[began : reader.line_num], reader.line_num
-            if number == 0 or len(cells) <= column or _normal(cells[column]) not in gone:
-                kept += span
-    else:
-        names = {Path(path).stem for path in gone}
-        kept = [line for line in lines if line.split("|")[0].strip() not in names]
-    if not any(line.strip() for line in (kept[1:] if "file" in header else kept)):
-        return b""
-    return mark + "".join(kept).encode()
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -701,7 +656,7 @@ def delete_on_hub(todo: Todo) -> list[str]:
 
 def search(todo: Todo, repository: Repo) -> list[str]:
     """What is still there, with what to do about it."""
-    kept = "\n".join(clip.text for clip in read_sources(paths.RAW)[0])
+    kept = "\n".join(clip.text for clip in clips_in_raw())
     kept += "\n" + "\n".join(str(change.row.get("text")) for change in inbox.pending())
     kept += "\n" + json.dumps(_read_names(OWN_PHRASES), ensure_ascii=False)
     wanted: dict[bytes, str] = {}

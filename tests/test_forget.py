@@ -12,14 +12,16 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from recorder import forget, inbox, reading, runs
 from recorder.locks import lock
+from recorder.rows import tables_without
 from recorder.traces import Traces, pieces_of
 from stages.pipeline.cache import ContentCache
-from stages.pipeline.files import write_json
+from stages.pipeline.files import sha256_of_file, write_json
 from stages.pipeline.stage import UserError
 from stages.speech import prepared
 from stages.speech.sources import read_sources
@@ -336,24 +338,130 @@ def test_one_clip_alone_is_erased_by_its_id(project):
     assert len(read_rows(Path("data/prepared/clips.jsonl"))) == len(clips)
 
 
-@pytest.mark.parametrize("layout", ["kaldi", "parts", "other columns"])
-def test_a_source_whose_rows_cannot_be_taken_out_is_named_before_anything_is_erased(project, layout):
+def sound(path: Path, number: int, seconds: int = 1) -> Path:
+    """A recording like no other here, in a format that keeps its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples, rate_hz = spoken(number)
+    soundfile.write(path, np.tile(samples, seconds) * (0.5 + number / 200), rate_hz)
+    return path
+
+
+def write_kaldi(folder: Path, with_segments: bool) -> None:
+    for number, name in enumerate(("ann.wav", "bob.wav")):
+        sound(folder / name, 60 + number + 2 * with_segments)
+    (folder / "wav.scp").write_text("ra ann.wav\nrb bob.wav\n")
+    (folder / "reco2dur").write_text("ra 2.0\nrb 2.0\n")
+    utterances = ("a-1", "a-2", "b-1") if with_segments else ("ra", "rb")
+    people = dict(zip(utterances, (ANN, ANN, BOB) if with_segments else (ANN, BOB), strict=True))
+    if with_segments:
+        (folder / "segments").write_text("a-1 ra 0 0.8\na-2 ra 0.8 1.6\nb-1 rb 0 1.5\n")
+    for name, line in {"text": "{0} {2} {0}", "utt2spk": "{0} {1}", "utt2dur": "{0} 1.0"}.items():
+        words = {ANN: PLANTED, BOB: "plain"}
+        lines = [line.format(utterance, who, words[who]) for utterance, who in people.items()]
+        (folder / name).write_text("\n".join(lines) + "\n")
+    of_ann, of_bob = ([key for key, who in people.items() if who == name] for name in (ANN, BOB))
+    (folder / "spk2utt").write_text(f"{ANN} {' '.join(of_ann)}\n{BOB} {' '.join(of_bob)}\n")
+    (folder / "spk2gender").write_text(f"{ANN} f\n{BOB} m\n")
+
+
+def write_common_voice(folder: Path) -> None:
+    """Also what the other tables name: rows that were refused, and the lengths of all."""
+    header, lengths = "client_id\tpath\tsentence\tlocale\n", "clip\tduration[ms]\n"
+    for table, numbers in {"validated": (70, 71), "train": (70, 71), "invalidated": (72, 73)}.items():
+        rows = ""
+        for number in numbers:
+            who, words = (ANN, PLANTED) if number % 2 else (BOB, "plain")
+            sound(folder / f"clips/{number}.wav", number)
+            rows += f'{who}\t{number}.wav\t"{words} number {number}\ten\n'
+            lengths += f"{number}.wav\t1000\n"
+        (folder / f"{table}.tsv").write_text(header + rows)
+    (folder / "clip_durations.tsv").write_text(lengths)
+
+
+def write_others(raw: Path) -> None:
+    """A table of any name, NeMo, audiofolder below a folder, subtitles of one voice."""
+    for number, folder in enumerate(("table", "nemo", "tree/train", "talks"), 40):
+        for name, add in (("ann", 0), ("bob", 10)):
+            sound(raw / folder / f"{name}.wav", number + add, seconds=2)
+    table = f'id;path;sentence;speaker_id\n1;ann.wav;"{PLANTED}\none";{ANN}\n2;bob.wav;"plain\none";{BOB}\n'
+    (raw / "table/recordings.csv").write_text(table)
+    for path, column in (
+        (raw / "nemo/manifest.json", "audio_filepath"),
+        (raw / "tree/train/metadata.jsonl", "file_name"),
+    ):
+        rows = [(f"{name}.wav", who, words) for name, who, words in (("ann", ANN, PLANTED), ("bob", BOB, "plain"))]
+        rows = [{column: name, "text": f"{words} two", "speaker": who} for name, who, words in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, who, words in (("ann.en.srt", ANN, PLANTED), ("bob.srt", BOB, "plain")):
+        cues = (f"{cue}\n00:00:0{cue},000 --> 00:00:0{cue},900\n<v {who}>{words} cue {cue}\n" for cue in (0, 1))
+        (raw / "talks" / name).write_text("\n".join(cues))
+
+
+def test_a_speaker_is_taken_out_of_every_layout_and_the_others_stay_byte_for_byte(project):
+    folder = project()
+    write_kaldi(RAW / "kaldi", with_segments=False)
+    write_kaldi(RAW / "meeting", with_segments=True)
+    write_common_voice(RAW / "common")
+    write_others(RAW)
+    clips, rejections = read_sources(RAW)
+    new = {"kaldi": 2, "meeting": 3, "common": 2, "table": 2, "nemo": 2, "tree": 2, "talks": 4}
+    assert {name: sum(clip.source == name for clip in clips) for name in new} == new
+    assert {rejection.file for rejection in rejections} == {"common/clips/72.wav", "common/clips/73.wav"}
+    assert {clip.speaker for clip in clips} == {ANN, BOB}
+    before = {path: content.splitlines() for path, content in everything(RAW).items() if path.suffix != ".wav"}
+    theirs = [RAW / clip.file for clip in clips if clip.speaker == ANN] + [RAW / "common/clips/73.wav"]
+    traces = [PLANTED.encode(), ANN.encode(), *(window for path in theirs for window in windows(path.read_bytes()))]
+    bob = of_bob()
+    result = run_forget("--speaker", ANN, "--yes")
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout[-3000:] + result.stderr
+    assert left(folder, traces) == []
+    assert of_bob() == bob
+    assert [rejection.file for rejection in read_sources(RAW)[1]] == ["common/clips/72.wav"]
+    for name in ("kaldi", "meeting", "common"):
+        for path in (RAW / name).iterdir():
+            if path.is_file() and path.suffix != ".wav":
+                assert set(path.read_bytes().splitlines()) < set(before[path]), path
+    assert (RAW / "meeting/spk2utt").read_text() == f"{BOB} b-1\n"
+    assert sorted(path.name for path in (RAW / "talks").iterdir()) == ["bob.srt", "bob.wav"]
+
+
+def test_one_recording_goes_out_of_kaldis_tables_and_its_speaker_stays(project):
+    project()
+    write_kaldi(RAW / "kaldi", with_segments=False)
+    write_kaldi(RAW / "meeting", with_segments=True)
+    for name in ("kaldi", "meeting"):
+        (RAW / name / "utt2spk").write_text((RAW / name / "utt2spk").read_text().replace(ANN, BOB))
+    (RAW / "meeting/spk2utt").write_text(f"{BOB} a-1 a-2 b-1\n")
+    recording = RAW / "meeting/ann.wav"
+    result = run_forget("--clip", sha256_of_file(recording)[:16], "--yes")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not recording.exists() and (RAW / "kaldi/ann.wav").exists()
+    assert (RAW / "meeting/spk2utt").read_text() == f"{BOB} b-1\n"
+    assert (RAW / "meeting/wav.scp").read_text() == "rb bob.wav\n"
+    assert (RAW / "kaldi/text").read_text() == f"ra {PLANTED} ra\nrb plain rb\n"
+
+
+@pytest.mark.parametrize("kind", ["parts of two people", "parts of nobody", "features"])
+def test_what_cannot_be_taken_out_alone_is_named_before_anything_is_erased(project, kind):
     folder = project()
     source = RAW / "brought"
-    source.mkdir()
-    soundfile.write(source / "a.wav", *spoken(1))
-    if layout == "kaldi":
-        for name, content in {"wav.scp": "u a.wav", "text": "u one", "utt2spk": f"u {ANN}"}.items():
-            (source / name).write_text(content)
-    elif layout == "parts":
-        rows = [{"audio_path": "a.wav", "text": who, "speaker": who, "begins_s": 0, "ends_s": 1} for who in (ANN, BOB)]
-        (source / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sound(source / "a.wav", 1)
+    if kind == "features":
+        rows = [{"audio_path": "a.wav", "text": "one", "speaker": ANN}]
+        (source / "feats.ark").write_bytes(os.urandom(100))
     else:
-        (source / "metadata.csv").write_text(f"file_name;text;speaker\na.wav;one;{ANN}\n")
+        others = BOB if kind == "parts of two people" else None
+        rows = [
+            {"audio_path": "a.wav", "text": "one", "speaker": who, "begins_s": 0, "ends_s": 1} for who in (ANN, others)
+        ]
+    (source / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     before = everything(folder / "workspace/data")
     result = run_forget("--speaker", ANN, "--yes")
     assert result.returncode == 1
-    assert "data/raw/brought is laid out as" in result.stderr and len(result.stderr.splitlines()) == 1
+    named = (
+        "feats.ark holds features" if kind == "features" else f"a.wav: not all of its parts are known to be of {ANN}"
+    )
+    assert f"data/raw/brought/{named}" in result.stderr and len(result.stderr.splitlines()) == 1
     assert everything(folder / "workspace/data") == before
 
 
@@ -685,7 +793,9 @@ def test_search_finds_a_piece_across_the_parts_that_it_reads(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_tables_without_a_header_lose_only_the_named_row(line_end):
-    table = line_end.join(["a|one|ONE", "b|two|TWO", "bb|three|THREE", ""]).encode()
-    assert forget._without_csv_rows(table, {"wavs/b.wav"}) == table.replace(f"b|two|TWO{line_end}".encode(), b"")
-    assert forget._without_csv_rows(table, {"wavs/a.wav", "wavs/b.wav", "wavs/bb.wav"}) == b""
+def test_tables_without_a_header_lose_only_the_named_row(tmp_path, line_end):
+    table = tmp_path / "metadata.csv"
+    table.write_bytes(line_end.join(["a|one|ONE", "b|two|TWO", "bb|three|THREE", ""]).encode())
+    kept = table.read_bytes().replace(f"b|two|TWO{line_end}".encode(), b"")
+    assert list(tables_without(tmp_path, {"wavs/b.wav"})) == [(table, kept)]
+    assert list(tables_without(tmp_path, {"wavs/a.wav", "wavs/b.wav", "wavs/bb.wav"})) == [(table, b"")]

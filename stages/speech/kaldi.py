@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.speech.raw_clips import RawClip, Rejection, raw_clip, read_text, seconds, where_in
 
+MANIFEST = "wav.scp"
 TO_THE_END = "-1"
 
 
@@ -18,7 +19,7 @@ def read(scp: Path, source: Path) -> Iterator[RawClip | Rejection]:
     """The utterances of `text`, in its order; each that lacks a recording, a segment or its words is a Rejection."""
     folder = scp.parent
     tables: dict[str, dict[str, tuple[int, str]]] = {}
-    for name in ("wav.scp", "text", "utt2spk", "segments"):
+    for name in (MANIFEST, "text", "utt2spk", "segments"):
         rows: dict[str, tuple[int, str]] = {}
         for item in _read_rows(folder / name, source):
             if isinstance(item, Rejection):
@@ -27,7 +28,7 @@ def read(scp: Path, source: Path) -> Iterator[RawClip | Rejection]:
                 line, key, value = item
                 rows[key] = (line, value)
         tables[name] = rows
-    recordings, texts, speakers = tables["wav.scp"], tables["text"], tables["utt2spk"]
+    recordings, texts, speakers = tables[MANIFEST], tables["text"], tables["utt2spk"]
     if not texts:
         yield Rejection(
             where_in(folder / "text", source), "missing text", "write one line for each utterance: ID words"
@@ -56,12 +57,12 @@ def read(scp: Path, source: Path) -> Iterator[RawClip | Rejection]:
     for utterance, (line, words) in texts.items():
         where = where_in(folder / "text", source, line)
         if utterance not in segments:
-            there = "segments" if (folder / "segments").is_file() else "wav.scp"
+            there = "segments" if (folder / "segments").is_file() else MANIFEST
             yield Rejection(where, "missing audio", f"add {utterance} to {source.name}/{there}, or remove this line")
             continue
         recording, begins_s, ends_s = segments[utterance]
         if recording not in paths:
-            yield Rejection(where, "missing audio", f"give {recording} a path in {source.name}/wav.scp")
+            yield Rejection(where, "missing audio", f"give {recording} a path in {source.name}/{MANIFEST}")
             continue
         row = {"speaker": speakers[utterance][1]} if utterance in speakers else {}
         yield raw_clip(scp, source, paths[recording], words, row, begins_s, ends_s)

@@ -43,8 +43,8 @@ class Layout:
 # How a source is recognised: by the first of these for which it has a manifest.
 LAYOUTS = (
     Layout("JSON lines", "clips.jsonl", tables.read_jsonl),
-    Layout("Common Voice", "validated.tsv", tables.read_common_voice),
-    Layout("Kaldi", "wav.scp", kaldi.read),
+    Layout("Common Voice", tables.COMMON_VOICE_MANIFEST, tables.read_common_voice),
+    Layout("Kaldi", kaldi.MANIFEST, kaldi.read),
     Layout("audiofolder", "**/metadata.jsonl", tables.read_jsonl),
     Layout("audiofolder, table or LJSpeech", "**/metadata.csv", tables.read_table),
     Layout("table or LJSpeech", "transcripts.csv", tables.read_table),
@@ -53,7 +53,7 @@ LAYOUTS = (
     Layout("table", "*.csv", tables.read_table, tables.is_table),
     Layout("table", "*.tsv", tables.read_table, tables.is_table),
 )
-# Those that the recording page writes, or can take a person's rows out of.
+# Beside the recordings they would be read; in data/raw itself they belong to no source.
 MANIFESTS = ("clips.jsonl", "metadata.csv", "transcripts.csv")
 
 
@@ -117,7 +117,7 @@ def _names_without_links(folder: Path | None) -> set[str]:
         return set()
 
 
-def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
+def _manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
     """A source's layout and the files that it stands in; (None, []) where files are named like the recordings."""
     for layout in LAYOUTS:
         found = (path for path in sorted(source.glob(layout.manifests)) if path.is_file() and _is_shown(path, source))
@@ -127,8 +127,8 @@ def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
 
 
 def _read_source(source: Path) -> Iterator[Item]:
-    layout, manifests = manifests_of(source)
-    names = _names_in(source)
+    layout, manifests = _manifests_of(source)
+    names = names_in(source)
     if layout is None:
         listed = _read_text_files(source, names)
     else:
@@ -242,7 +242,7 @@ def _by_stem(source: Path, names: list[str]) -> dict[Path, list[Path]]:
     return recordings
 
 
-def _names_in(source: Path) -> list[str]:
+def names_in(source: Path) -> list[str]:
     """All that is in a source and below, but for what is hidden, relative to it; folders by links are not entered."""
     names = []
     for folder, folders, files in os.walk(source):

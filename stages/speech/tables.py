@@ -26,6 +26,7 @@ COLUMNS = {
 }
 DELIMITERS = ",\t;|"
 NEMO_PATH = "audio_filepath"
+COMMON_VOICE_MANIFEST, COMMON_VOICE_FOLDER = "validated.tsv", "clips"
 
 
 def read_jsonl(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
@@ -38,7 +39,7 @@ def read_jsonl(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
         except ValueError as error:
             yield Rejection(where_in(manifest, source, number), "unreadable row", f"mend the JSON: {error}")
             continue
-        named = _by_our_names(row) if isinstance(row, dict) else {}
+        named = by_our_names(row) if isinstance(row, dict) else {}
         if not (isinstance(named.get("audio_path"), str) and isinstance(named.get("text"), str)):
             remedy = 'write {"audio_path": "...", "text": "..."} with both as strings'
             yield Rejection(where_in(manifest, source, number), "unreadable row", remedy)
@@ -88,7 +89,7 @@ def read_common_voice(manifest: Path, source: Path) -> Iterator[RawClip | Reject
         remedy = "begin it with Common Voice's line of column names, path and sentence among them, parted by tabs"
         yield Rejection(where_in(manifest, source), "unreadable row", remedy)
     else:
-        yield from _read_rows(manifest, source, content, "\t", csv.QUOTE_NONE, folder="clips/")
+        yield from _read_rows(manifest, source, content, "\t", csv.QUOTE_NONE, folder=f"{COMMON_VOICE_FOLDER}/")
 
 
 def _read_rows(
@@ -97,12 +98,12 @@ def _read_rows(
     lines = io.StringIO(content, newline="")
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=delimiter != "\t", strict=True)
     try:
-        header = _names(next(reader))
+        header = names_of(next(reader))
         for cells in reader:
             if not cells:
                 continue
             row = dict(zip(header, cells, strict=False))
-            if len(cells) > len(header) or not {"audio_path", "text"} <= set(named := _by_our_names(row)):
+            if len(cells) > len(header) or not {"audio_path", "text"} <= set(named := by_our_names(row)):
                 remedy = f"give it the header's {len(header)} columns, quoted if needed"
                 yield Rejection(where_in(manifest, source, reader.line_num), "unreadable row", remedy)
                 continue
@@ -147,7 +148,7 @@ def _clip_of(manifest: Path, source: Path, line: int, row: dict) -> RawClip | Re
     return raw_clip(manifest, source, row["audio_path"], row["text"], row, begins_s, ends_s)
 
 
-def _by_our_names(row: dict) -> dict:
+def by_our_names(row: dict) -> dict:
     """A row with our names beside its own."""
     others = _other_names(tuple(row))
     return row | {ours: row[theirs] for ours, theirs in others if row[theirs] is not None} if others else row
@@ -160,14 +161,14 @@ def _other_names(columns: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(ours, theirs) for ours, theirs in first.items() if theirs != ours]
 
 
-def _names(header: Iterable[str]) -> list[str]:
+def names_of(header: Iterable[str]) -> list[str]:
     return [name.strip(' "\r\n').lower() for name in header]
 
 
 def delimiter_of(header: str) -> str | None:
     """The one character that parts a header into columns for recordings and for texts, None where none does."""
     for delimiter in DELIMITERS:
-        names = set(_names(header.split(delimiter)))
+        names = set(names_of(header.split(delimiter)))
         if names & set(COLUMNS["audio_path"]) and names & set(COLUMNS["text"]):
             return delimiter
     return None
