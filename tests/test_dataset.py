@@ -22,6 +22,7 @@ import soundfile
 
 from stages.hub import dataset
 from stages.hub.dataset import private_things
+from stages.pipeline import paths
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 from stages.speech.audio import encode_flac, read_prepared
@@ -341,9 +342,9 @@ def test_second_process_waits_for_the_first(clips):
         assert second.stdout.readline().startswith("dataset: repo_id=ann/clips")
         time.sleep(1)
         assert second.poll() is None
-        assert not dataset.PSEUDONYMS.exists()
+        assert not paths.PSEUDONYMS.exists()
     assert second.communicate(timeout=60)[0].startswith("dataset: nothing published: push.dry_run is true")
-    assert dataset.PSEUDONYMS.exists()
+    assert paths.PSEUDONYMS.exists()
 
 
 # Pseudonyms
@@ -359,9 +360,9 @@ def test_speaker_keeps_the_number_when_another_joins_and_no_number_comes_twice(c
     assert sorted(first.values()) == ["speaker-1", "speaker-2"]
     second = numbers("Aaron", "Ann", "Bea")
     assert second == {**first, "Aaron": "speaker-3"}
-    known = json.loads(dataset.PSEUDONYMS.read_text())
+    known = json.loads(paths.PSEUDONYMS.read_text())
     del known["ann/clips"]["speakers"]["Aaron"]  # forgotten
-    dataset.PSEUDONYMS.write_text(json.dumps(known))
+    paths.PSEUDONYMS.write_text(json.dumps(known))
     assert numbers("Ann", "Bea", "Cid") == {**first, "Cid": "speaker-4"}
 
 
@@ -378,7 +379,7 @@ def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make
 
 
 def test_the_mapping_is_ignored_by_git(repository):
-    found = subprocess.run(["git", "check-ignore", str(dataset.PSEUDONYMS)], cwd=repository, capture_output=True)
+    found = subprocess.run(["git", "check-ignore", str(paths.PSEUDONYMS)], cwd=repository, capture_output=True)
     assert found.returncode == 0
 
 
@@ -395,7 +396,7 @@ def refusal() -> str:
 def assert_refused_before_anything_was_made(text: str) -> None:
     assert refusal().startswith(text)
     assert not Path(".cache/dataset").exists()
-    assert not dataset.PSEUDONYMS.exists()
+    assert not paths.PSEUDONYMS.exists()
 
 
 def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips):
@@ -628,7 +629,7 @@ def test_card_names_the_columns_as_datasets_does(card):
 def test_card_counts_clips_and_minutes_by_part_language_and_speaker(card):
     table = dict(re.findall(r"^\| ([\w-]+) \| (\d+ \| [\d.]+) \|$", card.text, re.MULTILINE))
     local = local_clips()
-    known = json.loads(dataset.PSEUDONYMS.read_text())["ann/clips"]["speakers"]
+    known = json.loads(paths.PSEUDONYMS.read_text())["ann/clips"]["speakers"]
 
     def figures(of) -> str:
         chosen = [clip["duration_s"] for clip in local if of(clip)]
@@ -798,7 +799,7 @@ def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path, upload
     assert reader.returncode == 0, reader.stderr[-3000:]
     heard = [json.loads(line) for line in reader.stdout.splitlines()]
     assert len({row["id"] for row in heard}) == CLIPS
-    known = json.loads(dataset.PSEUDONYMS.read_text())["me/clips"]["speakers"]
+    known = json.loads(paths.PSEUDONYMS.read_text())["me/clips"]["speakers"]
 
     def digest(clip: dict) -> str:
         samples = (samples_of(clip) * 2**15).astype("int16")

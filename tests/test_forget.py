@@ -17,9 +17,10 @@ import pytest
 import soundfile
 
 from recorder import forget, inbox, reading, runs
+from recorder.erasing.rows import tables_without
+from recorder.erasing.todo import ERASING_FILES, Wanted
+from recorder.erasing.traces import Traces, pieces_of
 from recorder.locks import lock
-from recorder.rows import tables_without
-from recorder.traces import Traces, pieces_of
 from stages.pipeline.cache import ContentCache
 from stages.pipeline.files import sha256_of_file, write_json
 from stages.pipeline.stage import UserError
@@ -202,7 +203,7 @@ def run_forget(
 
 
 def begun() -> list[Path]:
-    return list(runs.FOLDER.glob(forget.ERASING_FILES))
+    return list(runs.FOLDER.glob(ERASING_FILES))
 
 
 def windows(content: bytes) -> list[bytes]:
@@ -565,10 +566,13 @@ def test_while_a_run_is_at_work_it_waits_and_then_refuses(project, monkeypatch):
     project()
     monkeypatch.setattr(forget, "PATIENCE_S", 1.0)
     with lock(runs.RUN_LOCK), pytest.raises(UserError, match=r"^at work: the pipeline"):
-        forget.forget(forget.Wanted(speaker=ANN), yes=True, hub=False)
+        forget.forget(Wanted(speaker=ANN), yes=True, hub=False)
     code = f"""
 import time
 from pathlib import Path
+from recorder.erasing.rows import tables_without
+from recorder.erasing.todo import ERASING_FILES, Wanted
+from recorder.erasing.traces import Traces, pieces_of
 from recorder.locks import lock
 with lock(Path({str(runs.RUN_LOCK)!r})):
     print("held", flush=True)
@@ -590,7 +594,7 @@ def test_an_experiment_in_a_copy_of_the_folder_counts_as_at_work(project, monkey
     at_work = subprocess.Popen(["sleep", "60"], cwd=place)
     try:
         with pytest.raises(UserError, match=rf"^at work: an experiment \(process {at_work.pid}\)"):
-            forget.forget(forget.Wanted(speaker=ANN), yes=True, hub=False)
+            forget.forget(Wanted(speaker=ANN), yes=True, hub=False)
     finally:
         at_work.kill()
         at_work.wait()
@@ -674,7 +678,7 @@ def forget_and_die(workspace: Path, at_change: int, changes: object) -> None:
             changes.value += 1
 
     sys.addaudithook(on_event)
-    forget.forget(forget.Wanted(speaker=ANN), yes=True, hub=False)
+    forget.forget(Wanted(speaker=ANN), yes=True, hub=False)
 
 
 def forget_in_a_child(workspace: Path, at_change: int) -> tuple[int, int]:
@@ -780,7 +784,7 @@ def test_pieces_are_of_sound_and_never_of_silence():
 
 
 def test_search_finds_a_piece_across_the_parts_that_it_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("recorder.traces.READ_BYTES", 1000)
+    monkeypatch.setattr("recorder.erasing.traces.READ_BYTES", 1000)
     traces = Traces({b"needle in a haystack": "needle", b"abc": "letters"})
     path = tmp_path / "file"
     for place in (0, 985, 990, 999, 1000, 2380):

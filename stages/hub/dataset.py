@@ -44,7 +44,6 @@ from stages.speech.sources import locate, read_sources
 UNNAMED = "USER/NAME"  # of a data set that is only looked at
 PARTS = ("train", "validation", "test")
 TEMPLATE = paths.TEMPLATES / "dataset_card.md.j2"
-PSEUDONYMS = Path("data/recorder/pseudonyms.json")  # ignored by git and DVC: it never leaves this machine
 CONSENTS = "consents.jsonl"
 WAITING_CHANGES = Path("data/inbox")
 SHARD_BYTES = 200_000_000
@@ -331,7 +330,7 @@ def anonymous_rows(repo_id: str, parts: dict[str, list[Clip]]) -> dict[str, list
     find its speaker's other clips. A speaker's number is drawn at random among those who join together, and stays.
     Both differ between data sets.
     """
-    all_known = json.loads(PSEUDONYMS.read_text(encoding="utf-8")) if PSEUDONYMS.exists() else {}
+    all_known = json.loads(paths.PSEUDONYMS.read_text(encoding="utf-8")) if paths.PSEUDONYMS.exists() else {}
     known = all_known.setdefault(repo_id, {"key": secrets.token_hex(32), "next": 1, "speakers": {}})
     new = sorted({clip.speaker for clips in parts.values() for clip in clips} - set(known["speakers"]))
     secrets.SystemRandom().shuffle(new)
@@ -339,7 +338,7 @@ def anonymous_rows(repo_id: str, parts: dict[str, list[Clip]]) -> dict[str, list
         known["speakers"][speaker] = f"speaker-{known['next']}"
         known["next"] += 1  # never given twice, also after a speaker was forgotten
     if new:
-        write_json(PSEUDONYMS, all_known)
+        write_json(paths.PSEUDONYMS, all_known)
     key = bytes.fromhex(known["key"])
     rows = {}
     for part, clips in parts.items():

@@ -13,6 +13,7 @@ EVALUATION = Path("data/evaluation")
 CARD = Path("data/card")
 RECEIPTS = Path("data/receipts")
 TEMPLATES = Path("templates")
+PSEUDONYMS = Path("data/recorder/pseudonyms.json")  # ignored by git and DVC: it never leaves this machine
 
 
 def cache_root() -> Path:
