@@ -176,6 +176,75 @@ def test_back_goes_back_phrase_by_phrase_and_a_replaced_take_is_no_new_one(works
     assert {clip.text for clip in inbox.stored_clips()} == {TEXTS[0], TEXTS[1]} and len(inbox.stored_clips()) == 2
 
 
+def test_take_stays_with_the_phrase_for_which_it_was_made(workspace, open_page):
+    """Whatever comes in between: phrases of one's own, which are asked first, or the same phrase in another tab."""
+    page = open_page()
+    take = a_take()
+    page.session_state["take"] = take
+    page.run()
+    page.text_area[0].set_value("Call Jörg")
+    button(page, "Keep these phrases").click().run()
+    assert shown_phrase(page)["phrase"] == TEXTS[0] and shown_phrase(page)["has_take"]
+    inbox.save_clip(a_take("010"), text=TEXTS[0], language="en", speaker="Ann",
+                    prompt_id=phrases.prompt_id("en", TEXTS[0]))  # fmt: skip
+    page.run()
+    assert shown_phrase(page)["phrase"] == TEXTS[0]
+    next(one for one in page.button if one.label.startswith("Save")).click().run()
+    assert {clip.id: clip.text for clip in inbox.stored_clips()}[take.id] == TEXTS[0]
+    assert shown_phrase(page)["phrase"] == "Call Jörg"
+
+
+def test_take_that_is_not_saved_waits_while_another_page_text_or_person_is_chosen(workspace, open_page):
+    inbox.record_consent("Ben", "I agree")
+    page = open_page()
+    button(page, "Skip").click().run()
+    take = a_take()
+    page.session_state["take"] = take
+    page.run()
+    shown = shown_phrase(page)
+
+    def is_back() -> bool:
+        return shown_phrase(page) == shown and any("Not saved yet" in note.value for note in page.warning)
+
+    page.switch_page("views/clips.py").run()
+    page.switch_page("views/record.py").run()
+    assert is_back()
+    page.button_group[0].set_value("Free speech").run()
+    assert not shown_phrase(page)["has_take"] and button(page, "Save and next").disabled
+    page.button_group[0].set_value("Phrases").run()
+    assert is_back()
+    page.selectbox(key="speaker").set_value("Ben").run()
+    assert shown_phrase(page)["phrase"] == TEXTS[0] and not shown_phrase(page)["has_take"]
+    page.selectbox(key="speaker").set_value("Ann").run()
+    assert is_back()
+    button(page, "Save and next").click().run()
+    [clip] = inbox.stored_clips()
+    assert (clip.id, clip.text, clip.speaker) == (take.id, TEXTS[1], "Ann")
+    page.switch_page("views/clips.py").run()
+    page.switch_page("views/record.py").run()
+    assert not page.warning and not shown_phrase(page)["has_take"]
+
+
+def test_what_was_said_freely_waits_with_its_words(workspace, open_page):
+    page = open_page()
+    page.button_group[0].set_value("Free speech").run()
+    take = a_take()
+    page.session_state["take"] = take
+    page.run()
+    page.text_area[0].set_value("words of my own").run()
+    page.switch_page("views/clips.py").run()
+    page.switch_page("views/record.py").run()
+    assert page.text_area[0].value == "words of my own"
+    page.button_group[0].set_value("Phrases").run()
+    page.button_group[0].set_value("Free speech").run()
+    assert page.text_area[0].value == "words of my own"
+    button(page, "Save and next").click().run()
+    assert [(clip.id, clip.text) for clip in inbox.stored_clips()] == [(take.id, "words of my own")]
+    page.session_state["take"] = a_take("010")
+    page.run()
+    assert page.text_area[0].value == ""
+
+
 def test_nobody_of_several_is_taken_for_granted(workspace, open_page):
     inbox.record_consent("Ben", "I agree")
     page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30).run()

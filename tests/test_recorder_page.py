@@ -249,6 +249,33 @@ def test_slip_beside_the_button_ends_a_recording_and_does_not_lose_it(workspace,
         assert shown.inner_text() != phrase and not stored(workspace)
 
 
+def test_take_that_is_not_saved_is_still_there_after_a_visit_to_another_page(workspace, tmp_path):
+    microphone = tmp_path / "microphone.wav"
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as page:
+        asked = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        page.goto(address)
+        agree(page)
+        phrase = page.locator(".phrase").inner_text()
+        record(page, play(microphone, speech("003")))
+        page.get_by_text("This is good").wait_for()
+        page.evaluate("window.location.reload()")
+        wait_for(lambda: page.evaluate("1") and asked, what="the browser did not ask before a reload")
+        assert asked == ["beforeunload"]
+        page.get_by_role("link", name="Clips").click()
+        page.get_by_role("heading", name="Clips").wait_for()
+        page.get_by_role("link", name="Record").click()
+        page.get_by_text("Not saved yet: this recording still waits").wait_for()
+        assert page.locator(".phrase").inner_text() == phrase
+        page.locator("audio").wait_for()
+        save(page)
+        [row] = stored(workspace)
+        assert row["text"] == phrase
+        page.reload()
+        page.locator(".record").wait_for()
+        assert asked == ["beforeunload"], "nothing was left to lose"
+
+
 @pytest.mark.parametrize(
     ("situation", "words"),
     [

@@ -34,6 +34,7 @@ class Microphone {
     this.part("listen").onclick = () => this.listen();
     this.onKey = (event) => this.key(event);
     this.onClick = (event) => this.click(event);
+    this.onUnload = (event) => this.mayBeLost() && event.preventDefault();
   }
 
   update({ data, setTriggerValue }) {
@@ -42,6 +43,7 @@ class Microphone {
     document.addEventListener("keydown", this.onKey, true);
     document.removeEventListener("click", this.onClick, true);
     document.addEventListener("click", this.onClick, true);
+    window.addEventListener("beforeunload", this.onUnload);
     const phrase = this.part("phrase");
     if (phrase.textContent !== data.phrase) phrase.textContent = data.phrase;
     phrase.lang = data.language;
@@ -60,6 +62,7 @@ class Microphone {
   leave() {
     document.removeEventListener("keydown", this.onKey, true);
     document.removeEventListener("click", this.onClick, true);
+    window.removeEventListener("beforeunload", this.onUnload);
     this.stop(false);
   }
 
@@ -68,6 +71,10 @@ class Microphone {
     this.part("clock").textContent = "";
     this.say("");
     this.meter(-SHOWN_DB);
+  }
+
+  mayBeLost() {
+    return this.data.to_be_saved && (this.samples || this.data.has_take || this.state === "recording");
   }
 
   // Space records and stops unless the focus is on something that Space belongs to (which a link is not).

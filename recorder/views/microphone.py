@@ -35,11 +35,18 @@ class Recording:
 
 
 def microphone(
-    key: str, prompt: str, phrase: str, language: str, settings: RecorderParams, has_take: bool
+    key: str,
+    prompt: str,
+    phrase: str,
+    language: str,
+    settings: RecorderParams,
+    has_take: bool,
+    to_be_saved: bool = True,
 ) -> Recording | None:
     """Show phrase, record button and meter; returns a recording once, on the run after it ended.
 
     `prompt` names what is recorded: when it changes, the last take is forgotten and the focus goes to the button.
+    `to_be_saved`: with a take that is not yet, the browser asks before it closes the tab or loads it anew.
     """
     result = _component(
         key=key,
@@ -51,6 +58,7 @@ def microphone(
             "longest_s": settings.longest_take_s,
             "stop_after_silence_s": settings.stop_after_silence_s,
             "has_take": has_take,
+            "to_be_saved": to_be_saved,
         },
         on_take_change=lambda: None,
     )

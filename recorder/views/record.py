@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import streamlit as st
@@ -15,6 +16,10 @@ from stages.pipeline.wording import counted
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 LEAVE = "Leave it as it is"
+# How far somebody is with one kind of text: the take that waits to be saved, and the phrase that it was made for, which
+# stays whatever is recorded or written elsewhere meanwhile.
+READING = {"turn": 0, "phrase": "", "chosen_again": False, "take": None, "said": "", "can_hear": True, "in_set": 0}
+READING |= {"skipped": [], "visited": [], "ahead": [], "message": "", "pressed_once": ""}
 state = st.session_state
 params = load_params()
 
@@ -55,23 +60,35 @@ def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:
             own = phrases.own_phrases(f"{text}\n{added}")
             reading.save_own_phrases(speaker, language, own)
             state["own_kept"] = len(own)
+            if state["take"] is None:
+                state.update(phrase="", chosen_again=False)  # a new one may come first
             st.rerun()
         if (kept := state.pop("own_kept", None)) is not None:
             st.success(f"Kept: {counted(kept, 'phrase')}.")
 
 
-def begin(speaker: str, language: str, kind: str) -> None:
-    """Start afresh where another person, language or kind of text was chosen."""
-    if state.get("reading_for") != (speaker, language, kind):
-        state["reading_for"] = (speaker, language, kind)
-        state.update(
-            turn=0, take=None, skipped=[], visited=[], ahead=[], in_set=0, back_to=None, message="", pressed_once=""
-        )
+def begin(speaker: str, language: str, kind: str, is_opened: bool) -> None:
+    """Go on where this person left this language and kind of text, with the take that waits to be saved."""
+    chosen, before = (speaker, language, kind), state.get("reading_for")
+    if before == chosen and not is_opened:
+        return
+    if before != chosen:
+        others = state.setdefault("other_readings", {})
+        if before:
+            others[before] = {name: state[name] for name in READING}
+        state.update(others.pop(chosen, None) or copy.deepcopy(READING), reading_for=chosen)
+    state["message"] = state["pressed_once"] = ""
+    if is_unsaved():
+        state.update(can_hear=False, message="Not saved yet: this recording still waits. Save it, or record it again.")
+
+
+def is_unsaved() -> bool:
+    return state["take"] is not None and not state["take"].blocked
 
 
 def may_drop(button: str) -> bool:
     """Whether a take that could be saved may go: the first press of a button says so, the second does it."""
-    if state["take"] is None or state["take"].blocked or state["pressed_once"] == button:
+    if not is_unsaved() or state["pressed_once"] == button:
         return True
     state.update(pressed_once=button, message=f"Not saved yet. To throw this recording away, press {button} again.")
     return False
@@ -80,7 +97,12 @@ def may_drop(button: str) -> bool:
 def go_on(phrase: str) -> None:
     """To the phrase that Back came from, else to the next one."""
     state["visited"].append(phrase)
-    state.update(turn=state["turn"] + 1, take=None, back_to=state["ahead"].pop() if state["ahead"] else None)
+    turn_to(state["ahead"].pop() if state["ahead"] else "")
+
+
+def turn_to(phrase: str) -> None:
+    """A phrase that was shown before; with none the next one is chosen."""
+    state.update(turn=state["turn"] + 1, phrase=phrase, chosen_again=bool(phrase), take=None, said="", can_hear=True)
 
 
 def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
@@ -89,7 +111,7 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
     if take is None:
         return
     speaker, language, kind = state["reading_for"]
-    text = state.get(f"said-{state['turn']}", "") if kind == FREE else phrase
+    text = state.get(said_key(), "") if kind == FREE else phrase
     prompt_id = None if kind == FREE else phrases.prompt_id(language, phrase)
     try:
         _, is_new = inbox.save_clip(take, text=text, language=language, speaker=speaker, prompt_id=prompt_id)
@@ -111,6 +133,10 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
             runs.start("new recordings")
     except UserError as error:
         state["message"] += f" Training did not start: {error}"
+
+
+def said_key() -> str:
+    return f"said {state['reading_for']} {state['turn']}"
 
 
 def no_longer_skipped(phrase: str) -> None:
@@ -136,7 +162,8 @@ def back(phrase: str) -> None:
     if not may_drop("Back"):
         return
     state["ahead"].append(phrase)
-    state.update(turn=state["turn"] + 1, take=None, back_to=state["visited"].pop(), message="")
+    state["message"] = ""
+    turn_to(state["visited"].pop())
 
 
 def another_set() -> None:
@@ -153,7 +180,7 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
     place = f"{state['in_set']} of {params.recorder.set_size} recorded"
     place += f", {len(state['skipped'])} skipped for later" if state["skipped"] else ""
     st.caption(f"Speak as you always do. {place}." if kind != FREE else f"{place}.")
-    prompt = f"{state['turn']} {kind} {phrase}"
+    prompt = f"{state['reading_for']} {state['turn']} {phrase}"
     recording = microphone(
         "microphone",
         prompt,
@@ -162,15 +189,17 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
         params.recorder,
         has_take=state["take"] is not None,
     )
-    if recording and recording.prompt == prompt:  # not one that was still on its way for another phrase
-        state["message"] = state["pressed_once"] = ""
-        state["take"] = takes.from_recording(
-            recording.samples, recording.sample_rate_hz, phrase, language, params.prepare
-        )
+    if recording and recording.prompt == prompt:
+        take = takes.from_recording(recording.samples, recording.sample_rate_hz, phrase, language, params.prepare)
+        state.update(take=take, can_hear=True, message="", pressed_once="")
+    elif recording:  # it was still on its way when something else was chosen
+        state["message"] = "Not saved: the recording came after the phrase had changed. Go back and record it again."
     take = state["take"]
     if take and kind == FREE:
-        said = st.text_area("What was said, word for word", key=f"said-{state['turn']}")
-        take = takes.with_text(take, said, language, params.prepare)
+        if said_key() not in state:  # Streamlit forgets what was typed on a page that is left
+            state[said_key()] = state["said"]
+        state["said"] = st.text_area("What was said, word for word", key=said_key())
+        take = takes.with_text(take, state["said"], language, params.prepare)
     ready = take is not None and not take.blocked
     with st.container(horizontal=True):  # in the same place with a take and without: not everybody aims quickly
         words = "Save and next" if not take or not take.findings else "Save anyway and next"
@@ -216,13 +245,16 @@ def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
 
 st.title("Record")
 person = consenting_voice()
-kind = st.segmented_control("What to say", [PHRASES, OWN, FREE], default=PHRASES, required=True, width="stretch")
-begin(person.speaker, person.language, kind)
+if is_opened := "kind" not in state:
+    state["kind"] = state["reading_for"][-1] if "reading_for" in state else PHRASES
+kind = st.segmented_control("What to say", [PHRASES, OWN, FREE], key="kind", required=True, width="stretch")
+begin(person.speaker, person.language, kind, is_opened)
 clips = inbox.stored_clips()
 texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE else []
 counts = reading.recorded_counts(clips, person.speaker) if kind != FREE else Counter()
 state["skipped"] = [one for one in state["skipped"] if one in texts]  # own phrases may have been taken out
-phrase = state["back_to"] or reading.next_phrase(texts, person.language, counts, state["skipped"]) or ""
+phrase = state["phrase"] or reading.next_phrase(texts, person.language, counts, state["skipped"]) or ""
+state["phrase"] = phrase
 take = earlier = None
 if state["in_set"] >= params.recorder.set_size:
     rest()
@@ -232,13 +264,16 @@ else:
     recorded = [clip for clip in clips if clip.speaker == person.speaker and clip.prompt_id]
     this_prompt = phrases.prompt_id(person.language, phrase) if phrase else None
     earlier = next((clip for clip in reversed(recorded) if clip.prompt_id == this_prompt), None)
-    if earlier and not state["back_to"]:
-        st.info("Every phrase is recorded. From here on, each is recorded once more, which helps too.")
+    if earlier and not state["chosen_again"]:
+        if all(counts[phrases.prompt_id(person.language, text)] for text in texts):
+            st.info("Every phrase is recorded. From here on, each is recorded once more, which helps too.")
         earlier = None
     take = record_phrase(phrase, earlier, kind, person.language)
 show_message()
 if take:
     judge(take)
+    if not state["can_hear"]:  # the microphone has forgotten it
+        st.audio(take.content, format=sound_type(take.suffix))
 if earlier:
     st.text("Saved before:")
     st.audio(inbox.content_of(earlier), format=sound_type(f".{earlier.audio_path.rpartition('.')[2]}"))

@@ -19,7 +19,13 @@ params = load_params()
 def take_from_microphone(language: str) -> takes.Take | None:
     prompt = f"try {state['try_round']}"
     recording = microphone(
-        "microphone-try", prompt, "Say anything you like.", "en", params.recorder, has_take="try_take" in state
+        "microphone-try",
+        prompt,
+        "Say anything you like.",
+        "en",
+        params.recorder,
+        has_take="try_take" in state,
+        to_be_saved=False,
     )
     if recording and recording.prompt == prompt:
         return takes.from_recording(recording.samples, recording.sample_rate_hz, "", language, params.prepare)
