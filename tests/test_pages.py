@@ -414,7 +414,7 @@ def test_train_page_names_folders_that_it_does_not_write(workspace, open_page):
 
 def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace, open_page):
     page = open_page("try_it")
-    page.session_state["try_take"] = a_take()
+    page.session_state["try_take"], page.session_state["try_of"] = a_take(), ("Ann", "en")
     page.session_state["try_answer"] = Answer("turn on the lamp", None, 1.0, "tiny")
     page.session_state["try_problem"], page.session_state["try_sure"] = None, False
     page.run()
@@ -425,6 +425,21 @@ def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace
     button(page, "Keep it, to learn from").click().run()
     [clip] = inbox.stored_clips()
     assert clip.text == "turn off the lamp"
+
+
+def test_what_somebody_tried_is_never_kept_as_another_persons(workspace, open_page):
+    inbox.record_consent("Ben", "I agree")
+    page = open_page("try_it")
+    page.session_state["try_take"], page.session_state["try_of"] = a_take(), ("Ann", "en")
+    page.session_state["try_answer"] = Answer("turn on the lamp", None, 1.0, "tiny")
+    page.session_state["try_problem"], page.session_state["try_sure"] = None, False
+    page.run()
+    page.selectbox(key="speaker").set_value("Ben").run()
+    assert not page.exception and not [one for one in page.button if one.label.startswith("Keep it")]
+    page.selectbox(key="speaker").set_value("Ann").run()
+    page.text_area[0].set_value("turn off the lamp")
+    button(page, "Keep it, to learn from").click().run()
+    assert [(clip.speaker, clip.text) for clip in inbox.stored_clips()] == [("Ann", "turn off the lamp")]
 
 
 def test_browser_may_send_anything_as_a_recording():

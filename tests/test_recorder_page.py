@@ -384,6 +384,45 @@ def test_uploads_that_are_wrong_are_refused_in_words_and_texts_stay_texts(worksp
     assert {path for path in tmp_path.rglob("outside.wav")} == before
 
 
+def test_text_typed_for_an_upload_stays_with_its_recording(workspace, tmp_path):
+    sounds = {name: (DEMO_CLIPS / f"{number}.opus").read_bytes() for name, number in zip("ab", NUMBERS, strict=False)}
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile") as page:
+        page.goto(f"{address}/upload")
+        agree_without_microphone(page)
+
+        def add(name: str, recordings: str) -> None:
+            file = {"name": f"{name}.opus", "mimeType": "audio/ogg", "buffer": sounds[name]}
+            page.locator("input[type=file]").set_input_files([file])
+            page.get_by_role("button", name=f"Save {recordings}").wait_for()
+
+        def type_text(words: str) -> None:
+            """Into the first row's third column."""
+            page.get_by_test_id("stDataFrameResizable").click(position={"x": 6, "y": 54})
+            for _ in range(2):
+                page.keyboard.press("ArrowRight")
+            page.keyboard.press("Enter")
+            page.locator("textarea.gdg-input").fill(words)
+            page.keyboard.press("Enter")
+            page.get_by_test_id("glide-cell-2-0").filter(has_text=words).wait_for(state="attached")
+            time.sleep(1)  # until the server has it
+
+        add("a", "1 recording")
+        type_text("what was said in a")
+        page.get_by_role("button", name="Remove a.opus").click()
+        page.get_by_test_id("data-grid-canvas").wait_for(state="detached")
+        add("b", "1 recording")
+        page.get_by_role("button", name="Save 1 recording").click()
+        page.get_by_text("Not saved: b.opus").wait_for()
+        add("a", "2 recordings")
+        page.get_by_test_id("glide-cell-2-1").filter(has_text="what was said in a").wait_for(state="attached")
+        page.get_by_role("button", name="Save 2 recordings").click()
+        page.get_by_text("1 saved.").wait_for()
+        page.get_by_text("Not saved: b.opus").wait_for()
+        [row] = uploaded(workspace)
+        assert row["text"] == "what was said in a"
+        assert (workspace / "data/raw/uploaded" / row["audio_path"]).read_bytes() == sounds["a"]
+
+
 def agree_without_microphone(page):
     page.get_by_label("Your name").fill("Ann")
     page.get_by_role("button", name="Start").click()

@@ -16,19 +16,24 @@ state = st.session_state
 params = load_params()
 
 
-def take_from_microphone(language: str) -> takes.Take | None:
-    prompt = f"try {state['try_round']}"
+def is_of(person: Voice) -> bool:
+    """Whether this person has said something here; of somebody else it is neither shown nor kept."""
+    return "try_take" in state and state["try_of"] == (person.speaker, person.language)
+
+
+def take_from_microphone(person: Voice) -> takes.Take | None:
+    prompt = f"try {state['try_round']} {person}"
     recording = microphone(
         "microphone-try",
         prompt,
         "Say anything you like.",
         "en",
         params.recorder,
-        has_take="try_take" in state,
+        has_take=is_of(person),
         to_be_saved=False,
     )
     if recording and recording.prompt == prompt:
-        return takes.from_recording(recording.samples, recording.sample_rate_hz, "", language, params.prepare)
+        return takes.from_recording(recording.samples, recording.sample_rate_hz, "", person.language, params.prepare)
     return None
 
 
@@ -40,15 +45,17 @@ def take_from_file(language: str) -> takes.Take | None:
     return takes.from_file(file.getvalue(), suffix_of(file.name), "", language, params.prepare)
 
 
-def hear(take: takes.Take, language: str) -> None:
-    """Ask both models, and keep the answer with the take."""
-    state.update(try_take=take, try_answer=None, try_problem=None, try_sure=False)
+def hear(take: takes.Take, person: Voice) -> None:
+    """Ask both models, and keep the answer with the take and with who said it."""
+    state.update(
+        try_take=take, try_of=(person.speaker, person.language), try_answer=None, try_problem=None, try_sure=False
+    )
     if not take.samples.size:
         return
     loading = "" if listener().state == "ready" else " The model is being loaded first, which can take a minute."
     with st.spinner(f"Listening.{loading}"):
         try:
-            state["try_answer"] = listener().transcribe(take.content, language)
+            state["try_answer"] = listener().transcribe(take.content, person.language)
         except ListenerError as error:
             state["try_problem"] = str(error)
 
@@ -71,9 +78,9 @@ def show_answer(language: str) -> None:
 
 
 def save(person: Voice) -> None:
-    take, said = state.get("try_take"), state.get(f"try-said-{state['try_round']}", "")
-    if take is None:
+    if not is_of(person):  # pressed twice
         return
+    take, said = state["try_take"], state.get(f"try-said-{state['try_round']}", "")
     if heard() and said.strip() == heard() and not state["try_sure"]:
         state.update(try_sure=True, try_problem="")
         return
@@ -111,14 +118,14 @@ state.setdefault("try_round", 0)
 if runs.current():
     st.info("A training is at work. Until it ends, answers take longer, and there may be none of the tuned model.")
 way = st.segmented_control("How", [SAY, FILE], default=SAY, required=True, label_visibility="collapsed")
-take = take_from_microphone(person.language) if way == SAY else take_from_file(person.language)
+take = take_from_microphone(person) if way == SAY else take_from_file(person.language)
 if take:
-    hear(take, person.language)
+    hear(take, person)
 if state.pop("try_saved", False):
     st.success("Kept. The next training learns from it.")
-if problem := state.get("try_problem"):
-    st.error(as_plain(problem))
-if "try_take" in state:
+if is_of(person):
+    if problem := state["try_problem"]:
+        st.error(as_plain(problem))
     judge(state["try_take"])
     if state["try_answer"]:
         show_answer(person.language)

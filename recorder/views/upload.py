@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import streamlit as st
@@ -29,6 +30,7 @@ state = st.session_state
 class Examined:
     """What is kept of a recording until it is saved: not its samples, which take ten times the memory of the file."""
 
+    digest: str
     seconds: float | None
     remarks: str
     blocked: bool
@@ -44,7 +46,8 @@ def examine(upload: uploads.Upload, language: str) -> list[Examined]:
         remarks = [finding.words for finding in take.findings]
         if pair.language and pair.language not in LANGUAGES:
             remarks.append(f"Its language, {pair.language}, is not known here: choose one.")
-        examined.append(Examined(take.figures.get("duration_s"), " ".join(remarks), take.blocked))
+        digest = hashlib.sha256(pair.content).hexdigest()
+        examined.append(Examined(digest, take.figures.get("duration_s"), " ".join(remarks), take.blocked))
         done = f"{number} of {counted(len(upload.pairs), 'recording')} checked"
         bar.progress(number / len(upload.pairs), text=done)
     bar.empty()
@@ -67,8 +70,12 @@ def show_problems(problems: list[uploads.Problem]) -> None:
 
 
 def table(upload: uploads.Upload, examined: list[Examined], speaker: str, language: str) -> list[dict]:
-    """What was uploaded, to be corrected by the person."""
-    rows = [
+    """What was uploaded, to be corrected by the person.
+
+    Streamlit knows a correction by its row and forgets it with the table; here it stays with its recording while files
+    are added or taken away.
+    """
+    given = [
         {
             "Save": not one.blocked,
             "File": pair.name,
@@ -80,9 +87,13 @@ def table(upload: uploads.Upload, examined: list[Examined], speaker: str, langua
         }
         for pair, one in zip(upload.pairs, examined, strict=True)
     ]
-    return st.data_editor(
-        rows,
-        key=f"table-{state['upload_round']}",
+    recordings = [(pair.name, one.digest) for pair, one in zip(upload.pairs, examined, strict=True)]
+    key = f"table {hash(tuple(recordings))} {language}"
+    if state.get("shown_table") != key:
+        state.update(shown_table=key, corrected_before=state.get("corrected", {}))
+    rows = st.data_editor(
+        [row | state["corrected_before"].get(one, {}) for row, one in zip(given, recordings, strict=True)],
+        key=key,
         hide_index=True,
         disabled=["File", "Seconds", "Remarks"],
         column_config={
@@ -92,6 +103,12 @@ def table(upload: uploads.Upload, examined: list[Examined], speaker: str, langua
         },
         width="stretch",
     )
+    corrected = {
+        one: {column: row[column] for column in row if row[column] != before[column]}
+        for one, row, before in zip(recordings, rows, given, strict=True)
+    }
+    state["corrected"] = state["corrected_before"] | corrected
+    return rows
 
 
 def listen(upload: uploads.Upload, examined: list[Examined]) -> None:
@@ -143,6 +160,7 @@ def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
     state["upload_result"] = (words, refused)
     if not refused:
         state["upload_round"] += 1
+        state.update(corrected={}, shown_table=None)
     st.rerun()
 
 
@@ -176,5 +194,6 @@ if files:
             save(rows, person.speaker, upload)
     else:
         st.info("There is no recording among these files.")
-elif "examined" in state:
-    del state["examined"]  # what was uploaded need not stay in memory
+else:
+    state.pop("examined", None)  # what was uploaded need not stay in memory
+    state["shown_table"] = None
