@@ -276,6 +276,28 @@ def test_take_that_is_not_saved_is_still_there_after_a_visit_to_another_page(wor
         assert asked == ["beforeunload"], "nothing was left to lose"
 
 
+def test_what_was_said_freely_keeps_its_words_through_everything_chosen_meanwhile(workspace, tmp_path):
+    microphone = tmp_path / "microphone.wav"
+    with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as page:
+        page.goto(address)
+        agree(page)
+        page.get_by_role("radio", name="Free speech").click()
+        page.get_by_text("Say whatever you like").wait_for()
+        record(page, play(microphone, speech("003")))
+        page.get_by_label("What was said").fill("Words of my own.")
+        page.get_by_role("radio", name="Phrases", exact=True).click()
+        page.get_by_label("What was said").wait_for(state="detached")
+        page.get_by_role("radio", name="Free speech").click()
+        page.get_by_label("What was said").wait_for()
+        page.get_by_role("link", name="Clips").click()
+        page.get_by_role("heading", name="Clips").wait_for()
+        page.get_by_role("link", name="Record").click()
+        page.get_by_label("What was said").wait_for()
+        page.get_by_role("button", name=re.compile("^Save")).click()
+        page.get_by_text("Saved: ").wait_for()
+        assert [row["text"] for row in stored(workspace)] == ["Words of my own."]
+
+
 @pytest.mark.parametrize(
     ("situation", "words"),
     [

@@ -18,7 +18,7 @@ PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 LEAVE = "Leave it as it is"
 # How far somebody is with one kind of text: the take that waits to be saved, and the phrase that it was made for, which
 # stays whatever is recorded or written elsewhere meanwhile.
-READING = {"turn": 0, "phrase": "", "chosen_again": False, "take": None, "said": "", "can_hear": True, "in_set": 0}
+READING = {"turn": 0, "phrase": "", "chosen_again": False, "take": None, "can_hear": True, "in_set": 0}
 READING |= {"skipped": [], "visited": [], "ahead": [], "message": "", "pressed_once": ""}
 state = st.session_state
 params = load_params()
@@ -102,7 +102,7 @@ def go_on(phrase: str) -> None:
 
 def turn_to(phrase: str) -> None:
     """A phrase that was shown before; with none the next one is chosen."""
-    state.update(turn=state["turn"] + 1, phrase=phrase, chosen_again=bool(phrase), take=None, said="", can_hear=True)
+    state.update(turn=state["turn"] + 1, phrase=phrase, chosen_again=bool(phrase), take=None, can_hear=True)
 
 
 def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
@@ -196,10 +196,8 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
         state["message"] = "Not saved: the recording came after the phrase had changed. Go back and record it again."
     take = state["take"]
     if take and kind == FREE:
-        if said_key() not in state:  # Streamlit forgets what was typed on a page that is left
-            state[said_key()] = state["said"]
-        state["said"] = st.text_area("What was said, word for word", key=said_key())
-        take = takes.with_text(take, state["said"], language, params.prepare)
+        said = st.text_area("What was said, word for word", key=said_key(), persist_state="session")
+        take = takes.with_text(take, said, language, params.prepare)
     ready = take is not None and not take.blocked
     with st.container(horizontal=True):  # in the same place with a take and without: not everybody aims quickly
         words = "Save and next" if not take or not take.findings else "Save anyway and next"
@@ -247,7 +245,14 @@ st.title("Record")
 person = consenting_voice()
 if is_opened := "kind" not in state:
     state["kind"] = state["reading_for"][-1] if "reading_for" in state else PHRASES
-kind = st.segmented_control("What to say", [PHRASES, OWN, FREE], key="kind", required=True, width="stretch")
+kind = st.segmented_control(
+    "What to say",
+    [PHRASES, OWN, FREE],
+    key="kind",
+    required=True,
+    width="stretch",
+    persist_state="page",  # while somebody new reads what is agreed to; without it the choice is lost afterwards
+)
 begin(person.speaker, person.language, kind, is_opened)
 clips = inbox.stored_clips()
 texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE else []

@@ -74,6 +74,7 @@ def sidebar() -> None:
             index=None,
             accept_new_options=True,
             placeholder="Type a name",
+            persist_state="session",
             help="Any name. It is kept with each recording, so that several people can use this machine.",
         )
         speaker = st.session_state["speaker"]
@@ -86,6 +87,7 @@ def sidebar() -> None:
             sorted(LANGUAGES, key=lambda code: LANGUAGES[code].name),
             key="language",
             format_func=lambda code: f"{LANGUAGES[code].name} · {LANGUAGES[code].own_name}",
+            persist_state="session",
         )
     if speaker:
         asked["speaker"] = speaker
