@@ -664,7 +664,7 @@ def test_cancelled_training_leaves_nothing_running_and_goes_on_the_next_time(tra
     workspace = tmp_path / "workspace"
     shutil.copytree(trained, workspace)
     enter(workspace, monkeypatch)
-    set_params(workspace, train__epochs=8, train__early_stopping_patience=None)
+    set_params(workspace, train__epochs=40, train__early_stopping_patience=None)
     runs.start("page")
     wait_until(lambda: len(runs.read_progress(runs.history()[0].log, STAGES).curve) >= 2)
     run = runs.current()
