@@ -67,10 +67,11 @@ def agree(page, name="Ann"):
 
 
 def record(page, seconds: float):
-    """Press Space, let the microphone hear, press Space; returns when the take has been judged."""
+    """Press Space, wait until it has heard these seconds, press Space; returns when the take has been judged."""
     page.keyboard.press("Space")
     page.get_by_text("Recording. Speak now.").wait_for()
-    time.sleep(seconds)
+    page.wait_for_function("seconds => parseFloat(document.querySelector('[data-testid=stBidiComponentIsolated]')"
+                           ".shadowRoot.querySelector('.clock').textContent) >= seconds", arg=seconds)  # fmt: skip
     page.keyboard.press("Space")
     page.get_by_test_id("stImage").wait_for()
 

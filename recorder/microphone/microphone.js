@@ -125,6 +125,7 @@ class Microphone {
       return;
     }
     this.state = "opening";
+    this.part("clock").textContent = "";
     this.draw();
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({ audio: UNTREATED });
