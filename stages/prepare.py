@@ -18,17 +18,17 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from stages.hub import sources as hub_sources
 from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
 from stages.pipeline.params import Params, PrepareParams, load_params
 from stages.pipeline.pool import process_ahead
 from stages.pipeline.stage import UserError, announce, run
 from stages.pipeline.wording import counted
-from stages.speech import audio, filters, languages, lines, prepared, text
+from stages.speech import filters, languages, lines, prepared, text
 from stages.speech.clips import Clip
-from stages.speech.conversion import Converted, Stored, convert_all, find_pieces, made_by
+from stages.speech.conversion import convert_all, find_pieces, load_sound_libraries, made_by
 from stages.speech.copies import find_copies
+from stages.speech.cuts import Converted, Stored
 from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.sound_cache import Damaged, SoundCache
 from stages.speech.sources import locate_all, read_source, read_sources
@@ -90,6 +90,8 @@ def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
     """The clips of all of prepare.sources, and what was read of each, for summary.json."""
     located: list[Located] = []
     read = []
+    if params.sources:
+        from stages.hub import sources as hub_sources  # imported here, with the sound libraries: most runs need none
     for number, source in enumerate(params.sources):
         fetched = hub_sources.fetch(source, number)
         beginning = OUTSIDE if source.outside else ""
@@ -107,7 +109,7 @@ def join(
     for (raw_clip, _), result in zip(located, converted, strict=True):
         if result.figures is None:
             remedy = result.remedy
-            if _is_in_lines(raw_clip) and (result.reason == "too long" or remedy.endswith(audio.CUT_IT)):
+            if _is_in_lines(raw_clip) and _is_too_long(result):
                 remedy += "; or set prepare.min_line_agreement, which places its lines by what the base model hears"
             rejections.append(Rejection(raw_clip.where, result.reason, remedy))
         elif (clip_id := result.id) in clips:
@@ -183,6 +185,12 @@ def part_of(clip: RawClip, words: str, begins_s: float, ends_s: float) -> RawCli
 
 def _is_in_lines(clip: RawClip) -> bool:
     return clip.begins_s is None and len(lines.lines_of(clip.text)) > 1
+
+
+def _is_too_long(result: Converted) -> bool:
+    from stages.speech import audio  # imported here, with the sound libraries: most runs have no such recording
+
+    return result.reason == "too long" or result.remedy.endswith(audio.CUT_IT)
 
 
 def _not_found(clip: RawClip, placed: lines.Placed, limit: float) -> Rejection:
@@ -314,6 +322,6 @@ def main() -> str:
 
 if __name__ == "__main__":
     gc.disable()  # nothing here is garbage before the end, and looking for it takes a tenth of the time
-    with process_ahead():
+    with process_ahead(load_sound_libraries):
         run("prepare", main)
     gc.freeze()  # nor is it looked for at the end

@@ -42,8 +42,8 @@ def test_copies_are_the_same_however_clips_came(many, later):
 def test_only_new_clips_are_compared(many, monkeypatch):
     clips, fingerprints = many
     compared = []
-    original = copies._alike
-    monkeypatch.setattr(copies, "_alike", lambda *all_of: compared.append(all_of[2]) or original(*all_of))
+    original = copies._find_alike
+    monkeypatch.setattr(copies, "_find_alike", lambda *all_of: compared.append(all_of[2]) or original(*all_of))
     find_copies(clips[:-1], fingerprints, {})
     find_copies(clips, fingerprints, {})
     find_copies(clips, fingerprints, {})

@@ -11,7 +11,7 @@ import soundfile
 
 from stages import prepare
 from stages.pipeline.files import read_jsonl
-from stages.speech import audio, lines
+from stages.speech import audio, lines, pieces
 from stages.speech.clips import Clip, read_clips
 from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL
 
@@ -198,11 +198,11 @@ def test_pieces_end_in_pauses_however_the_recording_is_read(container, monkeypat
     samples = loud * 0.2 * np.sin(2 * np.pi * 300 * time_s) + np.random.default_rng(0).normal(0, 1e-3, len(time_s))
     content = in_format(samples, container)
     for read_at_once_s in (600.0, 7.0, 40.0):
-        monkeypatch.setattr(lines, "READ_AT_ONCE_S", read_at_once_s)
-        duration_s, pieces = lines.find_pieces(io.BytesIO(content), "auto")
+        monkeypatch.setattr(pieces, "READ_AT_ONCE_S", read_at_once_s)
+        duration_s, found = pieces.find_pieces(io.BytesIO(content), "auto")
         assert duration_s == pytest.approx(40, abs=0.2)
         expected = [(0.8, 4.2), (4.8, 9.7), (10.3, 30.2), (30.8, 39.2)]
-        assert np.array(pieces) == pytest.approx(np.array(expected), abs=0.1)
+        assert np.array(found) == pytest.approx(np.array(expected), abs=0.1)
 
 
 def test_recording_too_long_to_be_read_at_once_has_its_pieces(tmp_path):
@@ -214,8 +214,8 @@ def test_recording_too_long_to_be_read_at_once_has_its_pieces(tmp_path):
     with path.open("rb") as recorded, pytest.raises(audio.UnreadableSound, match="longer than 60 minutes"):
         audio.decode(recorded)
     with path.open("rb") as recorded:
-        duration_s, pieces = lines.find_pieces(recorded, "auto")
-    assert duration_s == pytest.approx(62 * 60, abs=0.1) and len(pieces) == 62
+        duration_s, found = pieces.find_pieces(recorded, "auto")
+    assert duration_s == pytest.approx(62 * 60, abs=0.1) and len(found) == 62
 
 
 def test_lines_are_those_with_words_under_the_numbers_of_the_file():

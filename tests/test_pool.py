@@ -5,6 +5,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -107,16 +108,35 @@ def test_processes_that_cannot_begin_are_one_line(monkeypatch):
         run(square, range(3), 1)
 
 
-def test_process_that_was_started_ahead_does_the_first_work_that_needs_but_one():
-    with pool.process_ahead():
+def test_process_that_was_started_ahead_does_all_work_that_needs_but_one():
+    with pool.process_ahead(load):
         [worker] = {one.pid for one in multiprocessing.active_children()}
-        assert set(run(own_pid, range(3), 1)) == {worker}
-        assert worker not in run(own_pid, range(3), 1)
-    with pool.process_ahead():
+        assert set(run(own_pid, range(3), 1)) == set(run(own_pid, range(3), 1)) == {worker}
+        assert run(is_loaded, range(3), 1) == [True] * 3
         assert len(run(square, range(50), 2)) == 50
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
+        os.kill(worker, signal.SIGKILL)
+        [another] = set(run(own_pid, range(3), 1))
+        assert another != worker and set(run(own_pid, range(3), 1)) == {another}
+    for process in (worker, another):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
     assert not pool._ahead and not multiprocessing.active_children()
+
+
+def test_processes_load_what_they_need_before_their_memory_is_limited():
+    assert all(run_each(is_loaded, range(30), 2, 60.0, None, load))
+    assert not any(run_each(is_loaded, range(30), 2, 60.0, None))
+
+
+loaded = []  # in a process, whether its memory was limited when it loaded
+
+
+def load() -> None:
+    loaded.append(resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY)
+
+
+def is_loaded(_: int) -> bool:
+    return loaded == [False]
 
 
 def test_processes_end_with_the_pool():

@@ -47,44 +47,50 @@ class Failed:
 
 
 def run_each(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int, limit_s: float, dask_scheduler: str | None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    limit_s: float | None,
+    dask_scheduler: str | None,
+    load: Callable[[], None] = lambda: None,
 ) -> Iterator[Result | Failed]:
     """`work` (a function that can be pickled) of each item, in their order; the first are at work on return.
 
     workers: processes on this machine. limit_s: for one item, here. On a cluster its own settings hold for processes,
-    memory and time. What `work` raises is raised here, and ends the run.
+    memory and time. load: what a process here does first, such as to import what `work` needs. What `work` raises is
+    raised here, and ends the run.
 
     Raises: UserError where the cluster does not answer, or where processes end as soon as they begin.
     """
     if dask_scheduler:
         return _on_cluster(work, items, dask_scheduler)
-    return _Pool(work, workers, limit_s).run(items)
+    return _Pool(work, workers, limit_s, load).run(items)
 
 
 @contextlib.contextmanager
-def process_ahead() -> Iterator[None]:
-    """Starts a process now, for the first `run_each` that needs but one.
+def process_ahead(load: Callable[[], None]) -> Iterator[None]:
+    """Starts a process now, for each `run_each` that needs but one; it loads what that has as `load`.
 
     Memory that a process and the one it comes from share is copied, page by page, where either touches it: with 10,000
     clips in it, that takes longer than one clip's work.
     """
-    pool = _start(1)
+    pool = _start(1, load)
     pool.schedule(len, args=([],))  # the first task starts it
     _ahead.append(pool)
     try:
         yield
     finally:
-        while _ahead:
-            _stop(_ahead.pop())
+        _stop(_ahead.pop())
 
 
-_ahead: list[ProcessPool] = []
+_ahead: list[ProcessPool] = []  # one, while `process_ahead`
 
 
 class _Pool:
-    def __init__(self, work: Callable, workers: int, limit_s: float) -> None:
-        self.work, self.workers, self.limit_s = work, workers, limit_s
-        self.pool = _ahead.pop() if _ahead and workers == 1 else _start(workers)
+    def __init__(self, work: Callable, workers: int, limit_s: float | None, load: Callable[[], None]) -> None:
+        self.work, self.workers, self.limit_s, self.load = work, workers, limit_s, load
+        self.is_ahead = bool(_ahead) and workers == 1
+        self.pool = _ahead[0] if self.is_ahead else _start(workers, load)
         self.restarts = 0
         self.waiting: deque[tuple[list, Future]] = deque()
 
@@ -103,7 +109,8 @@ class _Pool:
                 yield from self.finish(*self.waiting.popleft())
                 self.hand_out(items)
         finally:
-            _stop(self.pool)
+            if not self.is_ahead:
+                _stop(self.pool)
 
     def submit(self, chunk: list) -> Future:
         try:
@@ -143,15 +150,17 @@ class _Pool:
         if self.restarts > RESTARTS:
             raise UserError("processes end as soon as they begin: free some memory, or set prepare.workers to 1")
         _stop(self.pool)
-        self.pool = _start(self.workers)
+        self.pool = _start(self.workers, self.load)
+        if self.is_ahead:
+            _ahead[0] = self.pool
         self.waiting = deque((chunk, self.submit(chunk)) for chunk, _ in self.waiting)
 
 
-def _start(workers: int) -> ProcessPool:
+def _start(workers: int, load: Callable[[], None]) -> ProcessPool:
     from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
 
     CONSTS.sleep_unit = LOOKS_EVERY_S
-    return ProcessPool(workers, initializer=_begin)
+    return ProcessPool(workers, initializer=_begin, initargs=(load,))
 
 
 def _stop(pool: ProcessPool) -> None:
@@ -159,9 +168,10 @@ def _stop(pool: ProcessPool) -> None:
     pool.join()
 
 
-def _begin() -> None:
+def _begin(load: Callable[[], None]) -> None:
     """In each new process of the pool."""
     die_with_parent()
+    load()
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
         mallopt(trim_threshold, KEPT_BYTES)

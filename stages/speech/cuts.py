@@ -1,22 +1,21 @@
-"""Parts of long recordings: their ids, their sound, and where they overlap."""
+"""Recordings and parts of them: where their bytes are, what their ids are, what became of them, where parts overlap."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
-import numpy as np
-
-from stages.speech import audio
 from stages.speech.clips import ID_LENGTH, Clip
 
 # Times in manifests and subtitles are rounded: so much may a part reach beyond the end, or into the next part.
 TOLERANCE_S = 0.1
-
-
-class BadCut(Exception):
-    """Times that name no part of the recording; its words say why."""
+CUT_IT = (
+    "cut it into sentences, or list its segments with begin and end"  # what to do with a recording that is too long
+)
 
 
 def digest(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
@@ -40,23 +39,54 @@ def times(begins_s: float | None, ends_s: float | None) -> str:
     return f"{round(begins_s * 1000)}-{'' if ends_s is None else round(ends_s * 1000)}"
 
 
-def decode(recorded: BinaryIO, begins_s: float | None, ends_s: float | None) -> tuple[np.ndarray, int]:
-    """Samples [frames, channels] and rate in Hz of a recording, or of its part between two times.
+class Stored(Protocol):
+    """A recording that is no file of its own: a row of a data set on the Hub, in the content cache."""
 
-    Raises: audio.UnreadableSound, and BadCut where the times lie outside of the recording.
+    def read_bytes(self) -> bytes: ...
+
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A recording, where its bytes are and what they were; all of it, or what lies between two times."""
+
+    location: str | Stored
+    recorded_sha256: str
+    begins_s: float | None
+    ends_s: float | None
+
+    @property
+    def sha256(self) -> str:
+        return digest(self.recorded_sha256, self.begins_s, self.ends_s)
+
+    def open(self) -> BinaryIO:
+        if isinstance(self.location, str):
+            return Path(self.location).open("rb")
+        return io.BytesIO(self.location.read_bytes())
+
+
+@dataclass  # not frozen, like Clip
+class Converted:
+    """A part's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
+
+    Without a sha256 the reason may be gone the next time; with one it lies in the recording's bytes.
     """
-    if begins_s is None:
-        return audio.decode(recorded)
-    if ends_s is not None and ends_s <= begins_s:
-        raise BadCut(f"it ends at {ends_s:.3f} s, before it begins: mend its times")
-    try:
-        samples, sample_rate_hz = audio.decode(recorded, begins_s, ends_s)
-    except audio.EndsEarly as error:
-        raise BadCut(str(error)) from None
-    end_s = begins_s + len(samples) / sample_rate_hz
-    if ends_s is not None and end_s < ends_s - TOLERANCE_S:
-        raise BadCut(f"the recording ends at {end_s:.3f} s: mend its times, or put the whole recording back")
-    return samples, sample_rate_hz
+
+    sha256: str = ""
+    reason: str = ""
+    remedy: str = ""
+    figures: dict[str, float | str] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.sha256[:ID_LENGTH]
+
+    @classmethod
+    def unreadable(cls, error: OSError) -> Converted:
+        if isinstance(error, FileNotFoundError):
+            return cls(reason="missing audio", remedy="put the file back, or remove its row")
+        return cls(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
 
 
 def overlapping(clips: list[Clip]) -> dict[Clip, Clip]:

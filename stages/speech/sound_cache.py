@@ -2,9 +2,10 @@
 
 Below `.cache/prepared`: an entry for each recording that was just converted (written by the processes that convert);
 `packs/`, the ZIP files of data/prepared/audio, into which they go at the end of a run; and `index.sqlite`, which knows
-what every recording's bytes were when it was last looked at, what was measured in it, and which pack has its sound.
+what every recording's bytes were when it was last looked at, what was measured in it, and which pack has its sound. A
+row of it holds a whole folder, or a whole pack, as JSON: ten thousand rows take longer to read than to parse.
 
-A recording is known by device, inode, size, time of change of content and of status, and path. DVC trusts the same but
+A recording is known by path, device, inode, size, time of change of content and of status. DVC trusts the same but
 the device and the time of change of status, which no program can set. A pack is checked in the same way. Whatever is
 broken or gone is made again.
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
@@ -23,9 +23,12 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import orjson
 
 from stages.pipeline.cache import ContentCache, fingerprint
 from stages.pipeline.files import sha256_of_file
@@ -33,17 +36,21 @@ from stages.pipeline.stage import UserError
 from stages.speech import prepared
 from stages.speech.clips import ID_LENGTH
 
-KEPT_UNUSED_S = 30 * 24 * 3600  # packs of other settings, or of clips that are gone
+KEPT_UNUSED_S = 30 * 24 * 3600  # packs of other settings, or of clips that are gone; folders of ended experiments
+USE_NOTED_AFTER_S = 24 * 3600
 NOTED_AT_ONCE = 16  # packs; each note waits for the disk
 LEFT_BY_A_KILL_S = 24 * 3600
-FILES_KEPT = 4  # what is known of files, as a multiple of those that there are: experiments have copies
-TABLES = """
-create table if not exists files (signature text primary key, sha256 text not null, seal integer not null);
+FILES_KEPT = 4  # what is known of a folder's files, as a multiple of those that there are
+SCHEMA = 2
+# What is small stands before what is large, and the time of use is noted once a day: SQLite writes rows as a whole.
+TABLES = f"""
+create table if not exists folders (folder text primary key, used_at real not null, files text not null,
+                                    seal integer not null) without rowid;
 create table if not exists sounds (made_by text, sha256 text, figures text not null, seal integer not null,
-                                   pack text,
                                    primary key (made_by, sha256)) without rowid;
-create index if not exists sounds_by_pack on sounds (pack);
-create table if not exists packs (pack text primary key, state text not null, used_at real not null) without rowid;
+create table if not exists packs (pack text primary key, made_by text not null, state text not null,
+                                  used_at real not null, figures text not null, seal integer not null) without rowid;
+pragma user_version = {SCHEMA};
 """
 
 
@@ -62,6 +69,9 @@ class SoundCache:
         self.packs = self.loose.folder / "packs"
         self.packs.mkdir(parents=True, exist_ok=True)
         self.database = _open(self.loose.folder / "index.sqlite")
+        self.measured: dict[str, dict] = {}  # sha256 -> figures
+        self.pack_of: dict[str, str] = {}  # sha256 -> pack
+        self.states: dict[str, str] = {}  # pack -> what its file looked like
         self.whole: dict[str, bool] = {}
         self.archives: dict[str, zipfile.ZipFile] = {}
 
@@ -76,54 +86,83 @@ class SoundCache:
 
     def digests(self, files: list[str], workers: int) -> list[str | OSError]:
         """The sha256 of each file, or why it cannot be read; only what is not known yet is read."""
-        rows = self.database.execute("select signature, sha256, seal from files")
-        known = {signature: digest for signature, digest, seal in rows if seal == _seal(signature, digest)}
-        signatures = [_signature(path) for path in files]
-        unknown = {
-            signature: path
-            for signature, path in zip(signatures, files, strict=True)
-            if isinstance(signature, str) and signature not in known
-        }
+        found: list[str | OSError] = list(map(_signature, files))
+        folders: dict[str, dict[str, int]] = defaultdict(dict)
+        for number, name in enumerate(map(_name, files)):
+            folders[os.path.dirname(name)][name] = number
+        known = {folder: self._known_in(folder) for folder in folders}
+        unknown: dict[int, tuple[str, str, str]] = {}
+        for folder, numbers in folders.items():
+            for name, number in numbers.items():
+                was, digest = known[folder].get(name, (None, ""))
+                if was == found[number]:
+                    found[number] = digest
+                elif isinstance(found[number], str):
+                    unknown[number] = folder, name, found[number]
         with ThreadPoolExecutor(workers) as threads:  # hashing leaves Python's lock
-            found = dict(zip(unknown, threads.map(_sha256_or_error, unknown.values()), strict=True))
-        rows = [(key, digest, _seal(key, digest)) for key, digest in found.items() if isinstance(digest, str)]
-        if rows:
-            most = FILES_KEPT * len(files) + 1000
-            with self._transaction():
-                self.database.executemany("insert or replace into files values (?, ?, ?)", rows)
-                self.database.execute("delete from files where rowid <= (select max(rowid) from files) - ?", [most])
-        known |= found
-        return [signature if isinstance(signature, OSError) else known[signature] for signature in signatures]
+            read = threads.map(_sha256_or_error, [files[number] for number in unknown])
+            for (number, (folder, name, signature)), digest in zip(unknown.items(), read, strict=True):
+                found[number] = digest
+                if isinstance(digest, str):
+                    known[folder][name] = signature, digest
+        changed = {folder for folder, _, _ in unknown.values()}
+        self._note_folders({folder: known[folder] for folder in changed}, folders)
+        return found
 
-    def figures(self) -> dict[str, str]:
-        """{sha256: figures, as JSON} of all that was converted in this way and whose sound is still there."""
-        rows = self.database.execute("select sha256, figures, seal, pack from sounds where made_by = ?", [self.name])
-        return {
-            digest: figures
-            for digest, figures, seal, pack in rows
-            if seal == _seal(self.name, digest, figures)
-            and (self._is_whole(pack) if pack else "reason" in figures or self.loose.has(self.key(digest)))
-        }
+    def _known_in(self, folder: str) -> dict[str, tuple[str, str]]:
+        """{file: (signature, sha256)}"""
+        row = self.database.execute("select files, seal from folders where folder = ?", [folder]).fetchone()
+        return orjson.loads(row[0]) if row and row[1] == _seal(folder, row[0]) else {}
+
+    def _note_folders(self, changed: dict[str, dict[str, tuple[str, str]]], used: dict[str, dict[str, int]]) -> None:
+        """What is known in folders where that has changed, and that these were used; `used` names all their files."""
+        rows, now = [], time.time()
+        for folder, known in changed.items():
+            if len(known) > FILES_KEPT * len(used[folder]) + 1000:
+                known = {name: pair for name, pair in known.items() if name in used[folder]}
+            text = orjson.dumps(known).decode()
+            rows.append((folder, now, text, _seal(folder, text)))
+        with self._transaction():
+            self._note_use("folders", "folder", used, now)
+            self.database.executemany("insert or replace into folders values (?, ?, ?, ?)", rows)
+            self.database.execute("delete from folders where used_at < ?", [now - KEPT_UNUSED_S])
+
+    def figures(self) -> dict[str, dict]:
+        """{sha256: figures} of all that was converted in this way and whose sound is still there; not to be changed."""
+        self.measured, self.pack_of, self.states = {}, {}, {}
+        rows = self.database.execute("select sha256, figures, seal from sounds where made_by = ?", [self.name])
+        for digest, text, seal in rows:
+            if seal == _seal(self.name, digest, text):
+                figures = orjson.loads(text)
+                if "reason" in figures or self.loose.has(self.key(digest)):
+                    self.measured[digest] = figures
+        rows = self.database.execute("select pack, figures, seal, state from packs where made_by = ?", [self.name])
+        for pack, text, seal, state in rows:
+            if seal == _seal(self.name, pack, text):
+                self.states[pack] = state
+                if self._is_whole(pack):
+                    members = orjson.loads(text)
+                    self.measured |= members
+                    self.pack_of |= dict.fromkeys(members, pack)
+        return self.measured
 
     def add(self, figures: dict[str, dict]) -> None:
         """Note what was measured in recordings whose entries have just been written."""
-        texts = {digest: json.dumps(values) for digest, values in figures.items()}
+        texts = {digest: orjson.dumps(values).decode() for digest, values in figures.items()}
         rows = [(self.name, digest, text, _seal(self.name, digest, text)) for digest, text in texts.items()]
         with self._transaction():
-            self.database.executemany("insert or replace into sounds values (?, ?, ?, ?, null)", rows)
+            self.database.executemany("insert or replace into sounds values (?, ?, ?, ?)", rows)
+        self.measured |= figures
 
     def sound(self, digest: str) -> bytes:
-        """The FLAC file of a converted recording. Raises: Damaged."""
-        row = self.database.execute(
-            "select pack from sounds where made_by = ? and sha256 = ?", [self.name, digest]
-        ).fetchone()
-        if row and row[0]:
+        """The FLAC file of a recording in `figures`, or that was added since. Raises: Damaged."""
+        if pack := self.pack_of.get(digest):
             try:
-                if row[0] not in self.archives:
-                    self.archives[row[0]] = zipfile.ZipFile(self._path(row[0]))
-                return self.archives[row[0]].read(f"{digest[:ID_LENGTH]}.flac")
+                if pack not in self.archives:
+                    self.archives[pack] = zipfile.ZipFile(self._path(pack))
+                return self.archives[pack].read(f"{digest[:ID_LENGTH]}.flac")
             except (OSError, KeyError, zipfile.BadZipFile) as error:
-                self._forget_pack(row[0])
+                self._forget_pack(pack)
                 raise Damaged from error
         entry = self.loose.read(self.key(digest))
         if entry is None:
@@ -158,7 +197,7 @@ class SoundCache:
                     raise
                 shutil.copy2(self._path(pack), folder / name)
         self._note_packs(new)
-        self._remove_unused(used)
+        self._remove_unused(set(used), set(by_id.values()))
 
     def _write_pack(self, pack: str, ids: list[str], by_id: dict[str, str]) -> None:
         descriptor, partial = tempfile.mkstemp(prefix=".", dir=self.packs)
@@ -177,22 +216,30 @@ class SoundCache:
             return
         with ThreadPoolExecutor(len(new)) as threads:  # the disk takes them together
             list(threads.map(_wait_for_disk, map(self._path, new)))
-        packs = [(pack, _state(self._path(pack)), time.time()) for pack in new]
-        sounds = [(pack, self.name, digest) for pack, digests in new.items() for digest in digests]
+        rows, now = [], time.time()
+        for pack, digests in new.items():
+            text = orjson.dumps({digest: self.measured[digest] for digest in digests}).decode()
+            self.states[pack] = _state(self._path(pack))
+            rows.append((pack, self.name, self.states[pack], now, text, _seal(self.name, pack, text)))
+        packed = [digest for digests in new.values() for digest in digests]
         with self._transaction():
-            self.database.executemany("insert or replace into packs values (?, ?, ?)", packs)
-            self.database.executemany("update sounds set pack = ? where made_by = ? and sha256 = ?", sounds)
+            self.database.executemany("insert or replace into packs values (?, ?, ?, ?, ?, ?)", rows)
+            self.database.executemany(
+                "delete from sounds where made_by = ? and sha256 = ?", [(self.name, digest) for digest in packed]
+            )
         self.whole |= dict.fromkeys(new, True)
-        for _, _, digest in sounds:
+        for pack, digests in new.items():
+            self.pack_of |= dict.fromkeys(digests, pack)
+        for digest in packed:
             self.loose.remove(self.key(digest))
 
     def _is_whole(self, pack: str) -> bool:
         """Whether a pack is as it was written; one that was touched since is read from beginning to end."""
         if pack not in self.whole:
-            row = self.database.execute("select state from packs where pack = ?", [pack]).fetchone()
             try:
                 state = _state(self._path(pack))
-                self.whole[pack] = row is not None and (row[0] == state or self._is_readable(pack, state))
+                known = self.states.get(pack)
+                self.whole[pack] = known is not None and (known == state or self._is_readable(pack, state))
             except FileNotFoundError:
                 self.whole[pack] = False
         return self.whole[pack]
@@ -213,25 +260,30 @@ class SoundCache:
         with self._transaction():
             self.database.execute("delete from packs where pack = ?", [pack])
 
-    def _remove_unused(self, used: list[str]) -> None:
+    def _remove_unused(self, used: set[str], digests: set[str]) -> None:
         """Packs that a newer one has replaced, that nobody used for long, or that a killed run left half-written."""
         now = time.time()
         with self._transaction():
-            self.database.executemany("update packs set used_at = ? where pack = ?", [(now, pack) for pack in used])
-            old = "select pack from packs where used_at < ?"
-            self.database.execute(f"delete from sounds where pack in ({old})", [now - KEPT_UNUSED_S])
-            gone = self.database.execute(
-                "select pack from packs where not exists (select 1 from sounds where sounds.pack = packs.pack)"
-            ).fetchall()
-            self.database.executemany("delete from packs where pack = ?", gone)
-        for (pack,) in gone:
-            if pack.isalnum():  # as it was written
-                self._path(pack).unlink(missing_ok=True)
+            self._note_use("packs", "pack", used, now)
+            self.database.execute("delete from packs where used_at < ?", [now - KEPT_UNUSED_S])
+            others = [pack for pack in self.states if pack not in used]
+            replaced = [pack for pack in others if digests.issuperset(self._members_of(pack))]
+            self.database.executemany("delete from packs where pack = ?", [(pack,) for pack in replaced])
+        for pack in replaced:
+            self._path(pack).unlink(missing_ok=True)
         known = {self._path(pack).name for (pack,) in self.database.execute("select pack from packs")}
         for path in self.packs.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if path.name not in known and now - path.stat().st_mtime > LEFT_BY_A_KILL_S:
                     path.unlink()
+
+    def _note_use(self, table: str, column: str, names: Iterable[str], now: float) -> None:
+        update = f"update {table} set used_at = :now where {column} = :name and used_at < :now - {USE_NOTED_AFTER_S}"
+        self.database.executemany(update, [{"name": name, "now": now} for name in names])
+
+    def _members_of(self, pack: str) -> Iterable[str]:
+        row = self.database.execute("select figures from packs where pack = ?", [pack]).fetchone()
+        return orjson.loads(row[0]) if row else ()
 
     def _path(self, pack: str) -> Path:
         return self.packs / f"{pack}.zip"
@@ -258,7 +310,9 @@ def _open(path: Path) -> sqlite3.Connection:
         try:
             # What a power cut breaks is found, by this check or a row's seal, and made again: no waiting for the disk.
             database.execute("pragma synchronous = off")
-            if database.execute("pragma quick_check").fetchone() == ("ok",):
+            is_new = database.execute("select 1 from sqlite_master").fetchone() is None
+            is_ours = database.execute("pragma user_version").fetchone() == (SCHEMA,)
+            if (is_new or is_ours) and database.execute("pragma quick_check").fetchone() == ("ok",):
                 database.executescript(TABLES)
                 return database
             raise sqlite3.DatabaseError
@@ -273,6 +327,11 @@ def _open(path: Path) -> sqlite3.Connection:
     raise UserError(f"{path} cannot be made: remove {path.parent}, it is made again")
 
 
+def _name(path: str) -> str:
+    """A path as JSON can hold it, whatever its bytes."""
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
+
+
 def _signature(path: str) -> str | OSError:
     try:
         state = os.stat(path)
@@ -280,8 +339,7 @@ def _signature(path: str) -> str | OSError:
         return error
     if not stat.S_ISREG(state.st_mode):  # reading a named pipe would wait for ever
         return OSError(errno.EINVAL, "it is a folder or a pipe, name a file")
-    times = f"{state.st_mtime_ns}:{state.st_ctime_ns}"
-    return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{times}:{os.fsencode(path).hex()}"
+    return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
 
 
 def _seal(*fields: str) -> int:
