@@ -24,7 +24,7 @@ from stages.pipeline.params import Params, PrepareParams, load_params
 from stages.pipeline.pool import process_ahead
 from stages.pipeline.stage import UserError, announce, run
 from stages.pipeline.wording import counted
-from stages.speech import filters, languages, lines, prepared, text
+from stages.speech import filters, languages, lines, text
 from stages.speech.clips import Clip
 from stages.speech.conversion import convert_all, find_pieces, load_sound_libraries, made_by
 from stages.speech.copies import find_copies
@@ -296,7 +296,8 @@ def main() -> str:
                 clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
                 clips, left_out, doubts = sift(clips, converted, cache, all_params)
                 kept = {clip.id for clip in (*clips, *outside)}
-                cache.write_shards({result.sha256 for result in converted if result.id in kept}, folder / "audio")
+                digests = {result.sha256 for result in converted if result.id in kept}
+                shard_of = cache.write_shards(digests, folder / "audio", paths.PREPARED / "audio")
                 break
             except Damaged:  # made again
                 shutil.rmtree(folder / "audio", ignore_errors=True)  # there is none where the base model found it
@@ -308,7 +309,6 @@ def main() -> str:
             raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
         if outside_folder and not outside:
             raise UserError(f"no usable clip in evaluate.outside {outside_folder} that is not in {paths.RAW}")
-        shard_of = {clip_id: name for name, ids in prepared.shards(kept).items() for clip_id in ids}
         for name, some in (("clips.jsonl", clips), ("outside.jsonl", outside)):
             paths_of = (f"audio/{shard_of[clip.id]}/{clip.id}.flac" for clip in some)
             rows = (vars(clip) | {"audio_path": path} for clip, path in zip(some, paths_of, strict=True))

@@ -364,9 +364,38 @@ def test_packs_that_newer_ones_have_replaced_are_removed(workspace, record, tran
         paths.append(record(f"phone/{number}.wav", hertz=300 + number))
         transcribe("phone", {path.name: "text" for path in paths})
         prepare.main()
-    packs = {path.stat().st_ino for path in (workspace / ".cache/prepared/packs").iterdir()}
-    assert packs == {path.stat().st_ino for path in (PREPARED / "audio").iterdir()}
+    packs = {path.read_bytes() for path in (workspace / ".cache/prepared/packs").iterdir()}
+    assert packs == {path.read_bytes() for path in (PREPARED / "audio").iterdir()}
     assert [path for path in (workspace / ".cache/prepared").glob("??/*")] == []
+
+
+def test_files_of_clips_that_were_there_stay_the_same_files_with_one_name(workspace, record, transcribe):
+    """DVC knows a file by its inode and time, and copies anew what has a second name."""
+    paths = [record(f"phone/{number}.wav", hertz=300 + number) for number in range(6)]
+    transcribe("phone", {path.name: "text" for path in paths[:5]})
+    prepare.main()
+    before = {path.name: path.stat() for path in PREPARED.glob("audio/*")}
+    transcribe("phone", {path.name: "text" for path in paths})
+    prepare.main()
+    after = {path.name: path.stat() for path in PREPARED.glob("audio/*")}
+    written = Path(read_clips(PREPARED / "clips.jsonl")[-1].audio_path).parent.name
+    same = before.keys() - {written}
+    assert same and after.keys() == same | {written}
+    for name in same:
+        assert (after[name].st_ino, after[name].st_mtime_ns) == (before[name].st_ino, before[name].st_mtime_ns)
+    assert {state.st_nlink for state in after.values()} == {1}
+
+
+@pytest.mark.parametrize("change", [break_by_a_bit, break_by_cutting, Path.unlink])
+def test_file_of_clips_that_was_changed_is_put_back(workspace, record, transcribe, change):
+    record("phone/a.wav")
+    transcribe("phone", {"a.wav": "one"})
+    prepare.main()
+    before = content_of(PREPARED)
+    (path,) = PREPARED.glob("audio/*")
+    change(path)
+    prepare.main()
+    assert content_of(PREPARED) == before
 
 
 def test_trimmed_and_untrimmed_clips_never_share_a_cache_entry(workspace, record, transcribe, set_param):

@@ -63,14 +63,15 @@ def sift(
     in them, by id; clips that are not in it are not judged by that.
     """
     heard = heard or {}
-    kept, rejections = [], []
+    kept, rejections, doubts = [], [], []
     text_counts: Counter = Counter()
     by_id = {clip.id: clip for clip in clips}
     dropped: set[str] = set()
     for clip in clips:
         words = normalise(clip.text)
+        speed = _characters_per_s(words, clip.duration_s)
         original = by_id.get(copies.get(clip.id, ""))
-        if problem := _beyond(clip, limits) or _misheard(clip, limits, heard.get(clip.id)):
+        if problem := _beyond(clip, speed, limits) or _misheard(clip, limits, heard.get(clip.id)):
             rejections.append(Rejection(clip.where, *problem))
         elif limits.same_sound_once and original and original.id not in dropped and normalise(original.text) == words:
             remedy = f"remove it: the same take as {original.where}, in another file"
@@ -81,9 +82,9 @@ def sift(
         else:
             text_counts[words] += 1
             kept.append(clip)
+            doubts += _doubts(clip, speed, limits)
             continue
         dropped.add(clip.id)
-    doubts = [doubt for clip in kept for doubt in _doubts(clip, limits)]
     doubts += [
         Doubt(clip, "overlapping parts", f"words of {other.where}: their times overlap")
         for clip, other in cuts.overlapping(kept).items()
@@ -104,10 +105,9 @@ def sift(
     return kept, rejections, sorted(doubts, key=lambda doubt: (frequency[doubt.reason], doubt.reason))
 
 
-def characters_per_s(clip: Clip) -> float:
-    """Letters and digits of the text, marks of Indic vowels counted, for each second of sound."""
-    words = normalise(clip.text)
-    return (len(words) - words.count(" ")) / max(clip.duration_s, 0.001)
+def _characters_per_s(words: str, duration_s: float) -> float:
+    """Letters and digits of a normalised text, marks of Indic vowels counted, for each second of sound."""
+    return (len(words) - words.count(" ")) / max(duration_s, 0.001)
 
 
 @functools.cache
@@ -138,9 +138,8 @@ def _letters_of(*scripts: str) -> regex.Pattern:
     return regex.compile(rf"[\p{{L}}&&[{of_any}]]", regex.VERSION1)
 
 
-def _beyond(clip: Clip, limits: FilterParams) -> tuple[str, str] | None:
-    """(reason, remedy) where a clip lies beyond a limit."""
-    speed = characters_per_s(clip)
+def _beyond(clip: Clip, speed: float, limits: FilterParams) -> tuple[str, str] | None:
+    """(reason, remedy) where a clip lies beyond a limit. speed: its characters a second."""
     fraction = None if limits.min_script_fraction is None else script_fraction(clip.text, clip.language)
     keys = "prepare.filters"
     if limits.max_characters_per_s is not None and speed > limits.max_characters_per_s:
@@ -190,8 +189,8 @@ def _base_wer(clip: Clip, heard: str) -> float:
     return score.word_errors / score.reference_words
 
 
-def _doubts(clip: Clip, limits: FilterParams) -> list[Doubt]:
-    speed, fraction = characters_per_s(clip), script_fraction(clip.text, clip.language)
+def _doubts(clip: Clip, speed: float, limits: FilterParams) -> list[Doubt]:
+    fraction = script_fraction(clip.text, clip.language)
     found = []
     if speed > FAST_CHARACTERS_PER_S:
         found.append(("many words", f"whether all of the text is said: {speed:.0f} characters a second"))

@@ -72,13 +72,14 @@ def raw_clip(
 ) -> RawClip:
     """A clip from a manifest's row, whose path is relative to the manifest; `source` is the folder below data/raw."""
     audio_path = audio_path.strip()
-    if folder := _folder_of(manifest, source):
+    name, folder = _place_of(manifest, source)
+    if folder:
         audio_path = posixpath.join(folder, audio_path)
     optional = {name: clean(str(row[name])) or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
     if begins_s is not None or ends_s is not None:
         begins_s = begins_s or 0.0
         optional.setdefault("session", audio_path)  # what was said in one go shares its room, day and microphone
-    return RawClip(source.name, audio_path, text, **optional, begins_s=begins_s, ends_s=ends_s)
+    return RawClip(name, audio_path, text, **optional, begins_s=begins_s, ends_s=ends_s)
 
 
 def seconds(value: object) -> float | None:
@@ -101,9 +102,10 @@ def where_in(manifest: Path, source: Path, line: int | None = None) -> str:
 
 # Asked again for each row of a manifest.
 @functools.lru_cache(maxsize=16)
-def _folder_of(manifest: Path, source: Path) -> str:
+def _place_of(manifest: Path, source: Path) -> tuple[str, str]:
+    """The source's name, and the manifest's folder below it."""
     folder = manifest.parent.relative_to(source).as_posix()
-    return "" if folder == "." else folder
+    return source.name, "" if folder == "." else folder
 
 
 @functools.lru_cache(maxsize=16)

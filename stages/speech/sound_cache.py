@@ -1,9 +1,10 @@
 """Converted recordings, kept outside DVC's outs, so that a new clip costs one clip's work.
 
 Below `.cache/prepared`: an entry for each recording that was just converted (written by the processes that convert);
-`packs/`, the ZIP files of data/prepared/audio, into which they go at the end of a run; and `index.sqlite`, which knows
-what every recording's bytes were when it was last looked at, what was measured in it, and which pack has its sound. A
-row of it holds a whole folder, or a whole pack, as JSON: ten thousand rows take longer to read than to parse.
+`packs/`, the ZIP files into which they go at the end of a run, and of which data/prepared/audio has copies; and
+`index.sqlite`, which knows what every recording's bytes were when it was last looked at, what was measured in it, and
+which pack has its sound. A row of it holds a whole folder, or a whole pack, as JSON: ten thousand rows take longer to
+read than to parse.
 
 A recording is known by path, device, inode, size, time of change of content and of status. DVC trusts the same but
 the device and the time of change of status, which no program can set. A pack is checked in the same way. Whatever is
@@ -89,7 +90,7 @@ class SoundCache:
         found: list[str | OSError] = list(map(_signature, files))
         folders: dict[str, dict[str, int]] = defaultdict(dict)
         for number, name in enumerate(map(_name, files)):
-            folders[os.path.dirname(name)][name] = number
+            folders[name.rpartition(os.sep)[0]][name] = number
         known = {folder: self._known_in(folder) for folder in folders}
         unknown: dict[int, tuple[str, str, str]] = {}
         for folder, numbers in folders.items():
@@ -170,16 +171,17 @@ class SoundCache:
             raise Damaged
         return entry.partition(b"\n")[2]
 
-    def write_shards(self, digests: Iterable[str], folder: Path) -> None:
-        """Put the sounds of these recordings, in ZIP files by the beginning of their ids, into `folder`.
+    def write_shards(self, digests: Iterable[str], folder: Path, last: Path) -> dict[str, str]:
+        """Put the sounds of these recordings, in ZIP files by the beginning of their ids, into `folder`: {id: file}.
 
-        A file that is as it was is a second name (or a copy) of the same file here, so that DVC need not read it again.
+        last: what this wrote in the run before, and what is removed afterwards. A file that is as it was becomes the
+        same file under `folder`, so that DVC need not read it again.
 
         Raises: Damaged where a sound is no longer what it was.
         """
         folder.mkdir(parents=True)
         by_id = {digest[:ID_LENGTH]: digest for digest in digests}
-        used, new = [], {}
+        used, new, file_of = set(), {}, {}
         for name, ids in prepared.shards(by_id).items():
             members = [by_id[clip_id] for clip_id in ids]
             pack = hashlib.sha256("\n".join([self.name, *members]).encode()).hexdigest()
@@ -189,15 +191,12 @@ class SoundCache:
                 if len(new) == NOTED_AT_ONCE:
                     self._note_packs(new)
                     new = {}
-            used.append(pack)
-            try:
-                os.link(self._path(pack), folder / name)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-                    raise
-                shutil.copy2(self._path(pack), folder / name)
+            _place(self._path(pack), folder / name, last / name)
+            used.add(pack)
+            file_of |= dict.fromkeys(ids, name)
         self._note_packs(new)
-        self._remove_unused(set(used), set(by_id.values()))
+        self._remove_unused(used, set(by_id.values()))
+        return file_of
 
     def _write_pack(self, pack: str, ids: list[str], by_id: dict[str, str]) -> None:
         descriptor, partial = tempfile.mkstemp(prefix=".", dir=self.packs)
@@ -345,6 +344,32 @@ def _signature(path: str) -> str | OSError:
 def _seal(*fields: str) -> int:
     """For a row of the index: SQLite finds damage to its own structure, not to what is in it."""
     return zlib.crc32("\0".join(fields).encode())
+
+
+def _place(pack: Path, path: Path, before: Path) -> None:
+    """A pack's content as `path`: the file that the last run put there where that is a copy of it, else a new copy.
+
+    Not a second name of the pack: DVC takes files with two names for links of its own, and copies them anew each time.
+    """
+    if _is_copy(before, pack):
+        try:
+            os.link(before, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+    shutil.copy2(pack, path)
+
+
+def _is_copy(path: Path, pack: Path) -> bool:
+    """Whether a file has the length and, to the nanosecond, the time of a pack: as copied, and not written since."""
+    try:
+        state = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    original = os.stat(pack)
+    is_same = (state.st_size, state.st_mtime_ns) == (original.st_size, original.st_mtime_ns)
+    return is_same and stat.S_ISREG(state.st_mode)
 
 
 def _wait_for_disk(path: Path) -> None:

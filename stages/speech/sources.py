@@ -96,7 +96,7 @@ def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
     folders: dict[tuple[str, str], tuple[Path | None, set[str]]] = {}
     found: list[str | None] = []
     for clip in clips:
-        place, name = os.path.split(clip.audio_path)
+        place, name = os.path.split(clip.audio_path) if "/" in clip.audio_path else ("", clip.audio_path)
         if (clip.source, place) not in folders:
             folder = locate(raw, replace(clip, audio_path=place))
             folders[clip.source, place] = folder, _names_without_links(folder)
@@ -250,7 +250,7 @@ def names_in(source: Path) -> list[str]:
         place = os.path.relpath(folder, source)
         shown = [*folders, *(name for name in files if not name.startswith("."))]
         names += shown if place == "." else [f"{place}/{name}" for name in shown]
-    return sorted(names, key=lambda name: name.split("/"))
+    return sorted(names, key=lambda name: name.replace("/", "\0"))  # by their parts: no name has a smaller character
 
 
 def _is_shown(path: Path, source: Path) -> bool:
