@@ -21,13 +21,13 @@ from pathlib import Path
 from stages.pipeline import paths
 from stages.pipeline.files import whole_folder, write_json, write_jsonl
 from stages.pipeline.params import Params, PrepareParams, load_params
-from stages.pipeline.pool import process_ahead
+from stages.pipeline.pool import keep_freed_memory, start_ahead
 from stages.pipeline.stage import UserError, announce, run
 from stages.pipeline.wording import counted
-from stages.speech import filters, languages, lines, text
+from stages.speech import WORKER_MODULES, filters, languages, lines, text
 from stages.speech.clips import Clip
-from stages.speech.conversion import convert_all, find_pieces, load_sound_libraries, made_by
-from stages.speech.copies import find_copies
+from stages.speech.conversion import convert_all, find_pieces, made_by
+from stages.speech.copies import begin_to_compare, find_copies
 from stages.speech.cuts import Converted, Stored
 from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.sound_cache import Damaged, SoundCache
@@ -116,8 +116,6 @@ def join(
             first = clips[clip_id].recorded_file
             rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
         else:
-            figures = result.figures.copy()
-            del figures["fingerprint"]
             clips[clip_id] = Clip(
                 id=clip_id,
                 audio_path="",  # follows from which clips there are
@@ -131,7 +129,7 @@ def join(
                 recorded_at=raw_clip.recorded_at,
                 begins_s=raw_clip.begins_s,
                 ends_s=raw_clip.ends_s,
-                **figures,
+                **result.figures,
             )
     return list(clips.values()), rejections
 
@@ -207,7 +205,7 @@ def _not_found(clip: RawClip, placed: lines.Placed, limit: float) -> Rejection:
 
 
 def sift(
-    clips: list[Clip], converted: list[Converted], cache: SoundCache, params: Params
+    clips: list[Clip], copies: dict[str, str], converted: list[Converted], cache: SoundCache, params: Params
 ) -> tuple[list[Clip], list[Rejection], list[filters.Doubt]]:
     """filters.sift; where a limit asks what the base model hears, of the clips that the other limits leave.
 
@@ -215,8 +213,6 @@ def sift(
     """
     limits = params.prepare.filters
     asks_model = limits.look_through_base_wer is not None or limits.max_base_wer is not None
-    fingerprints = {result.id: result.figures["fingerprint"] for result in converted if result.figures}
-    copies = find_copies(clips, fingerprints, cache.made_by)
     heard: dict[str, str] = {}
     while True:
         kept, left_out, doubts = filters.sift(clips, copies, limits, heard)
@@ -291,10 +287,11 @@ def main() -> str:
                 parts, unplaced = place_lines(located, cache, all_params)
                 times_s = [(clip.begins_s, clip.ends_s) for clip, _ in parts]
                 converted = convert_all([location for _, location in parts], times_s, cache, params)
+                alike = begin_to_compare(converted, cache.made_by)  # at work while the clips are joined
                 joined, unusable = join(parts, converted, params)
                 outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
                 clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
-                clips, left_out, doubts = sift(clips, converted, cache, all_params)
+                clips, left_out, doubts = sift(clips, find_copies(clips, alike()), converted, cache, all_params)
                 kept = {clip.id for clip in (*clips, *outside)}
                 digests = {result.sha256 for result in converted if result.id in kept}
                 shard_of = cache.write_shards(digests, folder / "audio", paths.PREPARED / "audio")
@@ -322,6 +319,7 @@ def main() -> str:
 
 if __name__ == "__main__":
     gc.disable()  # nothing here is garbage before the end, and looking for it takes a tenth of the time
-    with process_ahead(load_sound_libraries):
-        run("prepare", main)
+    keep_freed_memory()
+    start_ahead(WORKER_MODULES)
+    run("prepare", main)
     gc.freeze()  # nor is it looked for at the end

@@ -8,6 +8,10 @@ import av
 import numpy as np
 import soundfile
 
+from stages.speech import copies
+from stages.speech.clips import Clip
+from stages.speech.cuts import Converted
+
 
 def speech_like(duration_s: float, rate_hz: int) -> np.ndarray:
     """A voice's harmonics whose pitch glides, so that only one delay fits."""
@@ -54,3 +58,11 @@ def video(*sounds: np.ndarray) -> bytes:
         for stream, samples in zip(streams, sounds, strict=True):
             output.mux(packets_of(stream, samples, 48_000, 1))
     return buffer.getvalue()
+
+
+def find_copies(clips: list[Clip], fingerprints: dict[str, str], made_by: dict) -> dict[str, str]:
+    """copies.find_copies, of clips with these fingerprints."""
+    converted = [
+        Converted(clip.id, figures={"duration_s": clip.duration_s}, fingerprint=fingerprints[clip.id]) for clip in clips
+    ]
+    return copies.find_copies(clips, copies.begin_to_compare(converted, made_by)())

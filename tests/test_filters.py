@@ -16,7 +16,7 @@ from stages import prepare
 from stages.pipeline.files import read_json, read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
-from stages.speech.copies import find_copies
+from tests.sounds import find_copies
 from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH
 
 PREPARED = Path("data/prepared")

@@ -5,8 +5,9 @@ import functools
 import itertools
 import multiprocessing
 import os
-import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def test_processes_that_cannot_begin_are_one_line(monkeypatch):
 
 
 def test_process_that_was_started_ahead_does_all_work_that_needs_but_one():
-    with pool.process_ahead(load):
+    pool.start_ahead([IMPORTED])
+    try:
         [worker] = {one.pid for one in multiprocessing.active_children()}
         assert set(run(own_pid, range(3), 1)) == set(run(own_pid, range(3), 1)) == {worker}
         assert run(is_loaded, range(3), 1) == [True] * 3
@@ -117,26 +119,33 @@ def test_process_that_was_started_ahead_does_all_work_that_needs_but_one():
         os.kill(worker, signal.SIGKILL)
         [another] = set(run(own_pid, range(3), 1))
         assert another != worker and set(run(own_pid, range(3), 1)) == {another}
+    finally:
+        pool.stop_ahead()
     for process in (worker, another):
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
     assert not pool._ahead and not multiprocessing.active_children()
 
 
-def test_processes_load_what_they_need_before_their_memory_is_limited():
-    assert all(run_each(is_loaded, range(30), 2, 60.0, None, load))
+@pytest.mark.parametrize("end", ["", "sys.exit(1)", "raise ValueError"])
+def test_process_that_was_started_ahead_ends_with_the_one_that_started_it(end):
+    code = "import os, sys; from stages.pipeline import pool; from tests.test_pool import own_pid, run\n"
+    code += f"pool.start_ahead([]); print(*run(own_pid, [1], 1)); {end}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == bool(end)
+    assert not Path(f"/proc/{int(result.stdout)}").exists()
+
+
+def test_processes_import_what_they_need_before_their_memory_is_limited():
+    assert all(run_each(is_loaded, range(30), 2, 60.0, None, [IMPORTED]))
     assert not any(run_each(is_loaded, range(30), 2, 60.0, None))
 
 
-loaded = []  # in a process, whether its memory was limited when it loaded
-
-
-def load() -> None:
-    loaded.append(resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY)
+IMPORTED = "tests.memory_when_imported"
 
 
 def is_loaded(_: int) -> bool:
-    return loaded == [False]
+    return IMPORTED in sys.modules and not sys.modules[IMPORTED].WAS_LIMITED
 
 
 def test_processes_end_with_the_pool():

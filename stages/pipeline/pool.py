@@ -7,13 +7,14 @@ the items, and only a few are held at a time.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import ctypes
+import importlib
 import os
 import resource
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -52,45 +53,46 @@ def run_each(
     workers: int,
     limit_s: float | None,
     dask_scheduler: str | None,
-    load: Callable[[], None] = lambda: None,
+    imports: Sequence[str] = (),
 ) -> Iterator[Result | Failed]:
     """`work` (a function that can be pickled) of each item, in their order; the first are at work on return.
 
     workers: processes on this machine. limit_s: for one item, here. On a cluster its own settings hold for processes,
-    memory and time. load: what a process here does first, such as to import what `work` needs. What `work` raises is
-    raised here, and ends the run.
+    memory and time. imports: modules that a process here imports first, before its memory is limited. What `work`
+    raises is raised here, and ends the run.
 
     Raises: UserError where the cluster does not answer, or where processes end as soon as they begin.
     """
     if dask_scheduler:
         return _on_cluster(work, items, dask_scheduler)
-    return _Pool(work, workers, limit_s, load).run(items)
+    return _Pool(work, workers, limit_s, imports).run(items)
 
 
-@contextlib.contextmanager
-def process_ahead(load: Callable[[], None]) -> Iterator[None]:
-    """Starts a process now, for each `run_each` that needs but one; it loads what that has as `load`.
+def start_ahead(imports: Sequence[str]) -> None:
+    """Start a process now, for each `run_each` that needs but one and has the same `imports`; it ends with this one.
 
     Memory that a process and the one it comes from share is copied, page by page, where either touches it: with 10,000
     clips in it, that takes longer than one clip's work.
     """
-    pool = _start(1, load)
+    pool = _start(1, imports)
     pool.schedule(len, args=([],))  # the first task starts it
     _ahead.append(pool)
-    try:
-        yield
-    finally:
+    atexit.register(stop_ahead)
+
+
+def stop_ahead() -> None:
+    while _ahead:
         _stop(_ahead.pop())
 
 
-_ahead: list[ProcessPool] = []  # one, while `process_ahead`
+_ahead: list[ProcessPool] = []  # at most one
 
 
 class _Pool:
-    def __init__(self, work: Callable, workers: int, limit_s: float | None, load: Callable[[], None]) -> None:
-        self.work, self.workers, self.limit_s, self.load = work, workers, limit_s, load
+    def __init__(self, work: Callable, workers: int, limit_s: float | None, imports: Sequence[str]) -> None:
+        self.work, self.workers, self.limit_s, self.imports = work, workers, limit_s, imports
         self.is_ahead = bool(_ahead) and workers == 1
-        self.pool = _ahead[0] if self.is_ahead else _start(workers, load)
+        self.pool = _ahead[0] if self.is_ahead else _start(workers, imports)
         self.restarts = 0
         self.waiting: deque[tuple[list, Future]] = deque()
 
@@ -150,17 +152,17 @@ class _Pool:
         if self.restarts > RESTARTS:
             raise UserError("processes end as soon as they begin: free some memory, or set prepare.workers to 1")
         _stop(self.pool)
-        self.pool = _start(self.workers, self.load)
+        self.pool = _start(self.workers, self.imports)
         if self.is_ahead:
             _ahead[0] = self.pool
         self.waiting = deque((chunk, self.submit(chunk)) for chunk, _ in self.waiting)
 
 
-def _start(workers: int, load: Callable[[], None]) -> ProcessPool:
+def _start(workers: int, imports: Sequence[str]) -> ProcessPool:
     from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
 
     CONSTS.sleep_unit = LOOKS_EVERY_S
-    return ProcessPool(workers, initializer=_begin, initargs=(load,))
+    return ProcessPool(workers, initializer=_begin, initargs=(imports,))
 
 
 def _stop(pool: ProcessPool) -> None:
@@ -168,18 +170,24 @@ def _stop(pool: ProcessPool) -> None:
     pool.join()
 
 
-def _begin(load: Callable[[], None]) -> None:
+def _begin(imports: Sequence[str]) -> None:
     """In each new process of the pool."""
     die_with_parent()
-    load()
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
-        mallopt(trim_threshold, KEPT_BYTES)
-        mallopt(mmap_threshold, KEPT_BYTES // 2)  # 32 MB, the most that it takes
+    for module in imports:
+        importlib.import_module(module)
+    keep_freed_memory()
     if sys.platform == "linux":
         pages = Path("/proc/self/statm").read_text().split()[0]
         most = int(pages) * os.sysconf("SC_PAGE_SIZE") + WORKER_MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def keep_freed_memory() -> None:
+    """Let this process use again what it has freed, instead of giving it back and taking new pages each time."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
+        mallopt(trim_threshold, KEPT_BYTES)
+        mallopt(mmap_threshold, KEPT_BYTES // 2)  # 32 MB, the most that it takes
 
 
 def _work_on(work: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:

@@ -19,9 +19,9 @@ from stages.pipeline.files import sha256_of_file
 from stages.pipeline.params import PrepareParams
 from stages.pipeline.pool import CHUNK, Failed, Result, run_each
 from stages.pipeline.stage import UserError
-from stages.speech import cuts
+from stages.speech import WORKER_MODULES, cuts
 from stages.speech.cuts import Converted, Part, Stored
-from stages.speech.sound_cache import SoundCache
+from stages.speech.sound_cache import Measured, SoundCache
 
 NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
 SOUND_CODE = ("audio.py", "cuts.py", "quality.py", "recorded.py")
@@ -40,11 +40,6 @@ def _made_by_here() -> dict:
 
 def _code(name: str) -> str:
     return sha256_of_file(Path(__file__).with_name(name))
-
-
-def load_sound_libraries() -> None:
-    """In a worker process, before there is work for it, and before its memory is limited."""
-    from stages.speech import likeness, recorded  # noqa: F401
 
 
 def _convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:
@@ -97,20 +92,21 @@ def _convert_missing(wanted: dict[str, tuple], cache: SoundCache, params: Prepar
     work = functools.partial(_convert, params=params, cache=cache.loose, wanted=cache.made_by)
     results = _run_each(work, missing.values(), params) if missing else ()
     # What is known is read while the processes are at work.
-    found = {digest: _judged(digest, known[digest], params) for digest in wanted if digest in known}
+    found = {digest: _judged(digest, *known[digest], params) for digest in wanted if digest in known}
     if len(missing) > 1:
         from tqdm import tqdm  # imported here: it takes as long as one clip
 
         results = tqdm(results, total=len(missing), desc="prepare", unit="clip")
-    new: dict[str, dict] = {}
+    new: dict[str, Measured] = {}
     for digest, result in zip(missing, results, strict=True):
         if isinstance(result, Failed):
             found[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
         elif not result.sha256:
             found[digest] = result
         else:
-            new[digest] = result.figures or {"reason": result.reason, "remedy": result.remedy}
-            found[digest] = _judged(digest, new[digest], params)
+            figures = result.figures or {"reason": result.reason, "remedy": result.remedy}
+            new[digest] = figures, result.fingerprint
+            found[digest] = _judged(digest, *new[digest], params)
         if len(new) == NOTED_AT_ONCE:
             cache.add(new)
             new = {}
@@ -122,7 +118,7 @@ def _convert_missing(wanted: dict[str, tuple], cache: SoundCache, params: Prepar
 def _run_each(work: Callable[[Part], Result], parts: Collection[Part], params: PrepareParams) -> Iterator[Result]:
     """pool.run_each, on no more processes than have something to do."""
     workers = min(_workers(params), math.ceil(len(parts) / CHUNK))
-    return run_each(work, parts, workers, params.max_seconds_per_file, params.dask_scheduler, load_sound_libraries)
+    return run_each(work, parts, workers, params.max_seconds_per_file, params.dask_scheduler, WORKER_MODULES)
 
 
 def _workers(params: PrepareParams) -> int:
@@ -164,9 +160,9 @@ def _digest_of_stored(location: Stored) -> str | OSError:
         return error
 
 
-def _judged(digest: str, figures: dict, params: PrepareParams) -> Converted:
+def _judged(digest: str, figures: dict, fingerprint: str, params: PrepareParams) -> Converted:
     problem = (figures["reason"], figures["remedy"]) if "reason" in figures else check_figures(figures, params)
-    return Converted(digest, *problem) if problem else Converted(digest, figures=figures)
+    return Converted(digest, *problem) if problem else Converted(digest, figures=figures, fingerprint=fingerprint)
 
 
 def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:

@@ -68,7 +68,7 @@ class Part:
 
 @dataclass  # not frozen, like Clip
 class Converted:
-    """A part's sha256 and figures, or why it cannot be used (`reason`, `remedy`).
+    """A part's sha256, figures and fingerprint (of its sound), or why it cannot be used (`reason`, `remedy`).
 
     Without a sha256 the reason may be gone the next time; with one it lies in the recording's bytes.
     """
@@ -76,7 +76,8 @@ class Converted:
     sha256: str = ""
     reason: str = ""
     remedy: str = ""
-    figures: dict[str, float | str] | None = None
+    figures: dict[str, float] | None = None
+    fingerprint: str = ""
 
     @property
     def id(self) -> str:

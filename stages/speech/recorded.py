@@ -32,7 +32,7 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, key: dict) -
                 if _sha256_of(recorded) != part.recorded_sha256:
                     return Converted(reason="unreadable audio", remedy="it changed while it was read: run it again")
                 # The same open file that was hashed, whatever has this name by now.
-                figures, flac = _convert_sound(recorded, part, params)
+                *measured, flac = _convert_sound(recorded, part, params)
         except OSError as error:
             return Converted.unreadable(error)
         except audio.UnreadableSound as error:
@@ -43,9 +43,10 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, key: dict) -
             return Converted(digest, reason="channels differ", remedy=str(error))
         except MemoryError:
             return Converted(reason="too much memory", remedy="cut it into shorter recordings")
-        known = json.dumps(figures).encode() + b"\n" + flac
+        known = json.dumps(measured).encode() + b"\n" + flac
         cache.write(key, known)
-    return Converted(digest, figures=json.loads(known.partition(b"\n")[0]))
+    figures, fingerprint = json.loads(known.partition(b"\n")[0])
+    return Converted(digest, figures=figures, fingerprint=fingerprint)
 
 
 def find_pieces(part: Part, params: PrepareParams) -> tuple[float, list[tuple[float, float]]] | None:
@@ -59,8 +60,8 @@ def find_pieces(part: Part, params: PrepareParams) -> tuple[float, list[tuple[fl
     return None
 
 
-def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float | str], bytes]:
-    """A part's figures, and its sound as FLAC. Raises: UnreadableSound, BadCut, ChannelsDiffer."""
+def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float], str, bytes]:
+    """A part's figures, its fingerprint, and its sound as FLAC. Raises: UnreadableSound, BadCut, ChannelsDiffer."""
     samples, sample_rate_hz = decode(recorded, part.begins_s, part.ends_s)
     if not np.isfinite(samples).all():
         raise audio.UnreadableSound("some samples are no numbers: record or export it again")
@@ -72,9 +73,8 @@ def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tup
         **audio.measure(mono),
         "clipped_fraction": round(audio.clipped_fraction(samples), 4),
         "bandwidth_hz": quality.bandwidth_hz(spectra),
-        "fingerprint": quality.fingerprint(spectra),
     }
-    return figures, audio.encode_flac(mono)
+    return figures, quality.fingerprint(spectra), audio.encode_flac(mono)
 
 
 def decode(recorded: BinaryIO, begins_s: float | None, ends_s: float | None) -> tuple[np.ndarray, int]:

@@ -25,7 +25,7 @@ import time
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,15 +44,19 @@ LEFT_BY_A_KILL_S = 24 * 3600
 FILES_KEPT = 4  # what is known of a folder's files, as a multiple of those that there are
 SCHEMA = 2
 # What is small stands before what is large, and the time of use is noted once a day: SQLite writes rows as a whole.
+# Nor are large rows without a rowid: it would read all of a row to compare its key.
 TABLES = f"""
-create table if not exists folders (folder text primary key, used_at real not null, files text not null,
-                                    seal integer not null) without rowid;
-create table if not exists sounds (made_by text, sha256 text, figures text not null, seal integer not null,
+create table if not exists folders (folder text primary key, used_at real not null, files blob not null,
+                                    seal integer not null);
+create table if not exists sounds (made_by text, sha256 text, figures blob not null, seal integer not null,
                                    primary key (made_by, sha256)) without rowid;
 create table if not exists packs (pack text primary key, made_by text not null, state text not null,
-                                  used_at real not null, figures text not null, seal integer not null) without rowid;
+                                  used_at real not null, figures blob not null, seal integer not null);
 pragma user_version = {SCHEMA};
 """
+
+
+Measured = Sequence  # of two: figures, or {reason, remedy} where there are none; and fingerprint
 
 
 class Damaged(Exception):
@@ -70,7 +74,7 @@ class SoundCache:
         self.packs = self.loose.folder / "packs"
         self.packs.mkdir(parents=True, exist_ok=True)
         self.database = _open(self.loose.folder / "index.sqlite")
-        self.measured: dict[str, dict] = {}  # sha256 -> figures
+        self.measured: dict[str, Measured] = {}  # by sha256
         self.pack_of: dict[str, str] = {}  # sha256 -> pack
         self.states: dict[str, str] = {}  # pack -> what its file looked like
         self.whole: dict[str, bool] = {}
@@ -121,39 +125,39 @@ class SoundCache:
         for folder, known in changed.items():
             if len(known) > FILES_KEPT * len(used[folder]) + 1000:
                 known = {name: pair for name, pair in known.items() if name in used[folder]}
-            text = orjson.dumps(known).decode()
-            rows.append((folder, now, text, _seal(folder, text)))
+            content = orjson.dumps(known)
+            rows.append((folder, now, content, _seal(folder, content)))
         with self._transaction():
             self._note_use("folders", "folder", used, now)
             self.database.executemany("insert or replace into folders values (?, ?, ?, ?)", rows)
             self.database.execute("delete from folders where used_at < ?", [now - KEPT_UNUSED_S])
 
-    def figures(self) -> dict[str, dict]:
-        """{sha256: figures} of all that was converted in this way and whose sound is still there; not to be changed."""
+    def figures(self) -> dict[str, Measured]:
+        """What was measured in all that was converted in this way and whose sound is still there, by sha256."""
         self.measured, self.pack_of, self.states = {}, {}, {}
         rows = self.database.execute("select sha256, figures, seal from sounds where made_by = ?", [self.name])
-        for digest, text, seal in rows:
-            if seal == _seal(self.name, digest, text):
-                figures = orjson.loads(text)
-                if "reason" in figures or self.loose.has(self.key(digest)):
-                    self.measured[digest] = figures
+        for digest, content, seal in rows:
+            if seal == _seal(self.name + digest, content):
+                measured = orjson.loads(content)
+                if "reason" in measured[0] or self.loose.has(self.key(digest)):
+                    self.measured[digest] = measured
         rows = self.database.execute("select pack, figures, seal, state from packs where made_by = ?", [self.name])
-        for pack, text, seal, state in rows:
-            if seal == _seal(self.name, pack, text):
+        for pack, content, seal, state in rows:
+            if seal == _seal(pack, content):
                 self.states[pack] = state
                 if self._is_whole(pack):
-                    members = orjson.loads(text)
+                    members = orjson.loads(content)
                     self.measured |= members
                     self.pack_of |= dict.fromkeys(members, pack)
         return self.measured
 
-    def add(self, figures: dict[str, dict]) -> None:
-        """Note what was measured in recordings whose entries have just been written."""
-        texts = {digest: orjson.dumps(values).decode() for digest, values in figures.items()}
-        rows = [(self.name, digest, text, _seal(self.name, digest, text)) for digest, text in texts.items()]
+    def add(self, measured: dict[str, Measured]) -> None:
+        """Note what was measured in recordings whose entries have just been written, or why they cannot be used."""
+        contents = {digest: orjson.dumps(one) for digest, one in measured.items()}
+        rows = [(self.name, digest, one, _seal(self.name + digest, one)) for digest, one in contents.items()]
         with self._transaction():
             self.database.executemany("insert or replace into sounds values (?, ?, ?, ?)", rows)
-        self.measured |= figures
+        self.measured |= measured
 
     def sound(self, digest: str) -> bytes:
         """The FLAC file of a recording in `figures`, or that was added since. Raises: Damaged."""
@@ -217,9 +221,9 @@ class SoundCache:
             list(threads.map(_wait_for_disk, map(self._path, new)))
         rows, now = [], time.time()
         for pack, digests in new.items():
-            text = orjson.dumps({digest: self.measured[digest] for digest in digests}).decode()
+            content = orjson.dumps({digest: self.measured[digest] for digest in digests})
             self.states[pack] = _state(self._path(pack))
-            rows.append((pack, self.name, self.states[pack], now, text, _seal(self.name, pack, text)))
+            rows.append((pack, self.name, self.states[pack], now, content, _seal(pack, content)))
         packed = [digest for digests in new.values() for digest in digests]
         with self._transaction():
             self.database.executemany("insert or replace into packs values (?, ?, ?, ?, ?, ?)", rows)
@@ -277,8 +281,8 @@ class SoundCache:
                     path.unlink()
 
     def _note_use(self, table: str, column: str, names: Iterable[str], now: float) -> None:
-        update = f"update {table} set used_at = :now where {column} = :name and used_at < :now - {USE_NOTED_AFTER_S}"
-        self.database.executemany(update, [{"name": name, "now": now} for name in names])
+        noted = f"update {table} set used_at = ? where used_at < ? and {column} in (select value from json_each(?))"
+        self.database.execute(noted, [now, now - USE_NOTED_AFTER_S, orjson.dumps(list(names)).decode()])
 
     def _members_of(self, pack: str) -> Iterable[str]:
         row = self.database.execute("select figures from packs where pack = ?", [pack]).fetchone()
@@ -341,9 +345,9 @@ def _signature(path: str) -> str | OSError:
     return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
 
 
-def _seal(*fields: str) -> int:
+def _seal(key: str, content: bytes) -> int:
     """For a row of the index: SQLite finds damage to its own structure, not to what is in it."""
-    return zlib.crc32("\0".join(fields).encode())
+    return zlib.crc32(content, zlib.crc32(os.fsencode(key)))
 
 
 def _place(pack: Path, path: Path, before: Path) -> None:
