@@ -1,10 +1,12 @@
 """The prepare stage: what becomes a clip, what is rejected and why, and what the content cache saves."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import re
+import sqlite3
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -340,6 +342,30 @@ def test_broken_or_lost_cache_is_made_again(workspace, record, transcribe, damag
         path.write_bytes(b"no database" * 1000)
     else:
         damage(path)
+    prepare.main()
+    assert content_of(PREPARED) == before
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "content", "broken"),
+    [
+        ("folders", "files", rb'"\w{6}(\w{58})"', rb'"abcdef\1"'),
+        ("packs", "figures", rb'"duration_s":1.0', rb'"duration_s":5.0'),
+        ("sounds", "figures", rb'"level_dbfs":-100.0', rb'"level_dbfs":-10.0'),
+    ],
+)
+def test_row_of_the_index_that_broke_unnoticed_is_made_again(
+    workspace, record, transcribe, table, column, content, broken
+):
+    record("phone/a.wav")
+    record("phone/silent.wav", peak=0.0)
+    transcribe("phone", {"a.wav": "one", "silent.wav": "two"})
+    prepare.main()
+    before = content_of(PREPARED)
+    with contextlib.closing(sqlite3.connect(workspace / ".cache/prepared/index.sqlite")) as index, index:
+        [(row,)] = index.execute(f"select {column} from {table}")
+        changed = re.sub(content, broken, row)
+        assert changed != row and index.execute(f"update {table} set {column} = ?", [changed]).rowcount == 1
     prepare.main()
     assert content_of(PREPARED) == before
 

@@ -116,6 +116,8 @@ def measure(clips: int) -> dict[str, float]:
         recordings = workspace / "data/raw/made-up"
         write_clips(recordings, 0, clips)
         dvc(workspace, "init", "--no-scm", "--quiet")
+        for setting in ("core.analytics", "core.check_update"):  # as in .dvc/config
+            dvc(workspace, "config", setting, "false")
         dvc(workspace, "add", "--quiet", "data/raw")
         first_s, peak_mb = run_watched(workspace, "prepare")
         dvc(workspace, "repro", "--quiet", "split")
