@@ -186,9 +186,11 @@ def _is_in_lines(clip: RawClip) -> bool:
 
 
 def _is_too_long(result: Converted) -> bool:
+    if result.reason != "unreadable audio":
+        return result.reason == "too long"
     from stages.speech import audio  # imported here, with the sound libraries: most runs have no such recording
 
-    return result.reason == "too long" or result.remedy.endswith(audio.CUT_IT)
+    return result.remedy.endswith(audio.CUT_IT)
 
 
 def _not_found(clip: RawClip, placed: lines.Placed, limit: float) -> Rejection:
@@ -287,7 +289,12 @@ def main() -> str:
                 parts, unplaced = place_lines(located, cache, all_params)
                 times_s = [(clip.begins_s, clip.ends_s) for clip, _ in parts]
                 converted = convert_all([location for _, location in parts], times_s, cache, params)
-                alike = begin_to_compare(converted, cache.made_by)  # at work while the clips are joined
+                compared = [
+                    result
+                    for (clip, _), result in zip(parts, converted, strict=True)
+                    if not clip.source.startswith(OUTSIDE)
+                ]
+                alike = begin_to_compare(compared, cache.made_by)  # at work while the clips are joined
                 joined, unusable = join(parts, converted, params)
                 outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
                 clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]

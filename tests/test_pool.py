@@ -39,8 +39,8 @@ def fail_at(number: int, bad: int) -> int:
     return number
 
 
-def run(work, items, workers=2, limit_s=60.0):
-    return list(run_each(work, items, workers, limit_s, None))
+def run(work, items, workers=2, limit_s=60.0, imports=()):
+    return list(run_each(work, items, workers, limit_s, None, imports))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 200])
@@ -109,16 +109,18 @@ def test_processes_that_cannot_begin_are_one_line(monkeypatch):
         run(square, range(3), 1)
 
 
-def test_process_that_was_started_ahead_does_all_work_that_needs_but_one():
+def test_process_that_was_started_ahead_does_all_work_that_needs_but_one_with_its_imports():
+    run_ahead = functools.partial(run, workers=1, imports=[IMPORTED])
     pool.start_ahead([IMPORTED])
     try:
         [worker] = {one.pid for one in multiprocessing.active_children()}
-        assert set(run(own_pid, range(3), 1)) == set(run(own_pid, range(3), 1)) == {worker}
-        assert run(is_loaded, range(3), 1) == [True] * 3
-        assert len(run(square, range(50), 2)) == 50
+        assert set(run_ahead(own_pid, range(3))) == set(run_ahead(own_pid, range(3))) == {worker}
+        assert run_ahead(is_imported, range(3)) == [True] * 3
+        assert len(run(square, range(50), 2, imports=[IMPORTED])) == 50
+        assert worker not in run(own_pid, range(3), 1)
         os.kill(worker, signal.SIGKILL)
-        [another] = set(run(own_pid, range(3), 1))
-        assert another != worker and set(run(own_pid, range(3), 1)) == {another}
+        [another] = set(run_ahead(own_pid, range(3)))
+        assert another != worker and set(run_ahead(own_pid, range(3))) == {another}
     finally:
         pool.stop_ahead()
     for process in (worker, another):
@@ -130,21 +132,26 @@ def test_process_that_was_started_ahead_does_all_work_that_needs_but_one():
 @pytest.mark.parametrize("end", ["", "sys.exit(1)", "raise ValueError"])
 def test_process_that_was_started_ahead_ends_with_the_one_that_started_it(end):
     code = "import os, sys; from stages.pipeline import pool; from tests.test_pool import own_pid, run\n"
-    code += f"pool.start_ahead([]); print(*run(own_pid, [1], 1)); {end}"
+    code += f"pool.start_ahead([]); print(*run(own_pid, [1], 1, imports=[])); {end}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == bool(end)
     assert not Path(f"/proc/{int(result.stdout)}").exists()
 
 
 def test_processes_import_what_they_need_before_their_memory_is_limited():
-    assert all(run_each(is_loaded, range(30), 2, 60.0, None, [IMPORTED]))
-    assert not any(run_each(is_loaded, range(30), 2, 60.0, None))
+    assert all(run(is_imported, range(30), imports=[IMPORTED]))
+    assert not any(run(is_imported, range(30)))
+
+
+def test_what_processes_cannot_import_is_said():
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        run(square, range(3), imports=["no_such_library"])
 
 
 IMPORTED = "tests.memory_when_imported"
 
 
-def is_loaded(_: int) -> bool:
+def is_imported(_: int) -> bool:
     return IMPORTED in sys.modules and not sys.modules[IMPORTED].WAS_LIMITED
 
 

@@ -331,14 +331,14 @@ def break_unnoticed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [break_by_cutting, break_by_a_bit, Path.unlink])
-@pytest.mark.parametrize("what", ["packs/*.zip", "index.sqlite"])
+@pytest.mark.parametrize("what", ["packs/*.zip", "index-2.sqlite"])
 def test_broken_or_lost_cache_is_made_again(workspace, record, transcribe, damage, what):
     record("phone/a.wav")
     transcribe("phone", {"a.wav": "one"})
     prepare.main()
     before = content_of(PREPARED)
     (path,) = (workspace / ".cache/prepared").glob(what)
-    if what == "index.sqlite" and damage is break_by_a_bit:
+    if what == "index-2.sqlite" and damage is break_by_a_bit:
         path.write_bytes(b"no database" * 1000)
     else:
         damage(path)
@@ -362,7 +362,7 @@ def test_row_of_the_index_that_broke_unnoticed_is_made_again(
     transcribe("phone", {"a.wav": "one", "silent.wav": "two"})
     prepare.main()
     before = content_of(PREPARED)
-    with contextlib.closing(sqlite3.connect(workspace / ".cache/prepared/index.sqlite")) as index, index:
+    with contextlib.closing(sqlite3.connect(workspace / ".cache/prepared/index-2.sqlite")) as index, index:
         [(row,)] = index.execute(f"select {column} from {table}")
         changed = re.sub(content, broken, row)
         assert changed != row and index.execute(f"update {table} set {column} = ?", [changed]).rowcount == 1

@@ -76,23 +76,23 @@ def start_ahead(imports: Sequence[str]) -> None:
     """
     pool = _start(1, imports)
     pool.schedule(len, args=([],))  # the first task starts it
-    _ahead.append(pool)
+    _ahead[tuple(imports)] = pool
     atexit.register(stop_ahead)
 
 
 def stop_ahead() -> None:
     while _ahead:
-        _stop(_ahead.pop())
+        _stop(_ahead.popitem()[1])
 
 
-_ahead: list[ProcessPool] = []  # at most one
+_ahead: dict[tuple[str, ...], ProcessPool] = {}  # by what they have imported
 
 
 class _Pool:
     def __init__(self, work: Callable, workers: int, limit_s: float | None, imports: Sequence[str]) -> None:
-        self.work, self.workers, self.limit_s, self.imports = work, workers, limit_s, imports
-        self.is_ahead = bool(_ahead) and workers == 1
-        self.pool = _ahead[0] if self.is_ahead else _start(workers, imports)
+        self.work, self.workers, self.limit_s, self.imports = work, workers, limit_s, tuple(imports)
+        self.is_ahead = workers == 1 and self.imports in _ahead
+        self.pool = _ahead[self.imports] if self.is_ahead else _start(workers, imports)
         self.restarts = 0
         self.waiting: deque[tuple[list, Future]] = deque()
 
@@ -150,11 +150,13 @@ class _Pool:
         """Start anew, with all that waits. Raises: UserError where that was done too often."""
         self.restarts += 1
         if self.restarts > RESTARTS:
+            for module in self.imports:  # what cannot be imported there says here why
+                importlib.import_module(module)
             raise UserError("processes end as soon as they begin: free some memory, or set prepare.workers to 1")
         _stop(self.pool)
         self.pool = _start(self.workers, self.imports)
         if self.is_ahead:
-            _ahead[0] = self.pool
+            _ahead[self.imports] = self.pool
         self.waiting = deque((chunk, self.submit(chunk)) for chunk, _ in self.waiting)
 
 

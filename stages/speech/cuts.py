@@ -13,9 +13,6 @@ from stages.speech.clips import ID_LENGTH, Clip
 
 # Times in manifests and subtitles are rounded: so much may a part reach beyond the end, or into the next part.
 TOLERANCE_S = 0.1
-CUT_IT = (
-    "cut it into sentences, or list its segments with begin and end"  # what to do with a recording that is too long
-)
 
 
 def digest(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:

@@ -1,8 +1,8 @@
 """Converted recordings, kept outside DVC's outs, so that a new clip costs one clip's work.
 
 Below `.cache/prepared`: an entry for each recording that was just converted (written by the processes that convert);
-`packs/`, the ZIP files into which they go at the end of a run, and of which data/prepared/audio has copies; and
-`index.sqlite`, which knows what every recording's bytes were when it was last looked at, what was measured in it, and
+`packs/`, the ZIP files into which they go at the end of a run, and of which data/prepared/audio has copies; and an
+index in SQLite, which knows what every recording's bytes were when it was last looked at, what was measured in it, and
 which pack has its sound. A row of it holds a whole folder, or a whole pack, as JSON: ten thousand rows take longer to
 read than to parse.
 
@@ -37,22 +37,20 @@ from stages.pipeline.stage import UserError
 from stages.speech import prepared
 from stages.speech.clips import ID_LENGTH
 
-KEPT_UNUSED_S = 30 * 24 * 3600  # packs of other settings, or of clips that are gone; folders of ended experiments
+KEPT_UNUSED_S = 30 * 24 * 3600  # packs of other settings, or of clips that are gone
 USE_NOTED_AFTER_S = 24 * 3600
 NOTED_AT_ONCE = 16  # packs; each note waits for the disk
 LEFT_BY_A_KILL_S = 24 * 3600
 FILES_KEPT = 4  # what is known of a folder's files, as a multiple of those that there are
-SCHEMA = 2
+INDEX = "index-2.sqlite"  # another name for other tables: runs of an older commit go on with theirs
 # What is small stands before what is large, and the time of use is noted once a day: SQLite writes rows as a whole.
 # Nor are large rows without a rowid: it would read all of a row to compare its key.
-TABLES = f"""
-create table if not exists folders (folder text primary key, used_at real not null, files blob not null,
-                                    seal integer not null);
+TABLES = """
+create table if not exists folders (folder text primary key, files blob not null, seal integer not null);
 create table if not exists sounds (made_by text, sha256 text, figures blob not null, seal integer not null,
                                    primary key (made_by, sha256)) without rowid;
 create table if not exists packs (pack text primary key, made_by text not null, state text not null,
                                   used_at real not null, figures blob not null, seal integer not null);
-pragma user_version = {SCHEMA};
 """
 
 
@@ -73,7 +71,7 @@ class SoundCache:
         self.loose.folder = self.loose.folder.absolute()  # processes on other machines have other working folders
         self.packs = self.loose.folder / "packs"
         self.packs.mkdir(parents=True, exist_ok=True)
-        self.database = _open(self.loose.folder / "index.sqlite")
+        self.database = _open(self.loose.folder / INDEX)
         self.measured: dict[str, Measured] = {}  # by sha256
         self.pack_of: dict[str, str] = {}  # sha256 -> pack
         self.states: dict[str, str] = {}  # pack -> what its file looked like
@@ -120,17 +118,20 @@ class SoundCache:
         return orjson.loads(row[0]) if row and row[1] == _seal(folder, row[0]) else {}
 
     def _note_folders(self, changed: dict[str, dict[str, tuple[str, str]]], used: dict[str, dict[str, int]]) -> None:
-        """What is known in folders where that has changed, and that these were used; `used` names all their files."""
-        rows, now = [], time.time()
+        """What is known in folders where that has changed; `used` names files in them. What is gone is forgotten."""
+        if not changed:
+            return
+        rows = []
         for folder, known in changed.items():
             if len(known) > FILES_KEPT * len(used[folder]) + 1000:
-                known = {name: pair for name, pair in known.items() if name in used[folder]}
+                known = {name: pair for name, pair in known.items() if name in used[folder] or _exists(name)}
             content = orjson.dumps(known)
-            rows.append((folder, now, content, _seal(folder, content)))
+            rows.append((folder, content, _seal(folder, content)))
+        folders = self.database.execute("select folder from folders").fetchall()
+        gone = [(folder,) for (folder,) in folders if not _exists(folder)]  # as those of experiments that have ended
         with self._transaction():
-            self._note_use("folders", "folder", used, now)
-            self.database.executemany("insert or replace into folders values (?, ?, ?, ?)", rows)
-            self.database.execute("delete from folders where used_at < ?", [now - KEPT_UNUSED_S])
+            self.database.executemany("delete from folders where folder = ?", gone)
+            self.database.executemany("insert or replace into folders values (?, ?, ?)", rows)
 
     def figures(self) -> dict[str, Measured]:
         """What was measured in all that was converted in this way and whose sound is still there, by sha256."""
@@ -186,20 +187,26 @@ class SoundCache:
         folder.mkdir(parents=True)
         by_id = {digest[:ID_LENGTH]: digest for digest in digests}
         used, new, file_of = set(), {}, {}
+        written: set[str] = set()
         for name, ids in prepared.shards(by_id).items():
             members = [by_id[clip_id] for clip_id in ids]
             pack = hashlib.sha256("\n".join([self.name, *members]).encode()).hexdigest()
             if not self._is_whole(pack):
                 self._write_pack(pack, ids, by_id)
                 new[pack] = members
+                written.update(members)
                 if len(new) == NOTED_AT_ONCE:
                     self._note_packs(new)
                     new = {}
-            _place(self._path(pack), folder / name, last / name)
+            try:
+                _place(self._path(pack), folder / name, last / name)
+            except FileNotFoundError as error:  # another run replaced it
+                self._forget_pack(pack)
+                raise Damaged from error
             used.add(pack)
             file_of |= dict.fromkeys(ids, name)
         self._note_packs(new)
-        self._remove_unused(used, set(by_id.values()))
+        self._remove_unused(used, written)
         return file_of
 
     def _write_pack(self, pack: str, ids: list[str], by_id: dict[str, str]) -> None:
@@ -259,18 +266,26 @@ class SoundCache:
         return True
 
     def _forget_pack(self, pack: str) -> None:
-        self.whole[pack] = False
+        self.whole.clear()  # others are looked at again, too
+        if archive := self.archives.pop(pack, None):
+            archive.close()
         with self._transaction():
             self.database.execute("delete from packs where pack = ?", [pack])
 
-    def _remove_unused(self, used: set[str], digests: set[str]) -> None:
-        """Packs that a newer one has replaced, that nobody used for long, or that a killed run left half-written."""
+    def _remove_unused(self, used: set[str], written: set[str]) -> None:
+        """Packs that this run has replaced, that nobody used for long, or that a killed run left half-written.
+
+        written: the recordings in its new packs. What only lies in others of its packs, another folder may still use.
+        """
         now = time.time()
         with self._transaction():
-            self._note_use("packs", "pack", used, now)
+            self.database.execute(
+                "update packs set used_at = ? where used_at < ? and pack in (select value from json_each(?))",
+                [now, now - USE_NOTED_AFTER_S, orjson.dumps(list(used)).decode()],
+            )
             self.database.execute("delete from packs where used_at < ?", [now - KEPT_UNUSED_S])
             others = [pack for pack in self.states if pack not in used]
-            replaced = [pack for pack in others if digests.issuperset(self._members_of(pack))]
+            replaced = [pack for pack in others if written and self._is_within(pack, written)]
             self.database.executemany("delete from packs where pack = ?", [(pack,) for pack in replaced])
         for pack in replaced:
             self._path(pack).unlink(missing_ok=True)
@@ -280,13 +295,9 @@ class SoundCache:
                 if path.name not in known and now - path.stat().st_mtime > LEFT_BY_A_KILL_S:
                     path.unlink()
 
-    def _note_use(self, table: str, column: str, names: Iterable[str], now: float) -> None:
-        noted = f"update {table} set used_at = ? where used_at < ? and {column} in (select value from json_each(?))"
-        self.database.execute(noted, [now, now - USE_NOTED_AFTER_S, orjson.dumps(list(names)).decode()])
-
-    def _members_of(self, pack: str) -> Iterable[str]:
+    def _is_within(self, pack: str, digests: set[str]) -> bool:
         row = self.database.execute("select figures from packs where pack = ?", [pack]).fetchone()
-        return orjson.loads(row[0]) if row else ()
+        return row is not None and digests.issuperset(orjson.loads(row[0]))
 
     def _path(self, pack: str) -> Path:
         return self.packs / f"{pack}.zip"
@@ -313,9 +324,7 @@ def _open(path: Path) -> sqlite3.Connection:
         try:
             # What a power cut breaks is found, by this check or a row's seal, and made again: no waiting for the disk.
             database.execute("pragma synchronous = off")
-            is_new = database.execute("select 1 from sqlite_master").fetchone() is None
-            is_ours = database.execute("pragma user_version").fetchone() == (SCHEMA,)
-            if (is_new or is_ours) and database.execute("pragma quick_check").fetchone() == ("ok",):
+            if database.execute("pragma quick_check").fetchone() == ("ok",):
                 database.executescript(TABLES)
                 return database
             raise sqlite3.DatabaseError
@@ -333,6 +342,10 @@ def _open(path: Path) -> sqlite3.Connection:
 def _name(path: str) -> str:
     """A path as JSON can hold it, whatever its bytes."""
     return path if path.isascii() else os.fsencode(path).decode("latin-1")
+
+
+def _exists(name: str) -> bool:
+    return os.path.exists(name if name.isascii() else name.encode("latin-1"))
 
 
 def _signature(path: str) -> str | OSError:
