@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser import chromium, needs_chromium, recorder_server
 from tests.hub_server import HubServer
@@ -46,7 +47,7 @@ def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(w
         ):
             page.goto(f"{address}/publish?speaker=Ann&language=en")
             page.get_by_text("Logged in to the Hub as ann").wait_for()
-            assert page.get_by_role("textbox", name="Name on the Hub").first.input_value() == "ann/my-voxtral"
+            expect(page.get_by_role("textbox", name="Name on the Hub").first).to_have_value("ann/my-voxtral")
             page.get_by_text("Also the whole model in one piece").click()
             page.get_by_text("Also publish the recordings").click()
             page.get_by_text("I am this speaker").click()

@@ -345,6 +345,23 @@ def test_recording_ends_by_itself(workspace, tmp_path, settings, shortest_s, lon
         assert shortest_s < row["duration_s"] < longest_s
 
 
+def test_holes_that_a_busy_computer_makes_are_closed_and_other_silence_stays(tmp_path):
+    voice = np.clip(speech("003")[RATE_HZ : RATE_HZ + 5000], 1e-4, 1)  # without a zero
+    silences = {silence_s: np.zeros(round(silence_s * RATE_HZ)) for silence_s in (0.02, 0.001, 0.01, 0.043, 0.06)}
+    heard = np.concatenate([part for silence in silences.values() for part in (silence, voice)] + [silences[0.02]])
+    blocks = [heard[start : start + 128].tolist() for start in range(0, len(heard), 128)]
+    with chromium(tmp_path / "profile") as page:
+        kept = page.evaluate(
+            """async ([source, blocks, frames, rate]) => {
+                const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+                return [...(await import(address)).joined(blocks, frames, rate)];
+            }""",
+            [(ROOT / "recorder/microphone/microphone.js").read_text(), blocks, len(heard), RATE_HZ],
+        )
+    wanted = [voice, silences[0.001], voice, voice, voice, silences[0.06], voice, silences[0.02]]
+    assert np.array_equal(kept, np.floor(32767 * np.concatenate(wanted) + 0.5))
+
+
 def test_two_tabs_of_two_people_lose_nothing_and_mix_nothing(workspace, tmp_path):
     microphone = tmp_path / "microphone.wav"
     with recorder_server(workspace) as address, chromium(tmp_path / "profile", microphone) as one:

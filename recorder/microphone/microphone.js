@@ -5,6 +5,7 @@ const SHOWN_DB = 60;
 const QUIET_DBFS = -40, LOUD_DBFS = -3;
 const SPEECH_ABOVE_NOISE_DB = 12, SPEECH_AT_LEAST_DBFS = -50;
 const WARNING_S = 5; // before a recording ends by itself
+const SHORTEST_HOLE_S = 0.002, LONGEST_HOLE_S = 0.05; // browsers ask a microphone for 3 to 43 ms at once
 const UNTREATED = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
 
 const COLLECTOR = `
@@ -181,7 +182,7 @@ class Microphone {
     this.state = "idle";
     if (was === "recording" && keep) {
       const rate = this.context.sampleRate;
-      this.samples = joined(this.blocks, this.frames);
+      this.samples = joined(this.blocks, this.frames, rate);
       this.rate = rate;
       this.say(why + "Stopped after " + (this.frames / rate).toFixed(1) + " seconds.");
       this.send("take", { samples: base64(this.samples), sample_rate_hz: rate, prompt: this.data.prompt });
@@ -264,12 +265,20 @@ function levelOf(blocks) {
   return 10 * Math.log10(Math.max(sum / count, 1e-10));
 }
 
-function joined(blocks, frames) {
+// Where a busy computer hands over sound too late, browsers put digital silence in its place, inside a word if it so
+// happens, and then go on with that very sound: nothing is missing once the hole is closed. Longer silence is the
+// microphone's own.
+export function joined(blocks, frames, rate) {
   const samples = new Int16Array(frames);
-  let at = 0;
+  const isHole = (zeros) => zeros >= SHORTEST_HOLE_S * rate && zeros <= LONGEST_HOLE_S * rate;
+  let at = 0, zeros = 0;
   for (const block of blocks)
-    for (const sample of block) samples[at++] = Math.round(32767 * Math.max(-1, Math.min(1, sample)));
-  return samples;
+    for (const sample of block) {
+      if (sample && isHole(zeros)) at -= zeros;
+      zeros = sample ? 0 : zeros + 1;
+      samples[at++] = Math.round(32767 * Math.max(-1, Math.min(1, sample)));
+    }
+  return samples.slice(0, at);
 }
 
 function base64(samples) {
