@@ -75,11 +75,11 @@ def add_digits(workspace: Path, speaker: str) -> None:
 
 
 def environment(workspace: Path, **extra: str) -> dict[str, str]:
-    """Of this process, without a token, without another DVC, offline, with our Python first."""
+    """Of this process, without a token, without another DVC or its telemetry, offline, with our Python first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "OWNVOICE_", "HF_"))}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     kept["HF_HOME"] = str(workspace / ".hf")
-    kept["HF_HUB_OFFLINE"] = "1"
+    kept["HF_HUB_OFFLINE"] = kept["DVC_NO_ANALYTICS"] = "1"
     return kept | extra
 
 
