@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from tests.workspaces import ROOT, environment
 
@@ -27,6 +28,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextlib.contextmanager
@@ -35,8 +38,6 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
 
     `map_host` is a name for this machine that browsers do not trust as they do localhost.
     """
-    from playwright.sync_api import sync_playwright
-
     flags = list(FLAGS)
     if denied:
         flags += ["--deny-permission-prompts", "--use-fake-device-for-media-stream"]
@@ -51,7 +52,7 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
             str(profile), executable_path=CHROMIUM, headless=True, args=flags
         )
         page = context.pages[0]
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         yield page
         context.close()
 
