@@ -117,8 +117,10 @@ def transcribe(page) -> tuple[str, list[str]]:
     page.evaluate("document.querySelector('[role=alert]').textContent = ''")
     page.get_by_role("button", name="Transcribe").click()
     page.locator("[role=alert]:not(:empty)").wait_for(state="attached", timeout=60_000)
-    page.wait_for_timeout(200)  # the transcripts come with the message, but are drawn after it
-    return page.get_by_role("alert").inner_text(), [box.input_value() for box in page.locator("textarea").all()]
+    words = page.get_by_role("alert").inner_text()
+    if words == "Transcribed.":  # the transcripts come with the message, but are drawn after it
+        page.wait_for_function("[...document.querySelectorAll('textarea')].some((box) => box.value)")
+    return words, [box.input_value() for box in page.locator("textarea").all()]
 
 
 def upload(page, path: Path):

@@ -347,9 +347,11 @@ def test_recording_ends_by_itself(workspace, tmp_path, settings, shortest_s, lon
 
 
 def test_holes_that_a_busy_computer_makes_are_closed_and_other_silence_stays(tmp_path):
-    voice = np.clip(speech("003")[RATE_HZ : RATE_HZ + 5000], 1e-4, 1)  # without a zero
-    silences = {silence_s: np.zeros(round(silence_s * RATE_HZ)) for silence_s in (0.02, 0.001, 0.01, 0.043, 0.06)}
-    heard = np.concatenate([part for silence in silences.values() for part in (silence, voice)] + [silences[0.02]])
+    voice = np.clip(speech("003")[RATE_HZ : RATE_HZ + 5000], 0.002, 1)  # without a zero
+    faded = np.concatenate([voice * np.linspace(1, 0.0001, 5000), np.zeros(500), voice * np.linspace(0.0001, 1, 5000)])
+    silences = {silence_s: np.zeros(round(silence_s * RATE_HZ)) for silence_s in (0.001, 0.003, 0.01, 0.043, 0.06)}
+    parts = [part for silence in silences.values() for part in (voice, silence)]
+    heard = np.concatenate([*parts, faded, np.zeros(500)])
     blocks = [heard[start : start + 128].tolist() for start in range(0, len(heard), 128)]
     with chromium(tmp_path / "profile") as page:
         kept = page.evaluate(
@@ -359,7 +361,7 @@ def test_holes_that_a_busy_computer_makes_are_closed_and_other_silence_stays(tmp
             }""",
             [(ROOT / "recorder/microphone/microphone.js").read_text(), blocks, len(heard), RATE_HZ],
         )
-    wanted = [voice, silences[0.001], voice, voice, voice, silences[0.06], voice, silences[0.02]]
+    wanted = [voice, silences[0.001], voice, voice, voice, voice, silences[0.06], faded, np.zeros(500)]
     assert np.array_equal(kept, np.floor(32767 * np.concatenate(wanted) + 0.5))
 
 

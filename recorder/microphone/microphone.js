@@ -6,6 +6,7 @@ const QUIET_DBFS = -40, LOUD_DBFS = -3;
 const SPEECH_ABOVE_NOISE_DB = 12, SPEECH_AT_LEAST_DBFS = -50;
 const WARNING_S = 5; // before a recording ends by itself
 const SHORTEST_HOLE_S = 0.002, LONGEST_HOLE_S = 0.05; // browsers ask a microphone for 3 to 43 ms at once
+const QUIET_EDGE = 0.001; // -60 dBFS
 const UNTREATED = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
 
 const COLLECTOR = `
@@ -266,16 +267,20 @@ function levelOf(blocks) {
 }
 
 // Where a busy computer hands over sound too late, browsers put digital silence in its place, inside a word if it so
-// happens, and then go on with that very sound: nothing is missing once the hole is closed. Longer silence is the
-// microphone's own.
+// happens, and then go on with that very sound: nothing is missing once the hole is closed. Longer silence, and silence
+// that sound fades into and out of, is the microphone's own.
 export function joined(blocks, frames, rate) {
   const samples = new Int16Array(frames);
-  const isHole = (zeros) => zeros >= SHORTEST_HOLE_S * rate && zeros <= LONGEST_HOLE_S * rate;
-  let at = 0, zeros = 0;
+  let at = 0, zeros = 0, before = 0;
   for (const block of blocks)
     for (const sample of block) {
-      if (sample && isHole(zeros)) at -= zeros;
-      zeros = sample ? 0 : zeros + 1;
+      if (!sample) zeros++;
+      else {
+        const isAbrupt = Math.max(Math.abs(before), Math.abs(sample)) > QUIET_EDGE;
+        if (isAbrupt && zeros >= SHORTEST_HOLE_S * rate && zeros <= LONGEST_HOLE_S * rate) at -= zeros;
+        zeros = 0;
+        before = sample;
+      }
       samples[at++] = Math.round(32767 * Math.max(-1, Math.min(1, sample)));
     }
   return samples.slice(0, at);
