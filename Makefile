@@ -14,9 +14,9 @@ setup: $(INSTALLED) ## install the exact versions of requirements.txt into .venv
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "ownvoice needs Python 3.11 or later: make PYTHON=python3.11 ...")'
-	@echo "Installing into $(VENV) (a few minutes, once)"
+	@echo "Installing into $(VENV) (a minute or two, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@python -m stages.pipeline.setup
 	@touch $@
 	@echo "Installed"
 

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import transformers
 
 from stages.pipeline import paths
 from stages.pipeline.cache import fingerprint
@@ -183,7 +182,7 @@ def main() -> str:
     check_validation(params.train, len(train_clips))
     source = find_model(params.model)
     processor = load_processor(source)
-    transformers.set_seed(params.train.seed)
+    torch.manual_seed(params.train.seed)
     with enough_memory(MEMORY_REMEDY):
         model, adapted_layers = load_trainee(source, params.model, params.train)
         prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import bitsandbytes
 import httpx2
+import peft.import_utils
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -33,6 +33,7 @@ from transformers import (
     VoxtralForConditionalGeneration,
     VoxtralProcessor,
 )
+from transformers.utils import is_bitsandbytes_available
 from transformers.utils import logging as transformers_logging
 
 from stages.pipeline.files import sha256_of_file
@@ -128,6 +129,8 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
     projector and the head are small or delicate, and stay as they are.
     Only safetensors are read. Raises: UserError where weights are missing, unexpected or of another shape.
     """
+    if four_bit:
+        use_bitsandbytes()
     try:
         model, info = VoxtralForConditionalGeneration.from_pretrained(
             source.folder,
@@ -147,6 +150,8 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
                 f"the weights do not belong to this configuration"
             )
     if four_bit:
+        import bitsandbytes
+
         for module in model.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):
                 # Its quick way on some CPUs repacks the weights at the first use, and fails on widths such as 160.
@@ -184,6 +189,16 @@ def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
         pad_token_id=tokenizer.pad_token_id,
         max_positions=text_config.max_position_embeddings,
     )
+
+
+def use_bitsandbytes() -> None:
+    """Let transformers and peft find bitsandbytes, which stages/voxtral/__init__.py kept from them."""
+    for check in (
+        is_bitsandbytes_available,
+        peft.import_utils.is_bnb_available,
+        peft.import_utils.is_bnb_4bit_available,
+    ):
+        check.cache_clear()
 
 
 def device() -> torch.device:

@@ -24,7 +24,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
-from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -37,7 +43,7 @@ from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
 from stages.voxtral import batches, encoder_cache, processes
-from stages.voxtral.loading import device
+from stages.voxtral.loading import device, use_bitsandbytes
 from stages.voxtral.prompts import IGNORED, Prompter
 from stages.voxtral.transcription import transcribe
 
@@ -166,6 +172,8 @@ def build_trainer(
     """
     when = "steps" if params.validate_every_steps else "epoch"
     on_gpu = torch.cuda.is_available()
+    if params.optimizer == "adamw_8bit":
+        use_bitsandbytes()
     batch_size, update = resolved["batch_size"], resolved["clips_per_update"]
     arguments = TrainingArguments(
         output_dir=str(scratch),
