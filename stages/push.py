@@ -60,7 +60,7 @@ def publish_model(params: Params) -> dict:
         folder = artefact.merged_folder(model, params)
         if not folder.exists():
             shutil.rmtree(folder.parent, ignore_errors=True)  # of other adapters, each as large as the base
-            artefact.check_reproduces(model, expected, merge_into=folder)
+            artefact.check_reproduces([model], expected, merge_into=folder)
             checked = True
         merged = artefact.model_files(folder)
         artefact.check_harmless(merged)
@@ -75,11 +75,8 @@ def publish_model(params: Params) -> dict:
             "files": listed,
             "left_out": left_out,
         }
-    if not held(section.repo_id, "model", files, private=section.private):
-        if not checked:
-            artefact.check_reproduces(model, expected)
-        if merged:
-            artefact.check_reproduces(merged, expected)
+    if not checked and not held(section.repo_id, "model", files, private=section.private):
+        artefact.check_reproduces([model, merged] if merged else [model], expected)
     published = publish(
         section.repo_id,
         "model",

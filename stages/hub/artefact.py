@@ -5,6 +5,7 @@ Files are named one by one. Whatever else lies in the folders stays here and is 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -197,22 +198,27 @@ def clips_to_check(predictions: Sequence[dict], count: int, batch_size: int) -> 
     return chosen
 
 
-def check_reproduces(files: Mapping[str, Path], expected: Mapping[str, str], merge_into: Path | None = None) -> None:
-    """Load exactly these files in a process of its own and compare what it hears with the evaluation.
+def check_reproduces(
+    models: Sequence[Mapping[str, Path]], expected: Mapping[str, str], merge_into: Path | None = None
+) -> None:
+    """Load exactly these files in a process of its own and compare what each model hears with the evaluation.
 
-    merge_into: a folder that the whole model, with the adapter in it, is then written to.
+    models: the files of each, {path on the Hub: file here}. merge_into: a folder that the first model, with the adapter
+    in it, is written to, to be loaded and compared as well.
     Raises: UserError naming the first clip that is heard otherwise.
     """
-    with tempfile.TemporaryDirectory(prefix="ownvoice-push-") as folder:
-        model = Path(folder, "model")
-        model.mkdir()
-        for name, path in files.items():
-            (model / name).symlink_to(path.resolve())
-        request, reply = Path(folder, "request.json"), Path(folder, "reply.json")
+    with tempfile.TemporaryDirectory(prefix="ownvoice-push-") as temporary:
+        folders = []
+        for number, files in enumerate(models):
+            folders.append(Path(temporary, f"model-{number}"))
+            folders[-1].mkdir()
+            for name, path in files.items():
+                (folders[-1] / name).symlink_to(path.resolve())
+        request, reply = Path(temporary, "request.json"), Path(temporary, "reply.json")
         request.write_text(
             json.dumps(
                 {
-                    "model": str(model),
+                    "models": [str(folder) for folder in folders],
                     "clips": list(expected),
                     "merge_into": str(merge_into) if merge_into else None,
                     "reply": str(reply),
@@ -222,8 +228,8 @@ def check_reproduces(files: Mapping[str, Path], expected: Mapping[str, str], mer
         result = subprocess.run([sys.executable, "-m", "stages.voxtral.reproduce", str(request)], check=False)
         if result.returncode != 0 or not reply.exists():
             raise UserError("the files that would go up do not load, see above: nothing was sent")
-        heard = read_json(reply)
-    for clip, text in expected.items():
+        replies = read_json(reply)
+    for heard, (clip, text) in itertools.product(replies, expected.items()):
         if heard[clip] != text:
             raise UserError(
                 f"the files that would go up do not do what was evaluated: clip {clip} was heard as {text!r}, and now "

@@ -1,0 +1,72 @@
+"""What the start of a stage brings with it: libraries and settings of threads, looked at in processes of their own."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from stages.pipeline.setup import uv_options
+from tests.workspaces import ROOT
+
+
+def python(code: str, **variables: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not re.match("OMP_|GOMP_", name)}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT, env={**kept, "PYTHONPATH": "demo_voxtral", **variables}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+def spin_count(code: str, **variables: str) -> str:
+    """What torch's own OpenMP library says it goes by."""
+    return re.search(r"GOMP_SPINCOUNT = '(\w+)'", python(code, OMP_DISPLAY_ENV="verbose", **variables).stderr)[1]
+
+
+@pytest.mark.parametrize("start", ["import stages.train", "import recorder.listener, recorder.listening", "import app"])
+def test_threads_of_torch_wait_asleep_whatever_loads_it(start):
+    """Set too late, torch would spin on: a training beside a browser would fall to a twentieth of its speed."""
+    assert spin_count(start) == "2000"
+
+
+def test_settings_of_threads_that_a_person_made_are_kept():
+    assert spin_count("import stages, torch", GOMP_SPINCOUNT="77") == "77"
+    assert spin_count("import stages, torch", OMP_WAIT_POLICY="passive") == "0"
+
+
+def test_training_starts_without_libraries_that_it_does_not_use():
+    """Each of them takes up to a second of every stage's start."""
+    unused = "bitsandbytes boto3 datasets pandas scipy sklearn matplotlib librosa gradio streamlit trackio"
+    screen = python(f"import sys, stages.train; print([name for name in {unused.split()} if name in sys.modules])")
+    assert screen.stdout == "[]\n"
+
+
+def test_libraries_kept_out_at_the_start_can_be_used_afterwards():
+    code = """
+import stages.voxtral.loading as loading, datasets, scipy, peft.import_utils, transformers.utils
+loading.use_bitsandbytes()
+assert peft.import_utils.is_bnb_4bit_available() and transformers.utils.is_bitsandbytes_available()
+print(datasets.Dataset.from_list([{"a": 1}])[0], scipy.__name__)"""
+    assert python(code).stdout == "{'a': 1} scipy\n"
+
+
+def test_set_up_looks_for_packages_where_pip_would():
+    """uv does not read them: it would take a CUDA build of torch where pip takes a CPU build from a folder."""
+    config = "\n".join(
+        [
+            ":env:.find-links='/wheels /more'",
+            "global.cert='/etc/ca.crt'",
+            "global.extra-index-url='file:///a/simple file:///b/simple'",
+            "global.find-links='/replaced by the environment'",
+            "global.index-url='file:///replaced'",
+            "install.constraint='/limits.txt'",
+            "install.index-url='file:///mine'",
+        ]
+    )
+    assert uv_options(config) == [
+        *("--default-index", "file:///mine"),
+        *("--index", "file:///a/simple", "--index", "file:///b/simple"),
+        *("--find-links", "/wheels", "--find-links", "/more"),
+        *("--constraints", "/limits.txt"),
+    ]
