@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.pipeline.params import Params, load_params
 from stages.speech.clips import Clip
+from tests.workspaces import make_trained_project
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -25,6 +27,23 @@ REPOSITORY = Path(__file__).parent.parent
 @pytest.fixture
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def trained_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of tests.workspaces.make_trained_project, made once for all tests and all of their processes.
+
+    Nobody writes into it: tests copy it with tests.workspaces.copy_project.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "trained-project"
+    with FileLock(shared / "trained-project.lock"):
+        if not (folder / "whole").exists():
+            make_trained_project(folder)
+            (folder / "whole").touch()
+    return folder
 
 
 @pytest.fixture

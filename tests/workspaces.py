@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -81,6 +84,61 @@ def environment(workspace: Path, **extra: str) -> dict[str, str]:
     kept["HF_HOME"] = str(workspace / ".hf")
     kept["HF_HUB_OFFLINE"] = kept["DVC_NO_ANALYTICS"] = "1"
     return kept | extra
+
+
+@functools.cache
+def _dvc_template() -> Path:
+    """What `dvc init --no-scm` and `dvc add data/raw` write where data/raw is empty; the same in every folder."""
+    folder = Path(tempfile.mkdtemp(prefix="ownvoice-dvc-"))
+    atexit.register(shutil.rmtree, folder)
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "config", "core.analytics", "false")
+    (folder / "data/raw").mkdir(parents=True)
+    dvc(folder, "add", "--quiet", "data/raw")
+    return folder
+
+
+def init_dvc(workspace: Path, tracks_raw: bool = False) -> None:
+    """Make a folder a DVC repository without git, as `dvc init --no-scm` does; tracks_raw: with an empty data/raw."""
+    shutil.copytree(_dvc_template() / ".dvc", workspace / ".dvc")
+    if tracks_raw:
+        (workspace / "data/raw").mkdir(parents=True, exist_ok=True)
+        shutil.copy(_dvc_template() / "data/raw.dvc", workspace / "data/raw.dvc")
+
+
+def git(workspace: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run git as somebody with a name."""
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    return subprocess.run(
+        ["git", *author, *arguments],
+        cwd=workspace, env=environment(workspace), check=True, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def make_trained_project(folder: Path) -> None:
+    """A git and DVC repository in which the whole pipeline has run: a speaker's 60 recordings, a model that learnt.
+
+    The recordings are those of the demo, as Ann's, from the recording page; git and DVC have nothing left to do.
+    """
+    make_workspace(folder, train__epochs=3, train__max_clips=48)
+    shutil.copytree(ROOT / "demo_voxtral", folder / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
+    shutil.copy(ROOT / ".gitignore", folder / ".gitignore")
+    add_demo_clips(folder, 60)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    dvc(folder, "init", "--quiet")
+    dvc(folder, "config", "core.analytics", "false")
+    dvc(folder, "add", "--quiet", "data/raw")
+    dvc(folder, "repro")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", "first run")
+
+
+def copy_project(project: Path, folder: Path, **overrides: object) -> Path:
+    """A project of one's own, with other settings where given."""
+    shutil.copytree(project, folder, symlinks=True)
+    set_params(folder, **overrides)
+    return folder
 
 
 def run_stage(workspace: Path, name: str, **extra: str) -> subprocess.CompletedProcess:
