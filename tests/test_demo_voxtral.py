@@ -26,11 +26,9 @@ from tests.workspaces import (
     DEMO_CLIPS,
     ROOT,
     TINY_MODEL,
-    add_demo_clips,
+    copy_project,
     environment,
-    make_workspace,
     read_rows,
-    run_stages,
 )
 
 FOLDER = ROOT / "demo_voxtral"
@@ -65,15 +63,12 @@ def wait_until_open(process, address: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A workspace in which a training of a few seconds has run."""
+def trained(trained_project, tmp_path_factory):
+    """A project in which a training of a few seconds has run."""
     with pytest.MonkeyPatch.context() as patch:
         for name in SETTINGS:
             patch.delenv(name, raising=False)
-        workspace = make_workspace(tmp_path_factory.mktemp("demo"), train__epochs=1, train__max_clips=24)
-        add_demo_clips(workspace, 60)
-        run_stages(workspace, "prepare", "split", "train")
-        yield workspace
+        yield copy_project(trained_project, tmp_path_factory.mktemp("demo") / "project")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +77,6 @@ def demo(trained):
     launcher = ("-m", "stages.pipeline.demo_app", str(trained))
     limits = {"MAX_MEGABYTES": "4", "MAX_PER_MINUTE": str(MAX_PER_MINUTE)}
     with app(trained, *launcher, cwd=ROOT, **limits) as (process, address):
-        run_stages(trained, "evaluate")  # while the demo loads
         yield process, wait_until_open(process, address)
 
 

@@ -16,8 +16,7 @@ from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
 from tests.workspaces import (
     DEMO_CLIPS,
-    add_demo_clips,
-    make_workspace,
+    copy_project,
     read_json,
     read_rows,
     run_stage,
@@ -47,11 +46,8 @@ def test_metrics_count_normalised_and_written_errors_apart():
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("evaluate"), train__epochs=1, train__max_clips=8)
-    add_demo_clips(workspace, 60)
-    run_stages(workspace, "prepare", "split", "train", "evaluate")
-    return workspace
+def evaluated(trained_project, tmp_path_factory) -> Path:
+    return copy_project(trained_project, tmp_path_factory.mktemp("evaluate") / "project")
 
 
 def test_base_predictions_are_reused_and_make_the_same_figures(evaluated):

@@ -2,33 +2,21 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
 
-from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, environment, make_workspace, read_json
+from tests.workspaces import DEMO_CLIPS, copy_project, dvc, git, read_json
 
-
-def git(workspace, *arguments):
-    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run(
-        ["git", *author, *arguments], cwd=workspace, env=environment(workspace), check=True, capture_output=True
-    )
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+def repository(trained_project, tmp_path_factory):
     """A git and DVC repository in which the pipeline has run once, with a training of a few seconds."""
-    workspace = make_workspace(tmp_path_factory.mktemp("experiments"), train__epochs=1, train__max_clips=16)
-    add_demo_clips(workspace, 60)
-    shutil.copy(ROOT / ".gitignore", workspace / ".gitignore")
-    git(workspace, "init", "--quiet")
-    dvc(workspace, "init", "--quiet")
-    dvc(workspace, "config", "core.analytics", "false")
-    dvc(workspace, "add", "--quiet", "data/raw")
+    folder = tmp_path_factory.mktemp("experiments") / "project"
+    workspace = copy_project(trained_project, folder, train__epochs=1, train__max_clips=16)
     dvc(workspace, "repro")
-    git(workspace, "add", "--all")
-    git(workspace, "commit", "--quiet", "-m", "first run")
+    git(workspace, "commit", "--quiet", "--all", "-m", "a shorter training")
     return workspace
 
 
@@ -59,14 +47,14 @@ def test_experiment_publishes_nothing_even_where_params_say_so(repository):
 
 def test_one_more_clip_runs_only_what_depends_on_it(repository):
     dvc(repository, "repro")
-    folder = repository / "data/raw/demo"
+    folder = repository / "data/raw/recorded"
     shutil.copy(DEMO_CLIPS / "100.opus", folder / "new.opus")
     text = next(
         json.loads(line)["text"]
         for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()
         if json.loads(line)["audio_path"] == "100.opus"
     )
-    row = json.dumps({"audio_path": "new.opus", "text": text, "language": "en", "speaker": "demo"})
+    row = json.dumps({"audio_path": "new.opus", "text": text, "language": "en", "speaker": "Ann"})
     (folder / "clips.jsonl").write_text((folder / "clips.jsonl").read_text() + row + "\n")
     before = set((repository / ".cache/prepared").rglob("*"))
     result = dvc(repository, "repro")

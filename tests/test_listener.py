@@ -24,10 +24,8 @@ from stages.pipeline.stage import UserError
 from stages.speech import audio
 from tests.workspaces import (
     ROOT,
-    add_demo_clips,
-    make_workspace,
+    copy_project,
     read_rows,
-    run_stages,
     set_params,
 )
 
@@ -46,11 +44,9 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A workspace, made the working folder, in which a training of a few seconds has run."""
-    workspace = make_workspace(tmp_path_factory.mktemp("listener"), train__epochs=1, train__max_clips=16)
-    add_demo_clips(workspace, 60)
-    run_stages(workspace, "prepare", "split", "train")
+def trained(trained_project, tmp_path_factory):
+    """A project in which a training of a few seconds has run, made the working folder."""
+    workspace = copy_project(trained_project, tmp_path_factory.mktemp("listener") / "project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workspace)
         for name in ("OWNVOICE_CACHE", "DVC_ROOT"):
@@ -78,10 +74,8 @@ def listener(sounds):
 
 
 @pytest.fixture(scope="module")
-def heard(trained, listener):
+def heard(trained):
     """Of each test clip, in order: the recorded file's bytes, and what the evaluation's models heard in it."""
-    listener.start()  # loads while the evaluation does
-    run_stages(trained, "evaluate")
     rows = {
         (row["id"], row["model"]): row["hypothesis"] for row in read_rows(Path("data/evaluation/predictions.jsonl"))
     }

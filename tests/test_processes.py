@@ -19,6 +19,7 @@ from tests.workspaces import (
     set_params,
 )
 
+pytestmark = pytest.mark.slow
 # As `accelerate config` writes it for a machine without a GPU.
 FOR_CPUS = """
 compute_environment: LOCAL_MACHINE

@@ -1,40 +1,19 @@
 """The Publish page in a real browser, against a Hub that answers: model, recordings and demo page."""
 
-import json
-import shutil
-
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser import chromium, needs_chromium, recorder_server
 from tests.hub_server import HubServer
-from tests.workspaces import DEMO_CLIPS, ROOT, dvc, make_workspace, read_json, read_rows
+from tests.workspaces import ROOT, copy_project, read_json
 
 pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
+def workspace(trained_project, tmp_path_factory):
     """A project in which the pipeline has run once; its recordings are of a speaker who has agreed to be recorded."""
-    folder = make_workspace(
-        tmp_path_factory.mktemp("publish"), train__epochs=1, train__max_clips=16, push__require="none"
-    )
-    shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
-    shutil.copytree(ROOT / "demo_voxtral", folder / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
-    source = folder / "data/raw/recorded"
-    source.mkdir(parents=True)
-    rows = read_rows(DEMO_CLIPS / "clips.jsonl")[:60]
-    for row in rows:
-        shutil.copy(DEMO_CLIPS / row["audio_path"], source)
-    rows[0]["text"] += " Write to ann at example dot org."
-    (source / "clips.jsonl").write_text("".join(json.dumps(row | {"speaker": "Ann"}) + "\n" for row in rows))
-    (source / "consents.jsonl").write_text(
-        '{"speaker": "Ann", "wording": "I agree", "given_at": "2026-01-01T12:00:00+00:00"}\n'
-    )
-    dvc(folder, "init", "--no-scm", "--quiet")
-    dvc(folder, "add", "--quiet", "data/raw")
-    dvc(folder, "repro")
-    return folder
+    return copy_project(trained_project, tmp_path_factory.mktemp("publish") / "project", push__require="none")
 
 
 def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(workspace, tmp_path):

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_a_real_speaker_is_understood_after_a_hundred_clips(tmp_path):
     workspace = make_workspace(tmp_path, split__group_by="clip", train__max_clips=100)
     add_digits(workspace, "theo")  # nicolas differs between kinds of CPU: 4 or 8 wrong words of 67

@@ -14,6 +14,8 @@ from stages.pipeline import experiments
 from tests.test_experiments import repository  # noqa: F401  a fixture
 from tests.workspaces import dvc, environment, read_json, read_rows
 
+pytestmark = pytest.mark.slow
+
 
 def run(workspace: Path, module: str, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(

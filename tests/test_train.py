@@ -22,6 +22,7 @@ from tests.workspaces import (
     add_demo_clips,
     dvc,
     environment,
+    init_dvc,
     make_workspace,
     read_json,
     read_rows,
@@ -97,7 +98,9 @@ def trainers_in(workspace: Path) -> list[psutil.Process]:
 ALL_PARTS = ["encoder", "projector", "decoder"]
 
 
-@pytest.fixture(params=["encoder trained", "encoder outputs cached, batch size found"])
+@pytest.fixture(
+    params=["encoder trained", pytest.param("encoder outputs cached, batch size found", marks=pytest.mark.slow)]
+)
 def either_way(request, short_run):
     """With augmentation: the second of three epochs hears variants."""
     set_params(short_run, train__augment="strong", train__augment_variants=1)
@@ -133,6 +136,7 @@ def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(eith
     assert all(weights[name].equal(tensor) for name, tensor in whole_weights.items())
 
 
+@pytest.mark.slow
 def test_training_that_had_ended_is_not_done_again(short_run):
     """As when DVC is killed after the stage and before it has noted the result."""
     run_stages(short_run, "train")
@@ -147,6 +151,7 @@ def test_training_that_had_ended_is_not_done_again(short_run):
     assert (short_run / "data/checkpoints/best/adapter_model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_scratch_of_an_ended_run_goes_with_the_next_run(short_run):
     run_stages(short_run, "train")
     [ended] = short_run.glob(".cache/training/*/finished")
@@ -157,6 +162,7 @@ def test_scratch_of_an_ended_run_goes_with_the_next_run(short_run):
     assert left.parent != ended.parent
 
 
+@pytest.mark.slow
 def test_killed_training_with_another_setting_starts_afresh(short_run):
     process = start(short_run, [sys.executable, "-m", "stages.train"])
     wait_for_checkpoint(short_run, process)
@@ -168,6 +174,7 @@ def test_killed_training_with_another_setting_starts_afresh(short_run):
     assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] is None
 
 
+@pytest.mark.slow
 def test_same_training_twice_at_once_is_refused(short_run):
     process = start(short_run, [sys.executable, "-m", "stages.train"])
     try:
@@ -181,8 +188,9 @@ def test_same_training_twice_at_once_is_refused(short_run):
     assert second.stderr.strip().splitlines()[-1].startswith("train: the same training already runs (process")
 
 
+@pytest.mark.slow
 def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
-    dvc(short_run, "init", "--no-scm", "--quiet")
+    init_dvc(short_run)
     dvc(short_run, "add", "--quiet", "data/raw")
     process = start(short_run, [sys.executable, "-m", "dvc", "repro", "train"])
     wait_for_checkpoint(short_run, process)
@@ -197,6 +205,7 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
     assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] >= 3
 
 
+@pytest.mark.slow
 def test_model_learns_from_strong_variants(short_run):
     set_params(short_run, train__augment="strong", train__epochs=6, train__validate_every_steps=None)
     run_stages(short_run, "train")
@@ -210,6 +219,7 @@ def test_model_learns_from_strong_variants(short_run):
     assert 0.001 < training["seconds_more_for_a_variant"] < 1
 
 
+@pytest.mark.slow
 def test_variants_are_of_training_clips_alone_and_their_outputs_are_kept(short_run):
     """The cache of encoder outputs shows what was heard: so many more with variants, and the others the same."""
     cache = short_run / ".cache/encoded"
@@ -228,6 +238,7 @@ def test_variants_are_of_training_clips_alone_and_their_outputs_are_kept(short_r
     assert off.items() <= strong.items()
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run):
     set_params(short_run, train__mode="full", train__epochs=1, train__validate_every_steps=None)
     run_stages(short_run, "train", "evaluate", "card")
@@ -239,6 +250,7 @@ def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run):
     set_params(short_run, train__mode="lora", train__epochs=3, train__validate_every_steps=3)
 
 
+@pytest.mark.slow
 def test_base_in_four_bits_learns_and_is_measured_beside_the_whole_one(short_run):
     lora = {"r": 16, "alpha": 32, "dropout": 0.0, "scope": ["projector", "decoder"]}
     set_params(short_run, train__mode="qlora", train__lora=lora, train__optimizer="adamw_8bit")
@@ -259,15 +271,15 @@ def test_base_in_four_bits_learns_and_is_measured_beside_the_whole_one(short_run
     assert "The base was held in 4 bits (NF4) while training" in (short_run / "data/card/README.md").read_text()
 
 
-def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(short_run):
-    run_stages(short_run, "train")
-    best = short_run / "data/checkpoints/best"
+def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(trained_project):
+    best = trained_project / "data/checkpoints/best"
     names = {path.name for path in best.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tekken.json", "processor_config.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     assert read_json(best / "adapter_config.json")["base_model_name_or_path"] == "data/demo/voxtral-tiny"
 
 
+@pytest.mark.slow
 def test_way_to_a_model_elsewhere_on_this_machine_is_in_no_result(short_run):
     set_params(short_run, model__name=str((short_run / "data/demo/voxtral-tiny").resolve()), train__epochs=1)
     run_stages(short_run, "train", "evaluate", "card")

@@ -52,14 +52,14 @@ def set_params(workspace: Path, **overrides: object) -> None:
     yaml.dump(params, workspace / "params.yaml")
 
 
-def add_demo_clips(workspace: Path, count: int) -> None:
-    """The first `count` demo clips as data/raw/demo."""
-    folder = workspace / "data/raw/demo"
+def add_demo_clips(workspace: Path, count: int, source: str = "demo", speaker: str = "demo") -> None:
+    """The first `count` demo clips as data/raw/SOURCE."""
+    folder = workspace / "data/raw" / source
     folder.mkdir(parents=True)
-    lines = (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()[:count]
-    for line in lines:
-        name = json.loads(line)["audio_path"]
-        shutil.copy(DEMO_CLIPS / name, folder / name)
+    rows = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()[:count]]
+    for row in rows:
+        shutil.copy(DEMO_CLIPS / row["audio_path"], folder / row["audio_path"])
+    lines = [json.dumps(row | {"speaker": speaker}, ensure_ascii=False) for row in rows]
     (folder / "clips.jsonl").write_text("".join(line + "\n" for line in lines))
 
 
@@ -116,15 +116,22 @@ def git(workspace: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def make_trained_project(folder: Path) -> None:
-    """A git and DVC repository in which the whole pipeline has run: a speaker's 60 recordings, a model that learnt.
+    """A git and DVC repository in which the whole pipeline has run: Ann's 60 recordings, a model that learnt from 48.
 
-    The recordings are those of the demo, as Ann's, from the recording page; git and DVC have nothing left to do.
+    The sound is the demo's; Ann has agreed to be recorded, and one of her texts holds an e-mail address. git and DVC
+    have nothing left to do.
     """
     make_workspace(folder, train__epochs=3, train__max_clips=48)
     shutil.copytree(ROOT / "demo_voxtral", folder / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
     shutil.copy(ROOT / ".gitignore", folder / ".gitignore")
-    add_demo_clips(folder, 60)
+    add_demo_clips(folder, 60, source="recorded", speaker="Ann")
+    recorded = folder / "data/raw/recorded"
+    rows = (recorded / "clips.jsonl").read_text()
+    first = json.loads(rows.splitlines()[0])["text"]
+    (recorded / "clips.jsonl").write_text(rows.replace(first, f"{first} Write to ann at example dot org.", 1))
+    consent = {"speaker": "Ann", "wording": "I agree", "given_at": "2026-01-01T12:00:00+00:00"}
+    (recorded / "consents.jsonl").write_text(json.dumps(consent) + "\n")
     git(folder, "init", "--quiet", "--initial-branch=main")
     dvc(folder, "init", "--quiet")
     dvc(folder, "config", "core.analytics", "false")
