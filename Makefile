@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pull repro sweep compare learning-curve recorder demo-app listen push-dataset forget test bench docs lint clean
+.PHONY: help setup demo pull repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench docs lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +56,15 @@ listen: $(INSTALLED) ## copy one clip, as the model hears it, into this folder: 
 forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=1 also what was published
 	@python -m recorder.forget $(if $(SPEAKER),--speaker "$$SPEAKER") $(if $(CLIP),--clip "$$CLIP") $(if $(YES),--yes) $(if $(HUB),--hub)
 
-test: $(INSTALLED) ## run the tests
-	@python -m pytest
+# Two processes of one thread each: tests that train beside others that wait.
+test test-slow: export OMP_NUM_THREADS = 1
+test: $(INSTALLED) ## run the quick tests (ten minutes on two cores)
+	@python -m pytest -n 2 --dist loadfile -m "not slow and not kill"
+
+test-slow: $(INSTALLED) ## run the others: kill sweeps, full disks, experiments, remotes, hostile files
+	@python -m pytest -n 2 --dist loadfile -m "slow or kill"
+
+test-all: test test-slow ## run all tests (half an hour)
 
 bench: $(INSTALLED) ## measure speed against the plain recipe (docs/performance.md)
 	@python -m tests.benchmarks.training
