@@ -23,6 +23,7 @@ def test_known_law_is_found_again_and_holds_out_its_next_point():
     assert curve.fitted == pytest.approx(law, abs=0.01)
 
 
+@pytest.mark.slow
 def test_interval_holds_a_point_that_the_fit_has_not_seen():
     """In nine of ten curves or more, drawn with the errors that the fit is told of."""
     held = 0

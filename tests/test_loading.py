@@ -89,8 +89,12 @@ def test_encoder_and_tokenizer_must_agree_about_the_window(model_copy):
 
 @pytest.mark.parametrize(
     "network",
-    [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}],
-    ids=["offline mode", "no answer"],
+    [
+        pytest.param({"HF_HUB_OFFLINE": "1"}, id="offline mode"),
+        pytest.param(
+            {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, id="no answer", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_hub_model_without_network_is_one_line_and_leaves_nothing(tmp_path, network):
     workspace = make_workspace(tmp_path, model__name="someone/some-model", model__revision="main")

@@ -103,6 +103,7 @@ def test_features_of_training_are_those_of_the_processor(tmp_path):
 
 
 @needs_synthesisers
+@pytest.mark.slow
 def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_path):
     """At most 5 % of words wrong on sentences kept from training, in voices drawn as training's were."""
     rng = random.Random(2026)
