@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pebble.pool.channel import ChannelMutex
 
 from stages.pipeline import pool
 from stages.pipeline.pool import Failed, run_each
@@ -91,6 +93,25 @@ def test_process_that_is_killed_from_outside_while_it_has_nothing_to_do_is_repla
     process = next(results)
     os.kill(process, signal.SIGKILL)
     assert len(list(results)) == 15
+
+
+def die_with_the_lock_once(number: int, marker: Path) -> int:
+    if number == 3 and not marker.exists():
+        marker.touch()
+        mutexes = [found for found in gc.get_objects() if isinstance(found, ChannelMutex) and found.reader_mutex]
+        assert mutexes and all(mutex.acquire(block=False) for mutex in mutexes)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_lock_that_dies_with_a_process_stops_the_run_for_seconds(tmp_path, monkeypatch):
+    """Without a limit of our own it is two minutes: the time of one who is killed while it fetches its work."""
+    assert pool.LOCK_LIMIT_S <= 5
+    monkeypatch.setattr(pool, "LOCK_LIMIT_S", 0.3)
+    began_s = time.monotonic()
+    work = functools.partial(die_with_the_lock_once, marker=tmp_path / "died")
+    assert run(work, range(20), workers=1) == list(range(20))
+    assert (tmp_path / "died").exists() and time.monotonic() - began_s < 30
 
 
 def test_processes_that_die_again_and_again_end_no_run_that_gets_on():

@@ -2,10 +2,10 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -18,8 +18,8 @@ from stages.hub import artefact
 from stages.pipeline.params import PushParams, load_params
 from stages.pipeline.stage import UserError
 from stages.speech import prepared
-from tests.hub_server import HubServer
-from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, set_params
+from tests.hub_server import Fault, HubServer
+from tests.workspaces import ROOT, copy_project, read_json, read_rows, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
 MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
@@ -27,6 +27,7 @@ PUBLISHED = {
     "README.md", "training.json", "curve.csv", "metrics.json",
     "adapter_config.json", "adapter_model.safetensors", "config.json", "processor_config.json", "tekken.json",
 }  # fmt: skip
+MERGED = {"config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tekken.json"}
 # With the libraries alone, as somebody would who knows nothing of this project.
 TRANSCRIBE = """
 import json, sys
@@ -57,28 +58,10 @@ print(json.dumps(heard))
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A git and DVC repository whose pipeline has run once, with a training of seconds that makes the model better."""
-    workspace = make_workspace(tmp_path_factory.mktemp("trained"), train__epochs=3, train__max_clips=48)
-    shutil.copytree(ROOT / "demo_voxtral", workspace / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
-    add_demo_clips(workspace, 60)
-    shutil.copy(ROOT / ".gitignore", workspace / ".gitignore")
-    run(workspace, {}, "git", "init", "--quiet")
-    dvc(workspace, {}, "init", "--quiet")
-    dvc(workspace, {}, "add", "--quiet", "data/raw")
-    dvc(workspace, {}, "repro")
-    commit(workspace, "first run")
-    assert read_json(workspace / "data/evaluation/metrics.json")["improvement"]["low"] > 0
-    return workspace
-
-
 @pytest.fixture
-def workspace(trained, tmp_path, monkeypatch) -> Path:
-    """A copy of it, as working folder, with push enabled."""
-    folder = tmp_path / "workspace"
-    shutil.copytree(trained, folder, symlinks=True)
-    set_params(folder, push__enabled=True, push__repo_id="me/voice")
+def workspace(trained_project, tmp_path, monkeypatch) -> Path:
+    """A copy of the trained project, as working folder, with push enabled."""
+    folder = copy_project(trained_project, tmp_path / "workspace", push__enabled=True, push__repo_id="me/voice")
     monkeypatch.chdir(folder)
     return folder
 
@@ -89,9 +72,40 @@ def hub():
         yield hub
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=[pytest.param("lfs", marks=pytest.mark.slow), "xet"])
 def mode(request) -> dict[str, str]:
     return MODES[request.param]
+
+
+@dataclass
+class Pushed:
+    """A dry run and then a push of one workspace, which its tests only look at, or push again unchanged."""
+
+    hub: HubServer
+    workspace: Path
+    mode: dict[str, str]
+    dry: dict
+    requests_of_dry: list[str]
+    receipt: dict
+
+
+@pytest.fixture(scope="module", params=[pytest.param("lfs", marks=pytest.mark.slow), "xet"])
+def pushed(request, trained_project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pushed") / "workspace"
+    workspace = copy_project(trained_project, folder, push__enabled=True, push__repo_id="me/voice")
+    assert read_json(workspace / "data/evaluation/metrics.json")["improvement"]["low"] > 0
+    best = workspace / "data/checkpoints/best"
+    for name in ("optimizer.pt", "training_args.bin", "recording.flac", "sub/adapter_model.safetensors"):
+        (best / name).parent.mkdir(exist_ok=True)
+        (best / name).write_bytes(b"must stay here")
+    (workspace / "data/card/notes.md").write_text("mine")
+    mode = MODES[request.param]
+    with HubServer(tokens={TOKEN: "write"}) as hub:
+        set_params(workspace, push__dry_run=True)
+        dry = push(hub, workspace, **mode)
+        requests_of_dry = list(hub.requests)
+        set_params(workspace, push__dry_run=False)
+        yield Pushed(hub, workspace, mode, dry, requests_of_dry, push(hub, workspace, **mode))
 
 
 def variables(hub: HubServer, workspace: Path, **extra: str) -> dict[str, str]:
@@ -165,18 +179,12 @@ def evaluated(workspace: Path) -> dict[str, str]:
     return {row["id"]: row["hypothesis"] for row in rows if row["model"] == "tuned"}
 
 
-def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(hub, workspace, mode):
-    best = workspace / "data/checkpoints/best"
-    for name in ("optimizer.pt", "training_args.bin", "recording.flac", "sub/adapter_model.safetensors"):
-        (best / name).parent.mkdir(exist_ok=True)
-        (best / name).write_bytes(b"must stay here")
-    (workspace / "data/card/notes.md").write_text("mine")
-    receipt = push(hub, workspace, **mode)
-    repository = hub.repository("model", "me/voice")
-    assert set(on_the_hub(hub)) == PUBLISHED and repository.private
-    assert in_receipt(receipt) == on_the_hub(hub)
+def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(pushed):
+    receipt, repository = pushed.receipt, pushed.hub.repository("model", "me/voice")
+    assert set(on_the_hub(pushed.hub)) == PUBLISHED and repository.private
+    assert in_receipt(receipt) == on_the_hub(pushed.hub)
     assert receipt["published"] and receipt["commit"] == repository.head.oid
-    assert receipt["url"] == f"{hub.url}/me/voice" and repository.tags[receipt["tag"]] == repository.head.oid
+    assert receipt["url"] == f"{pushed.hub.url}/me/voice" and repository.tags[receipt["tag"]] == repository.head.oid
     assert len(repository.commits) == 2, "not one commit"
     left_out = {entry["path"]: entry["reason"] for entry in receipt["left_out"]}
     assert left_out == {
@@ -193,47 +201,50 @@ def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(
         "data/evaluation/misheard.csv": artefact.TRANSCRIPTS,
         "data/evaluation/outside.jsonl": artefact.TRANSCRIPTS,
     }
-    heard = transcribe_from_hub(hub, workspace, base="data/demo/voxtral-tiny", **mode)
-    assert heard == evaluated(workspace) and len(heard) >= 5
+    heard = transcribe_from_hub(pushed.hub, pushed.workspace, base="data/demo/voxtral-tiny", **pushed.mode)
+    assert heard == evaluated(pushed.workspace) and len(heard) >= 5
 
 
-def test_nothing_changed_sends_nothing_loads_nothing_and_leaves_the_same_receipt(hub, workspace):
-    push(hub, workspace)
-    first = (workspace / "data/receipts/push.json").read_bytes()
-    hub.requests.clear()
-    result = run(workspace, variables(hub, workspace), sys.executable, "-m", "stages.push")
-    assert "heard" not in result.stdout
-    assert {request.split()[0] for request in hub.requests} == {"GET"}
-    assert (workspace / "data/receipts/push.json").read_bytes() == first
+def test_nothing_changed_sends_nothing_loads_nothing_and_leaves_the_same_receipt(pushed):
+    first = (pushed.workspace / "data/receipts/push.json").read_bytes()
+    pushed.hub.requests.clear()
+    environment = variables(pushed.hub, pushed.workspace, **pushed.mode)
+    result = run(pushed.workspace, environment, sys.executable, "-m", "stages.push")
+    assert result.returncode == 0 and "heard" not in result.stdout
+    assert {request.split()[0] for request in pushed.hub.requests} == {"GET"}
+    assert (pushed.workspace / "data/receipts/push.json").read_bytes() == first
 
 
-def test_dry_run_lists_what_a_push_then_sends_and_asks_the_hub_nothing(hub, workspace):
-    set_params(workspace, push__dry_run=True)
-    dry = push(hub, workspace)
-    assert hub.requests == []
+def test_dry_run_lists_what_a_push_then_sends_and_asks_the_hub_nothing(pushed):
+    dry = pushed.dry
+    assert pushed.requests_of_dry == []
     assert not dry["published"] and dry["reason"] == "push.dry_run is true" and dry["refused"] is None
     megabytes = sum(file["size"] for file in dry["files"]) / 1e6
     words = f"{len(dry['files'])} files, {megabytes:.1f} MB would go up"
     assert stage.summary(dry) == f"nothing published: push.dry_run is true; {words}"
-    set_params(workspace, push__dry_run=False)
-    receipt = push(hub, workspace)
-    assert dry["files"] == receipt["files"] and dry["left_out"] == receipt["left_out"]
-    sizes = {path: len(content) for path, content in hub.repository("model", "me/voice").files.items()}
-    assert all(sizes[entry["path"]] == entry["size"] for entry in receipt["files"])
+    assert dry["files"] == pushed.receipt["files"] and dry["left_out"] == pushed.receipt["left_out"]
+    sizes = {path: len(content) for path, content in pushed.hub.repository("model", "me/voice").files.items()}
+    assert all(sizes[entry["path"]] == entry["size"] for entry in pushed.receipt["files"])
 
 
-def test_merged_model_stands_beside_the_adapter_and_transcribes_alone(hub, workspace):
+def test_merged_model_stands_beside_the_adapter(hub, workspace):
     set_params(workspace, push__merged=True)
     receipt = push(hub, workspace)
-    merged = {"config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tekken.json"}
-    assert set(on_the_hub(hub)) == PUBLISHED | {f"merged/{name}" for name in merged}
+    assert set(on_the_hub(hub)) == PUBLISHED | {f"merged/{name}" for name in MERGED}
     assert in_receipt(receipt) == on_the_hub(hub)
+
+
+@pytest.mark.slow
+def test_merged_model_transcribes_alone_and_is_taken_away_where_it_is_no_longer_wanted(hub, workspace):
+    set_params(workspace, push__merged=True)
+    push(hub, workspace)
     assert transcribe_from_hub(hub, workspace, base=None, inside="merged") == evaluated(workspace)
     set_params(workspace, push__merged=False)
     push(hub, workspace)
     assert set(on_the_hub(hub)) == PUBLISHED
 
 
+@pytest.mark.slow
 def test_a_b_and_back_to_a_through_dvc_and_git_and_no_experiment_publishes(hub, workspace):
     environment = variables(hub, workspace)
     held = {}
@@ -315,10 +326,12 @@ def test_token_is_nowhere_but_in_the_environment(hub, workspace, mode):
 
     watcher = threading.Thread(target=watch_arguments)
     watcher.start()
-    hub.failure_rate = 0.05
+    lost = Fault("/commit/", status=503)
+    hub.faults.append(lost)
     screens = dvc(workspace, variables(hub, workspace, HF_DEBUG="1", **mode), "repro", "push")
-    hub.failure_rate = 0.0
-    (workspace / "data/card/README.md").write_text("---\nlicense: [\n---\n")
+    assert lost.happened == 1 and "the Hub answers 503" in screens
+    (workspace / "data/card/README.md").write_text("changed\n")
+    hub.faults.append(Fault("GET /api/models/me/voice$", status=403, times=None))
     failed = run(workspace, variables(hub, workspace, HF_DEBUG="1", **mode), sys.executable, "-m", "stages.push")
     stop.set()
     watcher.join()

@@ -35,6 +35,7 @@ KEPT_BYTES = 64 << 20  # of freed memory, in a process; taking a clip's pages an
 WORKER_MEMORY_BYTES = 4 << 30  # beside what a process has when it begins: an hour of stereo takes 3.5 GB
 RESTARTS = 5  # one after the other, without a result between them
 LOOKS_EVERY_S = 0.005  # for an ended process; pebble's own 0.1 s is most of the time that a single clip takes
+LOCK_LIMIT_S = 5  # pebble's 60 s, twice, is how long a run stops when a process dies with the lock of the others' pipe
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -164,6 +165,7 @@ def _start(workers: int, imports: Sequence[str]) -> ProcessPool:
     from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
 
     CONSTS.sleep_unit = LOOKS_EVERY_S
+    CONSTS.channel_lock_timeout = LOCK_LIMIT_S
     return ProcessPool(workers, initializer=_begin, initargs=(imports,))
 
 
