@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from recorder import inbox, phrases, reading, runs, takes
-from recorder.listener import Answer
+from recorder.listener import Answer, Listener
 from recorder.views.microphone import read_recording
 from recorder.views.shared import CONSENT, as_plain
 from stages.pipeline.params import load_params
@@ -245,6 +245,20 @@ def test_what_was_said_freely_waits_with_its_words(workspace, open_page):
     assert page.text_area[0].value == ""
 
 
+def test_what_was_said_freely_is_written_anew_for_each_take(workspace, open_page):
+    """A take that is recorded again would be saved with the words of the first."""
+    page = open_page()
+    page.button_group[0].set_value("Free speech").run()
+    page.session_state["take"] = a_take()
+    page.run()
+    page.text_area[0].set_value("words of the first take").run()
+    page.session_state["take"] = a_take("010")
+    page.run()
+    assert page.text_area[0].value == ""
+    next(one for one in page.button if one.label.startswith("Save")).click().run()
+    assert not inbox.stored_clips() and any("There is no text" in error.value for error in page.error)
+
+
 def test_nobody_of_several_is_taken_for_granted(workspace, open_page):
     inbox.record_consent("Ben", "I agree")
     page = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=30).run()
@@ -412,12 +426,30 @@ def test_train_page_names_folders_that_it_does_not_write(workspace, open_page):
     assert any(r"0 recordings, 0.0 minutes" in text.value and "from_home" in text.value for text in page.markdown)
 
 
-def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace, open_page):
-    page = open_page("try_it")
-    page.session_state["try_take"], page.session_state["try_of"] = a_take(), ("Ann", "en")
-    page.session_state["try_answer"] = Answer("turn on the lamp", None, 1.0, "tiny")
-    page.session_state["try_problem"], page.session_state["try_sure"] = None, False
-    page.run()
+@pytest.fixture
+def open_try_it(open_page, monkeypatch):
+    """`page, say = open_try_it()`: say("003", "turn on") is a take in which the model understands these words."""
+    understood = {}
+    monkeypatch.setattr(Listener, "transcribe", lambda self, content, language: understood[content])
+
+    def open_as():
+        page = open_page("try_it")
+        page.button_group[0].set_value("Use a file").run()
+
+        def say(number, words):
+            content = (DEMO_CLIPS / f"{number}.opus").read_bytes()
+            understood[content] = Answer(words, None, 1.0, "tiny")
+            page.file_uploader[0].set_value((f"{number}.opus", content, "audio/ogg")).run()
+            assert not page.exception
+
+        return page, say
+
+    return open_as
+
+
+def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace, open_try_it):
+    page, say = open_try_it()
+    say("003", "turn on the lamp")
     button(page, "Keep it, to learn from").click().run()
     assert not page.exception and not inbox.stored_clips()
     assert any("what the computer understood" in note.value for note in page.warning)
@@ -427,13 +459,25 @@ def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace
     assert clip.text == "turn off the lamp"
 
 
-def test_what_somebody_tried_is_never_kept_as_another_persons(workspace, open_page):
+def test_second_take_that_is_tried_has_its_own_text_and_is_asked_for_again(workspace, open_try_it):
+    """Its recording would be stored with the words of the take before."""
+    page, say = open_try_it()
+    say("003", "seven")
+    button(page, "Keep it, to learn from").click().run()
+    page.text_area[0].set_value("eleven").run()
+    say("010", "three")
+    button(page, "Keep it, to learn from").click().run()
+    assert not inbox.stored_clips()
+    assert any("what the computer understood" in note.value for note in page.warning)
+    button(page, "Keep it, to learn from").click().run()
+    [clip] = inbox.stored_clips()
+    assert (clip.text, inbox.content_of(clip)) == ("three", (DEMO_CLIPS / "010.opus").read_bytes())
+
+
+def test_what_somebody_tried_is_never_kept_as_another_persons(workspace, open_try_it):
     inbox.record_consent("Ben", "I agree")
-    page = open_page("try_it")
-    page.session_state["try_take"], page.session_state["try_of"] = a_take(), ("Ann", "en")
-    page.session_state["try_answer"] = Answer("turn on the lamp", None, 1.0, "tiny")
-    page.session_state["try_problem"], page.session_state["try_sure"] = None, False
-    page.run()
+    page, say = open_try_it()
+    say("003", "turn on the lamp")
     page.selectbox(key="speaker").set_value("Ben").run()
     assert not page.exception and not [one for one in page.button if one.label.startswith("Keep it")]
     page.selectbox(key="speaker").set_value("Ann").run()

@@ -136,7 +136,8 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
 
 
 def said_key() -> str:
-    return f"said {state['reading_for']} {state['turn']}"
+    """Of the text that belongs to the take."""
+    return f"said {state['reading_for']} {state['take'].id}"
 
 
 def no_longer_skipped(phrase: str) -> None:

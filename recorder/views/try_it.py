@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from uuid import uuid4
+
 import streamlit as st
 
 from recorder import inbox, runs, takes
-from recorder.listener import ListenerError
+from recorder.listener import Answer, ListenerError
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, listener, spoken_text, suffix_of
 from stages.pipeline.params import load_params
@@ -16,9 +19,29 @@ state = st.session_state
 params = load_params()
 
 
-def is_of(person: Voice) -> bool:
-    """Whether this person has said something here; of somebody else it is neither shown nor kept."""
-    return "try_take" in state and state["try_of"] == (person.speaker, person.language)
+@dataclass(eq=False)
+class Tried:
+    """A take that was tried, with all that belongs to it alone: who said it, what was understood and asked."""
+
+    take: takes.Take
+    voice: Voice
+    answer: Answer | None = None
+    problem: str | None = None
+    is_sure: bool = False  # the next press keeps what was understood as what was said
+    said_key: str = field(default_factory=lambda: f"said {uuid4()}")
+
+    @property
+    def understood(self) -> str:
+        """By the newest model; "" if none answered."""
+        if not self.answer:
+            return ""
+        return (self.answer.base if self.answer.tuned is None else self.answer.tuned).strip()
+
+
+def tried_by(person: Voice) -> Tried | None:
+    """What this person tried last; what somebody else said is neither shown nor kept."""
+    tried = state.get("tried")
+    return tried if tried and tried.voice == person else None
 
 
 def take_from_microphone(person: Voice) -> takes.Take | None:
@@ -29,7 +52,7 @@ def take_from_microphone(person: Voice) -> takes.Take | None:
         "Say anything you like.",
         "en",
         params.recorder,
-        has_take=is_of(person),
+        has_take=tried_by(person) is not None,
         to_be_saved=False,
     )
     if recording and recording.prompt == prompt:
@@ -46,22 +69,19 @@ def take_from_file(language: str) -> takes.Take | None:
 
 
 def hear(take: takes.Take, person: Voice) -> None:
-    """Ask both models, and keep the answer with the take and with who said it."""
-    state.update(
-        try_take=take, try_of=(person.speaker, person.language), try_answer=None, try_problem=None, try_sure=False
-    )
+    """Ask both models. A take that is recorded meanwhile does not get this one's answer."""
+    tried = state["tried"] = Tried(take, person)
     if not take.samples.size:
         return
     loading = "" if listener().state == "ready" else " The model is being loaded first, which can take a minute."
     with st.spinner(f"Listening.{loading}"):
         try:
-            state["try_answer"] = listener().transcribe(take.content, person.language)
+            tried.answer = listener().transcribe(take.content, person.language)
         except ListenerError as error:
-            state["try_problem"] = str(error)
+            tried.problem = str(error)
 
 
-def show_answer(language: str) -> None:
-    answer = state["try_answer"]
+def show_answer(answer: Answer, language: str) -> None:
     before, after = st.columns(2)
     with before:
         st.subheader("Before")
@@ -77,39 +97,33 @@ def show_answer(language: str) -> None:
     st.caption(as_plain(f"{answer.model}, {answer.seconds:.1f} seconds for both"))
 
 
-def save(person: Voice) -> None:
-    if not is_of(person):  # pressed twice
+def save(tried: Tried) -> None:
+    if state.get("tried") is not tried:  # pressed twice, or another take has come
         return
-    take, said = state["try_take"], state.get(f"try-said-{state['try_round']}", "")
-    if heard() and said.strip() == heard() and not state["try_sure"]:
-        state.update(try_sure=True, try_problem="")
+    said, voice = state.get(tried.said_key, ""), tried.voice
+    if tried.understood and said.strip() == tried.understood and not tried.is_sure:
+        tried.is_sure, tried.problem = True, None
         return
     try:
-        judged = takes.with_text(take, said, person.language, params.prepare)
-        inbox.save_clip(judged, text=said, language=person.language, speaker=person.speaker)
+        judged = takes.with_text(tried.take, said, voice.language, params.prepare)
+        inbox.save_clip(judged, text=said, language=voice.language, speaker=voice.speaker)
     except UserError as error:
-        state["try_problem"] = str(error)
+        tried.problem = str(error)
         return
     inbox.start_moving()
-    for name in ("try_take", "try_answer", "try_file"):
+    for name in ("tried", "try_file"):
         state.pop(name, None)
     state["try_round"] += 1
     state["try_saved"] = True
 
 
-def heard() -> str:
-    """What the newest model understood, "" where none answered."""
-    answer = state["try_answer"]
-    return ((answer.base if answer.tuned is None else answer.tuned) if answer else "").strip()
-
-
-def correct(person: Voice) -> None:
+def correct(tried: Tried) -> None:
     """What was really said, kept as a recording to learn from."""
     st.subheader("Was that wrong?")
-    st.text_area("I said, word for word", heard(), key=f"try-said-{state['try_round']}")
-    if state["try_sure"]:
+    st.text_area("I said, word for word", tried.understood, key=tried.said_key)
+    if tried.is_sure:
         st.warning("That is what the computer understood. Write what you said, or press again if you said just that.")
-    st.button("Keep it, to learn from", on_click=save, args=(person,), disabled=state["try_take"].blocked)
+    st.button("Keep it, to learn from", on_click=save, args=(tried,), disabled=tried.take.blocked)
 
 
 st.title("Try it")
@@ -123,12 +137,12 @@ if take:
     hear(take, person)
 if state.pop("try_saved", False):
     st.success("Kept. The next training learns from it.")
-if is_of(person):
-    if problem := state["try_problem"]:
-        st.error(as_plain(problem))
-    judge(state["try_take"])
-    if state["try_answer"]:
-        show_answer(person.language)
-    correct(person)
+if tried := tried_by(person):
+    if tried.problem:
+        st.error(as_plain(tried.problem))
+    judge(tried.take)
+    if tried.answer:
+        show_answer(tried.answer, person.language)
+    correct(tried)
 if listener().state == "ready":
     st.button("Let the model go, to free memory", on_click=listener().stop)
