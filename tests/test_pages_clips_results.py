@@ -361,3 +361,23 @@ def test_nothing_trained_says_what_to_do(workspace):
 def test_missing_part_of_the_results_is_named(project):
     (project / "data/checkpoints/training.json").unlink()
     assert r"training\.json is missing\: run \'dvc repro\'" in page_of_app("results").error[0].value
+
+
+# Publish
+
+
+def test_agreement_to_publish_that_was_ticked_stays_with_its_speaker(project):
+    """A speaker whom a training adds meanwhile would be found to have agreed."""
+    run_stages(project, "card")
+    prepared = project / "data/prepared/clips.jsonl"
+    rows = [row | {"speaker": "Bo"} for row in read_rows(prepared)]
+    write_jsonl(prepared, rows)
+    app = page("publish")
+    next(one for one in app.toggle if one.label.startswith("Also publish the recordings")).set_value(True)
+    shown(app)
+    app.checkbox[0].check()
+    shown(app)
+    write_jsonl(prepared, [rows[0] | {"speaker": "Ann"}, *rows[1:]])
+    shown(app)
+    assert [box.value for box in app.checkbox] == [False, True]
+    assert [one.disabled for one in app.button if one.label == "Store this agreement"] == [True, False]

@@ -95,14 +95,14 @@ def ask_demo(deploy, name: str) -> dict:
 def ask_consents(speakers: list[str]) -> None:
     """Each speaker's own agreement, asked in their presence."""
     agreed = dataset.agreed_speakers() | inbox.agreed_to_publish()
-    for number, speaker in enumerate(speakers):
+    for speaker in speakers:
         st.text(f"Speaker: {speaker}")
         if speaker in agreed:
             st.write("✓ has agreed to publication.")
             continue
         st.write(CONSENT)
-        ticked = st.checkbox("I am this speaker, or speak for them, and agree.", key=f"agree-{number}")
-        if st.button("Store this agreement", disabled=not ticked, key=f"store-{number}"):
+        ticked = st.checkbox("I am this speaker, or speak for them, and agree.", key=f"agree {speaker}")
+        if st.button("Store this agreement", disabled=not ticked, key=f"store {speaker}"):
             inbox.record_consent(speaker, CONSENT, publish=True)
             inbox.start_moving()
             st.rerun()
