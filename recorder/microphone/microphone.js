@@ -7,6 +7,7 @@ const SPEECH_ABOVE_NOISE_DB = 12, SPEECH_AT_LEAST_DBFS = -50;
 const WARNING_S = 5; // before a recording ends by itself
 const SHORTEST_HOLE_S = 0.002, LONGEST_HOLE_S = 0.05; // browsers ask a microphone for 3 to 43 ms at once
 const QUIET_EDGE = 0.001; // -60 dBFS
+const PRESSES = ["pointerdown", "click"];
 const UNTREATED = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
 
 const COLLECTOR = `
@@ -35,7 +36,7 @@ class Microphone {
     this.part("record").onclick = () => this.toggle();
     this.part("listen").onclick = () => this.listen();
     this.onKey = (event) => this.key(event);
-    this.onClick = (event) => this.click(event);
+    this.onPress = (event) => this.press(event);
     this.onUnload = (event) => this.mayBeLost() && event.preventDefault();
   }
 
@@ -43,8 +44,10 @@ class Microphone {
     this.send = setTriggerValue;
     document.removeEventListener("keydown", this.onKey, true);
     document.addEventListener("keydown", this.onKey, true);
-    document.removeEventListener("click", this.onClick, true);
-    document.addEventListener("click", this.onClick, true);
+    for (const type of PRESSES) {
+      document.removeEventListener(type, this.onPress, true);
+      document.addEventListener(type, this.onPress, true);
+    }
     window.addEventListener("beforeunload", this.onUnload);
     const phrase = this.part("phrase");
     if (phrase.textContent !== data.phrase) phrase.textContent = data.phrase;
@@ -63,7 +66,7 @@ class Microphone {
 
   leave() {
     document.removeEventListener("keydown", this.onKey, true);
-    document.removeEventListener("click", this.onClick, true);
+    for (const type of PRESSES) document.removeEventListener(type, this.onPress, true);
     window.removeEventListener("beforeunload", this.onUnload);
     this.stop(false);
   }
@@ -98,10 +101,12 @@ class Microphone {
     }
   }
 
-  // While it records, the page's other buttons mean Stop: a slip beside it must not throw a recording away.
-  click(event) {
-    const pressed = event.target.closest && event.target.closest("button, a");
-    if (this.state === "recording" && pressed && !event.composedPath().includes(this.root)) this.stopInstead(event);
+  // While it records, the page's other buttons and choices mean Stop: a slip beside it must not throw a recording away.
+  press(event) {
+    const pressed = event.target.closest && event.target.closest("button, a, label");
+    if (this.state !== "recording" || !pressed || event.composedPath().includes(this.root)) return;
+    if (event.type === "click") this.stopInstead(event);
+    else event.stopImmediatePropagation(); // Streamlit's choices are made before the click
   }
 
   stopInstead(event) {

@@ -9,7 +9,7 @@ import streamlit as st
 
 from recorder import inbox, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
-from recorder.views.shared import as_plain, consenting_voice, judge, sound_type
+from recorder.views.shared import Voice, as_plain, consenting_voice, judge, sound_type, voice
 from stages.pipeline.params import load_params
 from stages.pipeline.stage import UserError
 from stages.pipeline.wording import counted
@@ -67,9 +67,9 @@ def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:
             st.success(f"Kept: {counted(kept, 'phrase')}.")
 
 
-def begin(speaker: str, language: str, kind: str, is_opened: bool) -> None:
-    """Go on where this person left this language and kind of text, with the take that waits to be saved."""
-    chosen, before = (speaker, language, kind), state.get("reading_for")
+def begin(person: Voice, kind: str, is_opened: bool) -> None:
+    """Resume where this person left this language and kind of text, with the take that waits to be saved."""
+    chosen, before = (person.speaker, person.language, kind), state.get("reading_for")
     if before == chosen and not is_opened:
         return
     if before != chosen:
@@ -243,9 +243,10 @@ def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
 
 
 st.title("Record")
-person = consenting_voice()
 if is_opened := "kind" not in state:
     state["kind"] = state["reading_for"][-1] if "reading_for" in state else PHRASES
+begin(voice(), state["kind"], is_opened)
+person = consenting_voice()
 kind = st.segmented_control(
     "What to say",
     [PHRASES, OWN, FREE],
@@ -254,7 +255,6 @@ kind = st.segmented_control(
     width="stretch",
     persist_state="page",  # while somebody new reads what is agreed to; without it the choice is lost afterwards
 )
-begin(person.speaker, person.language, kind, is_opened)
 clips = inbox.stored_clips()
 texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE else []
 counts = reading.recorded_counts(clips, person.speaker) if kind != FREE else Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass
 from html import escape
 from pathlib import PurePosixPath
@@ -23,11 +24,12 @@ CONSENT = (
 )
 NEWEST_FIRST = slice(None, None, -1)
 SPEAKERS_SHOWN = 12  # as buttons; the others are in the list on the left
+SOMEONE_ELSE = ""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Who speaks in this tab, and in which language; an empty name means nobody has said so yet."""
+    """Who speaks in this tab, and in which language; SOMEONE_ELSE until that person has given a name."""
 
     speaker: str
     language: str
@@ -41,7 +43,7 @@ def listener() -> Listener:
 
 def voice() -> Voice:
     """As chosen in the sidebar (see app.py)."""
-    return Voice(st.session_state.get("speaker") or "", st.session_state["language"])
+    return Voice(st.session_state.get("speaker") or SOMEONE_ELSE, st.session_state["language"])
 
 
 def consenting_voice() -> Voice:
@@ -64,19 +66,21 @@ def sidebar() -> None:
     with st.sidebar:
         if "speaker" not in st.session_state:
             # Of several nobody is taken for granted: what is saved under another's name stays there.
-            st.session_state["speaker"] = asked.get("speaker") or (known[0] if len(known) == 1 else None)
-        if st.session_state["speaker"] and st.session_state["speaker"] not in known:
-            known.append(st.session_state["speaker"])
-        st.selectbox(
-            "Who is speaking?",
-            known,
-            key="speaker",
-            index=None,
-            accept_new_options=True,
-            placeholder="Type a name",
-            persist_state="session",
-            help="Any name. It is kept with each recording, so that several people can use this machine.",
-        )
+            only = known[0] if len(known) == 1 else None
+            st.session_state["speaker"] = asked["speaker"].strip() if "speaker" in asked else only
+        names = {*known, st.session_state["speaker"]} - {None, SOMEONE_ELSE}
+        if names:
+            # No text field: a typed name that is not confirmed would look chosen while another one is in force. In
+            # st.selectbox(filter_mode=None) pasted and dictated text still appears.
+            st.radio(
+                "Who is speaking?",
+                [*sorted(names, key=str.casefold), SOMEONE_ELSE],
+                key="speaker",
+                index=None,
+                format_func=_label,
+                persist_state="session",
+                help="The name is kept with each recording, so that several people can use this machine.",
+            )
         speaker = st.session_state["speaker"]
         if "language" not in st.session_state:
             last = next((clip.language for clip in clips[NEWEST_FIRST] if clip.speaker == speaker), None)
@@ -89,7 +93,7 @@ def sidebar() -> None:
             format_func=lambda code: f"{LANGUAGES[code].name} · {LANGUAGES[code].own_name}",
             persist_state="session",
         )
-    if speaker:
+    if speaker is not None:
         asked["speaker"] = speaker
     asked["language"] = st.session_state["language"]
 
@@ -109,7 +113,8 @@ def spoken_text(text: str, language: str, large: bool = False) -> None:
 
 def as_plain(text: str) -> str:
     """Text that Streamlit's markdown shows letter by letter."""
-    return re.sub(r"([^\w\s])", r"\\\1", text)
+    # Markdown shows a backslash before any other character.
+    return re.sub(f"([{re.escape(string.punctuation)}])", r"\\\1", text)
 
 
 def judge(take: Take) -> None:
@@ -133,6 +138,11 @@ def sound_type(suffix: str) -> str:
     """The media type that a browser plays a stored file by."""
     known = {".mp3": "mpeg", ".m4a": "mp4", ".oga": "ogg", ".opus": "ogg"}
     return f"audio/{known.get(suffix, suffix.removeprefix('.'))}"
+
+
+def _label(speaker: str) -> str:
+    """Markdown for the list. Streamlit tells choices apart by it: in italics, no name can equal "Someone else"."""
+    return "*Someone else*" if speaker == SOMEONE_ELSE else as_plain(speaker)
 
 
 def _ask_name() -> None:
@@ -162,8 +172,8 @@ def _ask_consent(speaker: str) -> None:
     st.text(f"For: {speaker}")
     st.write(CONSENT)
     st.caption("This page speaks English, whatever the language of the phrases: have it read to you if you like.")
-    agreed = st.checkbox("I have read this, and I agree.")
-    if st.button("Continue", type="primary", disabled=not agreed):
+    agreed = st.checkbox("I have read this, and I agree.", key=f"agreed {speaker}")
+    if st.button("Continue", key=f"continue {speaker}", type="primary", disabled=not agreed):
         inbox.record_consent(speaker, CONSENT)
         inbox.start_moving()
         st.rerun()
