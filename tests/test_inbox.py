@@ -445,6 +445,25 @@ def test_clips_that_were_removed_on_another_machine_are_not_forgotten():
     assert [clip.id for clip in inbox.stored_clips()] == [clips[0].id, clips[1].id, new.id]
 
 
+# Catches: git's objects, counted as recordings, hide that recordings are missing.
+@pytest.mark.parametrize("mark", [".git/objects/one", ".git", ".dvc/config"])
+def test_repository_in_data_raw_is_named_and_the_recording_waits(mark):
+    save(0)
+    inbox.bring_in()
+    tracked = Path("data/raw.dvc").read_text()
+    path = RAW / "corpus" / mark
+    path.parent.mkdir(parents=True)
+    path.touch()
+    new = save(1)
+    with pytest.raises(UserError, match=r"^data/raw/corpus is a repository of its own \(it holds \.(git|dvc)\), "):
+        inbox.bring_in()
+    assert Path("data/raw.dvc").read_text() == tracked and len(rows_in_raw()) == 1
+    assert inbox.waiting() == 1 and stored(new.id) == new
+    shutil.rmtree(RAW / "corpus")
+    inbox.bring_in()
+    assert len(rows_in_raw()) == 2
+
+
 def test_folder_without_dvc_says_so(tmp_path, monkeypatch):
     (tmp_path / "bare").mkdir()
     monkeypatch.chdir(tmp_path / "bare")

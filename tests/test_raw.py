@@ -1,11 +1,14 @@
 """A fresh clone whose recordings were not pulled: they are not forgotten."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from stages.pipeline.raw import check_complete
+from stages.pipeline.raw import check, check_complete, pull
 from stages.pipeline.stage import UserError
 from tests.workspaces import ROOT, add_demo_clips, dvc, environment, make_workspace
 
@@ -30,6 +33,61 @@ def test_fewer_recordings_than_tracked_are_refused_until_told_otherwise(tmp_path
     assert (workspace / "data/raw.dvc").read_text() == tracked
     dvc(workspace, "add", "--quiet", "data/raw")
     check_complete()
+
+
+@pytest.fixture
+def tracked(tmp_path, monkeypatch) -> Path:
+    """A workspace in which DVC knows data/raw."""
+    workspace = make_workspace(tmp_path)
+    monkeypatch.chdir(workspace)
+    add_demo_clips(workspace, 3)
+    dvc(workspace, "init", "--no-scm", "--quiet")
+    dvc(workspace, "add", "--quiet", "data/raw")
+    return workspace
+
+
+def put(*names: str) -> None:
+    for path in map(Path, names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+
+
+# Catches: files that DVC does not store stand in for recordings that are gone.
+def test_files_are_counted_as_dvc_counts_them(tracked):
+    (tracked / ".dvcignore").write_text("__pycache__\n*.log\n")
+    put("data/raw/demo/.DS_Store", "data/raw/demo/.hidden/a", "data/raw/deep/er/a.wav")
+    put(*(f"data/raw/demo/{name}" for name in (".hg/a", "__pycache__/a", "deep/a.log")))
+    dvc(tracked, "add", "--quiet", "data/raw")
+    stored = YAML(typ="safe").load(tracked / "data/raw.dvc")["outs"][0]["nfiles"]
+    assert stored == 3 + 1 + 3
+    assert check_complete() == stored
+    (tracked / "data/raw/demo/001.opus").unlink()
+    with pytest.raises(UserError, match=f"holds {stored - 1} files"):
+        check_complete()
+
+
+# Catches: what lies beside .dvc is not stored by DVC, and git's objects are counted as recordings.
+@pytest.mark.parametrize("mark", [".git/objects/one", ".git", ".dvc/config"])
+def test_repository_in_data_raw_is_refused_before_anything_is_checked_or_fetched(tracked, mark):
+    Path("data/raw/demo/001.opus").unlink()  # not made up for by what lies in the repository
+    put(f"data/raw/corpus/{mark}", "data/raw/corpus/a.wav", "data/raw/corpus/b.wav")
+    before = {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
+    name = mark.partition("/")[0]
+    for command in (check, pull):
+        with pytest.raises(UserError, match=rf"^data/raw/corpus is a repository of its own \(it holds \{name}\), "):
+            command()
+    assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
+
+
+# Catches: DVC notes a smaller set, and trains on recordings that it has not stored.
+def test_bare_dvc_repro_refuses_a_repository_in_data_raw_and_prepares_nothing(tracked):
+    put("data/raw/corpus/.dvc/config")
+    shutil.copytree("data/raw/demo", "data/raw/corpus", dirs_exist_ok=True)
+    refused = dvc(tracked, "repro", "prepare", check=False)
+    assert refused.returncode == 255
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("prepare: ")]
+    assert line.startswith("prepare: data/raw/corpus is a repository of its own (it holds .dvc), ")
+    assert not list(Path("data/prepared").glob("*"))
 
 
 def test_missing_folder_of_an_empty_set_is_made(tmp_path, monkeypatch):

@@ -464,6 +464,23 @@ def test_missing_recordings_are_told_before_anything_runs(quick):
     assert Path("data/raw.dvc").read_text() == tracked
 
 
+# Catches: DVC leaves out a folder that holds .dvc, and would note a smaller set; git's objects count as recordings.
+@pytest.mark.parametrize("mark", [".git", ".dvc"])
+@pytest.mark.parametrize("waits", [True, False])
+def test_repository_in_data_raw_is_told_before_anything_runs(quick, mark, waits):
+    if not waits:
+        inbox.bring_in()
+    tracked = Path("data/raw.dvc").read_text()
+    (quick / "data/raw/corpus" / mark).mkdir(parents=True)
+    (quick / "go-on").touch()  # a run that is not refused comes to its end
+    result = run_in_terminal(quick)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"repro: data/raw/corpus is a repository of its own (it holds {mark}), ")
+    assert result.stderr.count("\n") == 1
+    assert runs.history()[0].outcome == "failed" and runs.history()[0].log == ""
+    assert Path("data/raw.dvc").read_text() == tracked
+
+
 @pytest.mark.parametrize("broken", ["params.yaml", "dvc.yaml"])
 def test_broken_file_is_one_line(quick, broken):
     Path(broken).write_text("stages: [")

@@ -1,11 +1,13 @@
 """What lies in data/raw: every layout, pairing by name, and nothing left out without a word."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from stages.speech.sources import RawClip, locate, read_sources
+from stages.pipeline.stage import UserError
+from stages.speech.sources import RawClip, locate, read_source, read_sources
 
 
 @pytest.fixture
@@ -329,3 +331,37 @@ def test_path_that_no_file_can_have_has_no_location(raw):
     (raw / "phone/loop.wav").symlink_to("loop.wav")
     assert locate(raw, RawClip("phone", "a\0.wav", "text")) is None
     assert locate(raw, RawClip("phone", "loop.wav", "text")) is None
+
+
+# Catches: DVC leaves out all that lies beside .dvc, so that recordings would be trained on and never stored.
+@pytest.mark.parametrize("mark", [".git/config", ".git", ".dvc/config"])
+@pytest.mark.parametrize("place", ["phone", "phone/deep/er", "."])
+def test_repository_in_data_raw_is_refused_in_one_line_before_anything_is_read(raw, place, mark):
+    put(raw, "phone/deep/er/a.wav")
+    put(raw, f"{place}/{mark}", "gitdir: elsewhere")
+    folder, name = re.escape(str(raw / place)), re.escape(mark.split("/")[0])
+    words = rf"^{folder} is a repository of its own \(it holds {name}\), [^\n]*$"
+    with pytest.raises(UserError, match=words) as refused:
+        read_sources(raw)
+    assert ("delete .git in it" in str(refused.value)) == (name == r"\.git")  # recordings may be links into .dvc
+
+
+def test_repository_around_data_raw_or_in_the_folder_of_other_people_is_no_mistake(tmp_path):
+    put(tmp_path, ".git/config")
+    put(tmp_path, ".dvc/config")
+    put(tmp_path, "raw/phone/a.wav")
+    put(tmp_path, "raw/phone/a.txt", "one")
+    assert texts(tmp_path / "raw") == {"phone/a.wav": "one"}
+    put(tmp_path, "others/.git/config")
+    put(tmp_path, "others/b.wav")
+    put(tmp_path, "others/b.txt", "two")
+    assert [clip.text for clip in read_source(tmp_path / "others")[0]] == ["two"]
+
+
+# Catches: DVC does not follow the link, so that its recordings would be trained on and never stored.
+def test_link_to_a_folder_is_no_source(raw, tmp_path):
+    put(tmp_path, "elsewhere/b.wav")
+    put(tmp_path, "elsewhere/b.txt", "two")
+    (raw / "link").symlink_to(tmp_path / "elsewhere")
+    assert read_sources(raw)[0] == []
+    assert rejected(raw) == {"link": "link to a folder"}

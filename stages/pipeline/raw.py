@@ -10,6 +10,7 @@ the next commit would forget where the recordings are.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,32 +20,54 @@ from ruamel.yaml import YAML
 from stages.pipeline import paths
 from stages.pipeline.stage import UserError, run
 from stages.pipeline.wording import counted
+from stages.speech.sources import walk_raw
 
 TRACKED = Path("data/raw.dvc")
 
 
-def check_complete(removed: int = 0) -> None:
+def count_files() -> int:
+    """How many files of data/raw DVC stores: as its `nfiles`, without what .dvcignore names.
+
+    Raises: UserError if a folder is a git or DVC repository of its own.
+    """
+    from dvc.fs import localfs  # imported here: these take 0.2 s
+    from dvc.ignore import DvcIgnoreFilter
+
+    stored = DvcIgnoreFilter(localfs, os.getcwd())
+    count = 0
+    for folder, folders, files in walk_raw(paths.RAW):
+        # Repositories are not left out unseen: walk_raw refuses them.
+        folders[:], files = stored(folder, folders, files, ignore_subrepos=False)
+        count += sum(os.path.isfile(f"{folder}/{name}") for name in files)
+    return count
+
+
+def check_complete(removed: int = 0) -> int:
     """Compare data/raw, which is made where it is missing, with data/raw.dvc; `removed` files are known to be gone.
 
-    Raises: UserError where files are missing.
+    Returns: how many files there are.
+    Raises: UserError if files are missing, or if a folder is a git or DVC repository of its own.
     """
     paths.RAW.mkdir(parents=True, exist_ok=True)
+    present = count_files()
     if not TRACKED.exists():
-        return
-    present = sum(path.is_file() for path in paths.RAW.rglob("*"))
+        return present
     expected = YAML(typ="safe").load(TRACKED)["outs"][0].get("nfiles", 0)
     if present + removed < expected:
         raise UserError(
             f"{paths.RAW} holds {counted(present, 'file')}, {TRACKED} names {expected}: run 'make pull' to fetch them, "
             f"or, if you removed some on purpose, 'dvc add {paths.RAW}'"
         )
+    return present
 
 
 def pull() -> str:
     """Fetch the recordings that data/raw.dvc names; no recording that lies in data/raw is removed or changed.
 
-    Raises: UserError where there is no remote, where it cannot be read, or where recordings would be lost.
+    Raises: UserError where there is no remote, where it cannot be read, or where recordings would be lost; or if a
+        folder is a git or DVC repository of its own.
     """
+    count_files()
     if not _dvc("remote", "list").strip():
         raise UserError("there is no remote to fetch recordings from: set one up as in docs/remotes.md")
     _dvc("fetch", str(TRACKED))
@@ -62,9 +85,8 @@ def pull() -> str:
 
 
 def check() -> str:
-    """How many files there are. Raises: UserError where some are missing."""
-    check_complete()
-    return f"{counted(sum(path.is_file() for path in paths.RAW.rglob('*')), 'file')} in {paths.RAW}"
+    """How many files there are. Raises: UserError as `check_complete`."""
+    return f"{counted(check_complete(), 'file')} in {paths.RAW}"
 
 
 def _dvc(*arguments: str) -> str:

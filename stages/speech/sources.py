@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stages.pipeline.stage import UserError
 from stages.speech import kaldi, subtitles, tables
 from stages.speech.raw_clips import (
     AUDIO_SUFFIXES as AUDIO_SUFFIXES,  # what a file may end in, for those who store recordings
@@ -28,6 +29,8 @@ from stages.speech.raw_clips import (
 from stages.speech.text import normalise
 
 Item = RawClip | Rejection
+Walk = Callable[[Path], Iterator[tuple[str, list[str], list[str]]]]  # as os.walk: folder, folders and files in it
+REPOSITORY = (".git", ".dvc")  # .git is a file in a submodule or worktree
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,20 @@ MANIFESTS = ("clips.jsonl", "metadata.csv", "transcripts.csv")
 
 
 def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
-    """All clips of all sources, in a fixed order, and what could not be paired."""
+    """All clips of all sources, in a fixed order, and what could not be paired.
+
+    Raises: UserError if a folder is a git or DVC repository of its own.
+    """
     clips: list[RawClip] = []
     rejections: list[Rejection] = []
+    next(walk_raw(raw), None)  # data/raw itself
     for entry in sorted(raw.iterdir()) if raw.is_dir() else []:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            found, unpaired = read_source(entry)
+        if entry.is_symlink() and entry.is_dir():
+            rejections.append(_link_to_folder(printable(entry.name)))
+        elif entry.is_dir():
+            found, unpaired = read_source(entry, walk_raw)
             clips += found
             rejections += unpaired
         elif is_audio(entry) or entry.name in MANIFESTS:
@@ -74,11 +83,28 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
     return clips, rejections
 
 
-def read_source(folder: Path) -> tuple[list[RawClip], list[Rejection]]:
-    """The clips of one source, and what could not be paired."""
-    items = list(_read_source(folder))
+def read_source(folder: Path, walk: Walk = os.walk) -> tuple[list[RawClip], list[Rejection]]:
+    """The clips of one source, and what could not be paired; `walk_raw` as `walk` where DVC is to store them."""
+    items = list(_read_source(folder, walk))
     clips = [item for item in items if isinstance(item, RawClip)]
     return clips, [item for item in items if isinstance(item, Rejection)]
+
+
+def walk_raw(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` for data/raw and the folders below.
+
+    DVC stores nothing of a folder that holds .dvc, and of one that holds .git all but that.
+
+    Raises: UserError if a folder is a git or DVC repository of its own.
+    """
+    for place, folders, files in os.walk(folder):
+        if marks := " and ".join(mark for mark in REPOSITORY if mark in folders or mark in files):
+            or_delete = "" if ".dvc" in marks else ", or delete .git in it"  # .dvc may hold what recordings link to
+            raise UserError(
+                f"{printable(place)} is a repository of its own (it holds {marks}), and DVC does not store all of it: "
+                f"move it elsewhere and copy only its recordings and tables back{or_delete}"
+            )
+        yield place, folders, files
 
 
 def locate(raw: Path, clip: RawClip) -> Path | None:
@@ -126,9 +152,9 @@ def _manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
     return None, []
 
 
-def _read_source(source: Path) -> Iterator[Item]:
+def _read_source(source: Path, walk: Walk) -> Iterator[Item]:
+    names = names_in(source, walk)
     layout, manifests = _manifests_of(source)
-    names = names_in(source)
     if layout is None:
         listed = _read_text_files(source, names)
     else:
@@ -144,7 +170,7 @@ def _read_source(source: Path) -> Iterator[Item]:
             continue
         path = source / name
         if path.is_symlink() and path.is_dir():
-            yield Rejection(where, "link to a folder", "copy the folder itself here: links are not followed")
+            yield _link_to_folder(where)
         elif not (is_audio(path) or _is_broken_link(path)):
             continue
         elif name != printable(name):
@@ -242,15 +268,19 @@ def _by_stem(source: Path, names: list[str]) -> dict[Path, list[Path]]:
     return recordings
 
 
-def names_in(source: Path) -> list[str]:
+def names_in(source: Path, walk: Walk = os.walk) -> list[str]:
     """All that is in a source and below, but for what is hidden, relative to it; folders by links are not entered."""
     names = []
-    for folder, folders, files in os.walk(source):
+    for folder, folders, files in walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
         place = os.path.relpath(folder, source)
         shown = [*folders, *(name for name in files if not name.startswith("."))]
         names += shown if place == "." else [f"{place}/{name}" for name in shown]
     return sorted(names, key=lambda name: name.replace("/", "\0"))  # by their parts: no name has a smaller character
+
+
+def _link_to_folder(where: str) -> Rejection:
+    return Rejection(where, "link to a folder", "copy the folder itself here: links are not followed")
 
 
 def _is_shown(path: Path, source: Path) -> bool:
