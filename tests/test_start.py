@@ -1,13 +1,18 @@
 """What the start of a stage brings with it: libraries and settings of threads, looked at in processes of their own."""
 
+import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
+import venv
+import zipfile
+from pathlib import Path
 
 import pytest
 
-from stages.pipeline.setup import uv_options
+from stages.pipeline.setup import pip_settings
 from tests.workspaces import ROOT
 
 
@@ -64,9 +69,47 @@ def test_set_up_looks_for_packages_where_pip_would():
             "install.index-url='file:///mine'",
         ]
     )
-    assert uv_options(config) == [
-        *("--default-index", "file:///mine"),
-        *("--index", "file:///a/simple", "--index", "file:///b/simple"),
-        *("--find-links", "/wheels", "--find-links", "/more"),
-        *("--constraints", "/limits.txt"),
-    ]
+    assert pip_settings(config) == {
+        "find-links": ["/wheels", "/more"],
+        "cert": ["/etc/ca.crt"],
+        "extra-index-url": ["file:///a/simple", "file:///b/simple"],
+        "index-url": ["file:///mine"],
+        "constraint": ["/limits.txt"],
+    }
+
+
+@pytest.fixture
+def bare_project(tmp_path):
+    """requirements.txt, an environment with pip and uv, and wheels in a folder that only pip knows of."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for version in ("1.0", "1.0+cpu"):
+        with zipfile.ZipFile(wheels / f"voice-{version}-py3-none-any.whl", "w") as wheel:
+            about = f"voice-{version}.dist-info"
+            wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: voice\nVersion: {version}\n")
+            wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{about}/RECORD", f"{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+    uv = importlib.metadata.distribution("uv")
+    (tmp_path / "requirements.txt").write_text(f"voice==1.0\nuv=={uv.version}\n")
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    venv.create(tmp_path / "venv", with_pip=True)
+    [packages] = tmp_path.glob("venv/lib/python*/site-packages")
+    for folder in (uv.locate_file("uv"), uv.locate_file(f"uv-{uv.version}.dist-info")):
+        shutil.copytree(folder, packages / folder.name)
+    (tmp_path / "venv/bin/uv").symlink_to(Path(sys.executable).parent / "uv")
+    return tmp_path
+
+
+@pytest.mark.parametrize("uv_works", [True, False])
+def test_set_up_takes_the_build_that_pip_would_take_with_uv_and_without(bare_project, uv_works):
+    if not uv_works:
+        (bare_project / "venv/bin/uv").unlink()
+    result = subprocess.run(
+        [bare_project / "venv/bin/python", "-m", "stages.pipeline.setup"],
+        cwd=bare_project, capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(bare_project / "wheels")},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert ("pip does it now" in result.stdout) is not uv_works
+    [installed] = bare_project.glob("venv/lib/python*/site-packages/voice-*.dist-info")
+    assert installed.name == "voice-1.0+cpu.dist-info"

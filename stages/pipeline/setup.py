@@ -10,6 +10,7 @@ alone.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -24,40 +25,53 @@ UV_OPTIONS = {
     "constraint": "--constraints",
     "trusted-host": "--allow-insecure-host",
 }
+UV_VARIABLES = {"cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
 SETTING = re.compile(r"(global|install|:env:)\.([a-z-]+)=('.*')")
 
 
-def uv_options(pip_config: str) -> list[str]:
-    """pip's settings, as `pip config list` prints them, in uv's words.
+def pip_settings(config: str) -> dict[str, list[str]]:
+    """The values of each setting in what `pip config list` prints.
 
     As with pip, a setting of the environment replaces that of [install], which replaces that of [global].
     """
-    found = [match.groups() for line in pip_config.splitlines() if (match := SETTING.fullmatch(line))]
+    found = [match.groups() for line in config.splitlines() if (match := SETTING.fullmatch(line))]
     found.sort(key=lambda setting: ["global", "install", ":env:"].index(setting[0]))
-    settings = {name: ast.literal_eval(value).split() for _, name, value in found}
-    return [part for name, option in UV_OPTIONS.items() for value in settings.get(name, []) for part in (option, value)]
+    return {name: ast.literal_eval(value).split() for _, name, value in found}
 
 
-def uv_command() -> list[str] | None:
-    """uv with the pinned version, fetched by pip; None where it cannot be had."""
+def uv_install(settings: dict[str, list[str]]) -> bool:
+    """Whether uv, fetched by pip with its pinned version, has installed the packages."""
     pin = re.search(r"^uv==\S+$", REQUIREMENTS.read_text(), re.MULTILINE)[0]
-    got = subprocess.run([*pip("install"), "--quiet", pin], check=False)
-    return [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable] if got.returncode == 0 else None
+    if subprocess.run(pip("install", "--quiet", pin), check=False).returncode != 0:
+        return False
+    # Packages of all places are compared, as pip does. Compiled now, not when a stage is waited for.
+    options = ["--index-strategy", "unsafe-best-match", "--compile-bytecode", "--python", sys.executable]
+    options += [
+        part for name, option in UV_OPTIONS.items() for value in settings.get(name, []) for part in (option, value)
+    ]
+    if settings.get("no-index", [""])[0].lower() in ("1", "true", "yes", "on"):
+        options.append("--no-index")
+    variables = {UV_VARIABLES[name]: settings[name][0] for name in UV_VARIABLES if name in settings}
+    command = [sys.executable, "-m", "uv", "pip", "install", *options, "-r", str(REQUIREMENTS)]
+    return subprocess.run(command, env={**variables, **os.environ}, check=False).returncode == 0
 
 
-def pip(command: str) -> list[str]:
-    return [sys.executable, "-m", "pip", "--disable-pip-version-check", command]
+def pip_install() -> int:
+    """pip's exit code."""
+    packages = re.sub(r"^uv==\S+$", "", REQUIREMENTS.read_text(), flags=re.MULTILINE)  # it may be what cannot be had
+    return subprocess.run(pip("install", "-r", "/dev/stdin"), input=packages, text=True, check=False).returncode
+
+
+def pip(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
 
 
 def main() -> int:
-    config = subprocess.run([*pip("config"), "list"], capture_output=True, text=True, check=True).stdout
-    if uv := uv_command():
-        # Packages of all places are compared, as pip does. Compiled now, not when a stage is waited for.
-        options = ["--index-strategy", "unsafe-best-match", "--compile-bytecode", *uv_options(config)]
-        if subprocess.run([*uv, *options, "-r", str(REQUIREMENTS)], check=False).returncode == 0:
-            return 0
-        print("uv could not install the packages, see above: pip does it, which takes some minutes", flush=True)
-    return subprocess.run([*pip("install"), "-r", str(REQUIREMENTS)], check=False).returncode
+    config = subprocess.run(pip("config", "list"), capture_output=True, text=True, check=True).stdout
+    if uv_install(pip_settings(config)):
+        return 0
+    print("uv could not install the packages: pip does it now, which takes some minutes", flush=True)
+    return pip_install()
 
 
 if __name__ == "__main__":
