@@ -246,7 +246,7 @@ def of_bob() -> dict[str, bytes]:
     return {f"{clip.file}: {clip.text}": (RAW / clip.file).read_bytes() for clip in clips}
 
 
-@pytest.mark.parametrize("with_git", [False, True])
+@pytest.mark.parametrize("with_git", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_the_other_is(project, with_git):
     folder = project(with_git)
     traces, bob = traces_of_ann(folder), of_bob()
@@ -568,22 +568,23 @@ def test_while_a_run_is_at_work_it_waits_and_then_refuses(project, monkeypatch):
     with lock(runs.RUN_LOCK), pytest.raises(UserError, match=r"^at work: the pipeline"):
         forget.forget(Wanted(speaker=ANN), yes=True, hub=False)
     code = f"""
-import time
+import sys
 from pathlib import Path
-from recorder.erasing.rows import tables_without
-from recorder.erasing.todo import ERASING_FILES, Wanted
-from recorder.erasing.traces import Traces, pieces_of
 from recorder.locks import lock
 with lock(Path({str(runs.RUN_LOCK)!r})):
     print("held", flush=True)
-    time.sleep(3)
+    sys.stdin.readline()
 """
-    runner = subprocess.Popen(python(code), stdout=subprocess.PIPE)
-    runner.stdout.readline()
-    assert len(inbox.stored_clips()) == 17
-    result = run_forget("--speaker", ANN, "--yes")
-    runner.wait()
-    assert result.returncode == 0 and "waiting for the pipeline" in result.stdout
+    runner = subprocess.Popen(python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert runner.stdout.readline() == "held\n"
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "recorder.forget", "--speaker", ANN, "--yes"], stdout=subprocess.PIPE, text=True
+    )
+    assert any("waiting for the pipeline" in line for line in waiting.stdout)  # and not the end of its output
+    assert waiting.poll() is None and len(inbox.stored_clips()) == 17
+    runner.communicate("go on\n", timeout=120)
+    waiting.communicate(timeout=120)
+    assert waiting.returncode == 0
 
 
 def test_an_experiment_in_a_copy_of_the_folder_counts_as_at_work(project, monkeypatch):
@@ -690,14 +691,17 @@ def forget_in_a_child(workspace: Path, at_change: int) -> tuple[int, int]:
     return child.exitcode, changes.value
 
 
-def test_killed_at_any_point_the_next_one_ends_right(project, tmp_path):
+@pytest.mark.parametrize(
+    "points", [[0.3, 0.7], pytest.param([number / 10 for number in range(10)], marks=pytest.mark.kill)], ids=len
+)
+def test_killed_at_any_point_the_next_one_ends_right(project, tmp_path, points):
     folder = project(with_git=True, name="whole")
     traces, bob = traces_of_ann(folder), of_bob()
     exitcode, changes = forget_in_a_child(folder / "workspace", -1)
     assert (exitcode, left(folder, traces)) == (0, [])
     assert changes > 200
-    for number in range(10):
-        at_change = 1 + number * changes // 10
+    for number, point in enumerate(points):
+        at_change = 1 + int(point * changes)
         folder = project(with_git=True, name=f"killed-{at_change}")
         assert forget_in_a_child(folder / "workspace", at_change)[0] == 9
         result = run_forget("--speaker", ANN, "--yes")
