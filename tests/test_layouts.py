@@ -92,6 +92,128 @@ def test_time_that_is_none_is_a_rejected_row(raw, time):
     assert rejected(raw) == {"phone/metadata.csv:2": "unreadable row"}
 
 
+# LJSpeech's form: no header, id|text|and perhaps the text written out
+
+
+LIGHTS, MUSIC, YEAR = "turn off the kitchen lights", "switch off the music", "it was in 1455, Mr. Jones said"
+WRITTEN = "it was in fourteen fifty-five, mister jones said"
+
+
+def read_columns(raw: Path, rows: list[str], header: str = "") -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+    """(text, speaker) of the recordings, in the order of the rows, and why others are refused."""
+    for number in range(len(rows)):
+        put(raw, f"lj/wavs/{number}.wav")
+    lines = [header] * bool(header) + [f"{number}|{row}" for number, row in enumerate(rows)]
+    put(raw, "lj/metadata.csv", "\n".join(lines) + "\n")
+    clips = [clip for clip in read_sources(raw)[0] if (raw / clip.file).exists()]
+    return [(clip.text, clip.speaker) for clip in clips], rejected(raw)
+
+
+# Catches: the number, the name or the path in a third column is learnt as what was said.
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        # A length
+        ([f"{LIGHTS}|3.2", f"{MUSIC}|1.234"], [(LIGHTS, None), (MUSIC, None)]),
+        ([f"{LIGHTS}|1,5", f"{MUSIC}|2"], [(LIGHTS, None), (MUSIC, None)]),
+        ([f"{LIGHTS}|00:00:03.2", f"{MUSIC}|00:00:02"], [(LIGHTS, None), (MUSIC, None)]),
+        ([f"{LIGHTS}|27", f"{MUSIC}|20"], [(LIGHTS, None), (MUSIC, None)]),
+        ([f"{LIGHTS}|2.5 s"], [(LIGHTS, None)]),
+        (["yes|1.2", "no|0.9"], [("yes", None), ("no", None)]),
+        ([f"{LIGHTS}|3.2", f"{MUSIC}|", MUSIC], [(LIGHTS, None), (MUSIC, None), (MUSIC, None)]),
+        # Numbers for speakers: no word and no recording is lost if they are not read
+        ([f"{LIGHTS}|3", f"{MUSIC}|7", f"{LIGHTS}|3", f"{MUSIC}|7"], [(LIGHTS, None), (MUSIC, None)] * 2),
+        # A speaker
+        ([f"{LIGHTS}|ann", f"{MUSIC}|ann"], [(LIGHTS, "ann"), (MUSIC, "ann")]),
+        ([f"{LIGHTS}|Ann Lee", f"{MUSIC}|p225"] * 3, [(LIGHTS, "Ann Lee"), (MUSIC, "p225")] * 3),
+        ([f"{LIGHTS}|ann", f"{LIGHTS}|bob"] * 2, [(LIGHTS, "ann"), (LIGHTS, "bob")] * 2),  # one text in all rows
+        ([f"{LIGHTS}|ann", f"{MUSIC}|ann", MUSIC], [(LIGHTS, "ann"), (MUSIC, "ann"), (MUSIC, None)]),
+        # The text written out
+        ([f"{YEAR}|{WRITTEN}"], [(WRITTEN, None)]),
+        ([f"{YEAR}|{WRITTEN}", f"{MUSIC}|", MUSIC], [(WRITTEN, None), (MUSIC, None), (MUSIC, None)]),
+        (["Stop!|stop", "Go!|go"], [("stop", None), ("go", None)]),
+        (["7|7", "stop|stop"], [("7", None), ("stop", None)]),
+        ([f"{YEAR}|{WRITTEN}", "7|seven"], [(WRITTEN, None), ("seven", None)]),
+        (["昨日は2008年でした|昨日は二千八年でした"], [("昨日は二千八年でした", None)]),
+        # A path
+        ([f"{LIGHTS}|wavs/0.wav", f"{MUSIC}|wavs/1.wav"], [(LIGHTS, None), (MUSIC, None)]),
+        # Four columns and more
+        ([f"{YEAR}|{WRITTEN}|ann|3.2"] * 2, [(WRITTEN, "ann")] * 2),
+        ([f"{LIGHTS}|3.2|ann|"] * 2, [(LIGHTS, "ann")] * 2),
+        ([f"{LIGHTS}||ann"] * 2, [(LIGHTS, "ann")] * 2),
+    ],
+)
+def test_further_column_of_a_table_without_a_header_is_told_by_all_its_rows(raw, rows, wanted):
+    assert read_columns(raw, rows) == (wanted, {})
+
+
+# Catches: a guess, by which the wrong one of two columns would be learnt.
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [f"{LIGHTS}|ann"],  # one row
+        [f"{LIGHTS}|ann", f"{MUSIC}|bob"],
+        ["stop|ann", "go|ann", "stop|ann"],  # short texts are like names
+        [f"ann|{LIGHTS}", f"bob|{MUSIC}", f"ann|{MUSIC}", f"bob|{LIGHTS}"],
+        ["ann|stop", "bob|stop", "ann|go", "bob|go"],
+        ["hello ann|ann", "bye ann|ann"],
+        ["hello ann|ann smith"],
+        ["seven|7", "eight|8"],
+        ["7|seven", "8|eight"],
+        ["7|seven", "7|seven", "8|eight", "8|eight"],
+        ["ann|7", "ann|8", "bob|7"],
+        [f"{LIGHTS}|mach das Licht in der Küche aus", f"{MUSIC}|mach die Musik aus"],
+        [f"{LIGHTS}|mach das Licht aus"] * 4,
+        [f"{LIGHTS}|en", f"{MUSIC}|en"],  # a language
+        [f"{LIGHTS}|kitchen", f"{LIGHTS}|kitchen"],
+        [f"{LIGHTS}|spk1 {LIGHTS}", f"{MUSIC}|spk1 {MUSIC}"],
+        [f"{LIGHTS}|{WRITTEN}", f"{MUSIC}|3.2"],
+        [f"ann|3.2|{LIGHTS}", f"ann|3.2|{MUSIC}"],
+        [f"{LIGHTS}|ann|old", f"{MUSIC}|ann|old"],  # two that may be speakers
+    ],
+)
+def test_table_without_a_header_whose_columns_cannot_be_told_is_refused_by_name(raw, rows):
+    clips, refused = read_columns(raw, rows)
+    assert clips == []
+    recordings = {f"lj/wavs/{number}.wav": "no transcript" for number in range(len(rows))}
+    assert refused == {"lj/metadata.csv": "unreadable row"} | recordings
+    assert "id|text|speaker" in read_sources(raw)[1][0].remedy
+
+
+# Catches: the remedy that a refused table names does not help; a header of other names is learnt, or spoils the column.
+@pytest.mark.parametrize(
+    ("header", "rows", "wanted"),
+    [
+        ("id|text|speaker", ["stop|ann", "go|bob"], [("stop", "ann"), ("go", "bob")]),
+        ("ID|Text|Length", ["seven|7", "eight|8"], [("seven", None), ("eight", None)]),
+        ("\ufeffid|raw text|text\r", ["7|seven", "8|eight"], [("seven", None), ("eight", None)]),
+        ("id|speaker_id|transcript", ["ann|stop", "bob|go"], [("stop", "ann"), ("go", "bob")]),
+        ("id|text|lang|begins_s", [f"{LIGHTS}|en|0.5"], [(LIGHTS, None)]),
+        ("name|words|seconds", [f"{LIGHTS}|3", f"{MUSIC}|2"], [(LIGHTS, None), (MUSIC, None)]),
+        ("name|words|who", [f"{LIGHTS}|ann", f"{MUSIC}|ann"], [(LIGHTS, "ann"), (MUSIC, "ann")]),
+    ],
+)
+def test_header_that_names_no_file_still_names_the_columns(raw, header, rows, wanted):
+    assert read_columns(raw, rows, header) == (wanted, {})
+
+
+def test_recording_called_like_a_header_is_a_row_like_others(raw):
+    put(raw, "lj/wavs/id.wav")
+    assert read_columns(raw, [f"{MUSIC}|{MUSIC}"], "id|text|text")[0] == [("text", None), (MUSIC, None)]
+
+
+# Catches: a mistake in one row costs the others, or is learnt.
+def test_row_that_does_not_go_with_the_others_is_refused_alone(raw):
+    good = [f"{LIGHTS} {number}" for number in range(20)]
+    clips, refused = read_columns(raw, [*good, "hello | there"])
+    assert [text for text, _ in clips] == good
+    assert refused == {"lj/metadata.csv:21": "unreadable row", "lj/wavs/20.wav": "no transcript"}
+    wrong = ["please stop it now|ann", "stop|3.2", "go|bob"]
+    clips, refused = read_columns(raw, [*(f"{YEAR}|{WRITTEN}" for _ in range(40)), *wrong])
+    assert clips == [(WRITTEN, None)] * 40
+    assert {file for file in refused if ":" in file} == {f"lj/metadata.csv:{number}" for number in (41, 42, 43)}
+
+
 # Common Voice: the columns of release 21's validated.tsv
 
 

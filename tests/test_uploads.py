@@ -260,6 +260,8 @@ def test_what_computers_put_beside_files_is_left_out_without_a_word():
         ("t.csv", "a.wav,hello\n", "t.csv, line 1", "must name the columns"),
         ("t.csv", "file,speaker\na.wav,ann\n", "t.csv, line 1", "must name the columns"),
         ("t.csv", "", "t.csv, line 1", "must name the columns"),
+        ("t.csv", "a|turn off the lights|3.2\nt|hello|ann\n", "t.csv, line 1", "must name the columns"),
+        ("t.csv", "id|text|length\na|turn off the lights|3.2\n", "t.csv, line 1", "must name the columns"),
         ("t.csv", "file,text\na.wav,well, hello\n", "t.csv, line 2", "It has 3 columns, the first line names 2"),
         ("t.csv", "file,text\n,hello\n", "t.csv, line 2", "names no sound file"),
         ("t.csv", 'file,text\na.wav,"hello\nb.wav,two\n', "t.csv, line 3", "not closed"),
