@@ -16,7 +16,7 @@ from recorder import takes
 from recorder.takes import Take
 from stages.pipeline.params import PrepareParams, load_params
 from stages.speech import audio
-from tests.workspaces import DEMO_CLIPS, ROOT, environment
+from tests.workspaces import DEMO_CLIPS, ROOT, environment, init_dvc
 
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
 
@@ -45,12 +45,17 @@ def make_take(number: int) -> Take:
 
 
 def track_recordings(folder: Path, no_scm: bool = True) -> None:
-    """Make `folder` a DVC repository whose data/raw, empty at first, is known to DVC."""
+    """Make `folder` a DVC repository whose data/raw is known to DVC."""
     from dvc.repo import Repo
 
-    (folder / "data/raw").mkdir(parents=True, exist_ok=True)
-    with Repo.init(str(folder), no_scm=no_scm) as repository:
-        repository.add(str(folder / "data/raw"))
+    raw = folder / "data/raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    if no_scm:
+        init_dvc(folder, tracks_raw=True)
+        if not any(raw.iterdir()):
+            return
+    with Repo(str(folder)) if no_scm else Repo.init(str(folder)) as repository:
+        repository.add(str(raw))
 
 
 def python(code: str) -> list[str]:

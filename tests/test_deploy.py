@@ -84,7 +84,7 @@ def values(hub: HubServer, what: str) -> dict[str, str]:
     return {name: entry["value"] for name, entry in getattr(hub.repository("space", "me/demo").space, what).items()}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param("lfs", marks=pytest.mark.slow), "xet"])
 def test_space_is_the_folder_and_has_all_it_needs_when_it_is_made(hub, space, mode):
     receipt = deploy(hub, space, **MODES[mode])
     repository = hub.repository("space", "me/demo")

@@ -348,6 +348,7 @@ def bring_in_and_die(place: Path, at_change: int) -> None:
     inbox.bring_in()
 
 
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.kill)])
 @pytest.mark.parametrize(
     ("make_changes", "waiting", "texts", "least_kills"),
     [
@@ -356,7 +357,7 @@ def bring_in_and_die(place: Path, at_change: int) -> None:
     ],
 )
 def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(
-    place, tmp_path, monkeypatch, make_changes, waiting, texts, least_kills
+    place, tmp_path, monkeypatch, make_changes, waiting, texts, least_kills, every
 ):
     make_changes(place)
     clips = inbox.stored_clips()
@@ -390,7 +391,7 @@ def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(
         assert broken_cache_objects(folder) == []
         monkeypatch.chdir(place)
         shutil.rmtree(folder)
-        died_at += 1
+        died_at += every
     assert died_at > least_kills
 
 

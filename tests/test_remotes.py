@@ -22,10 +22,10 @@ FOLDER, BUCKET, CREDENTIALS, SSH, HERE, THERE = COMMANDS
 RECORDINGS = 4
 
 
-@pytest.fixture
-def recordings(tmp_path) -> Path:
-    """A repository with a few recordings that git and DVC know."""
-    folder = tmp_path / "here"
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A repository with a few recordings that git and DVC know; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("begun") / "here"
     (folder / "data/raw/demo").mkdir(parents=True)
     for name in ("stages", ".dvc"):
         ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local")
@@ -39,6 +39,11 @@ def recordings(tmp_path) -> Path:
     type_in(folder, "git add --all")
     type_in(folder, "git commit --quiet -m begun")
     return folder
+
+
+@pytest.fixture
+def recordings(begun, tmp_path) -> Path:
+    return shutil.copytree(begun, tmp_path / "here", symlinks=True)
 
 
 def type_in(folder: Path, command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
@@ -98,6 +103,7 @@ def s3_server():
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("credentials_from", ["environment", "config.local"])
 def test_recordings_go_to_a_bucket_and_into_a_fresh_clone(recordings, s3_server, credentials_from):
     client = boto3.client(
@@ -144,6 +150,7 @@ def ssh_server(tmp_path):
     loop.close()
 
 
+@pytest.mark.slow
 def test_recordings_go_to_another_machine_over_ssh_and_into_a_fresh_clone(recordings, ssh_server, tmp_path):
     port, key = ssh_server
     (tmp_path / "other machine").mkdir(mode=0o700)
@@ -157,14 +164,22 @@ def test_recordings_go_to_another_machine_over_ssh_and_into_a_fresh_clone(record
     assert len([path for path in (tmp_path / "other machine").rglob("*") if path.is_file()]) == RECORDINGS + 1
 
 
-@pytest.fixture
-def cloned(recordings, tmp_path) -> Path:
-    """A clone whose recordings were pushed and not pulled yet, with its remote."""
-    type_in(recordings, f"dvc remote add --local --default box {tmp_path / 'remote'}")
+@pytest.fixture(scope="module")
+def pushed(begun, tmp_path_factory) -> Path:
+    """A clone whose recordings were pushed and not pulled yet, and its remote; nobody writes into them."""
+    place = tmp_path_factory.mktemp("pushed")
+    recordings = shutil.copytree(begun, place / "here", symlinks=True)
+    type_in(recordings, "dvc remote add --local --default box ../remote")
     type_in(recordings, HERE[0])
-    there = clone(recordings)
-    type_in(there, f"dvc remote add --local --default box {tmp_path / 'remote'}")
-    return there
+    type_in(clone(recordings), "dvc remote add --local --default box ../remote")
+    return place
+
+
+@pytest.fixture
+def cloned(pushed, tmp_path) -> Path:
+    """A copy of that clone, with a remote of its own."""
+    shutil.copytree(pushed / "remote", tmp_path / "remote")
+    return shutil.copytree(pushed / "there", tmp_path / "there", symlinks=True)
 
 
 def test_pull_never_removes_a_recording_that_is_only_here(cloned):

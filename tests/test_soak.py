@@ -47,7 +47,7 @@ for number in range(first + 2 * begin, CLIPS, 2):
     time.sleep(chance.uniform(0, 0.6))
 """.replace("CLIPS", str(CLIPS))
 
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning:dvc")
+pytestmark = [pytest.mark.kill, pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning:dvc")]
 
 
 @pytest.fixture
