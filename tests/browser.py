@@ -1,4 +1,7 @@
-"""A real browser for tests: Debian's Chromium, driven by playwright, with a file for a microphone."""
+"""A real browser for tests: Debian's Chromium, driven by playwright, with a file for a microphone.
+
+Tests take it from the fixtures in conftest.py, and carry the mark `browser`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.workspaces import ROOT, environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian's package chromium)")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,13 +29,13 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_MS = 20_000
-expect.set_options(timeout=PATIENCE_MS)
+# How long anything is waited for: only a test that fails takes as long, a busy machine never does.
+PATIENCE_S = 90
+expect.set_options(timeout=1000 * PATIENCE_S)
 
 
-@contextlib.contextmanager
-def chromium(profile: Path, microphone: Path | None = None, denied: bool = False, map_host: str = "") -> Iterator:
-    """A page of a fresh browser that hears `microphone` (a WAV file) as often as it records; None: it has none.
+def launch(playwright: Playwright, microphone: Path | None = None, denied: bool = False, map_host: str = "") -> Browser:
+    """A browser that hears `microphone` (a WAV file, read anew) as often as it records; None: it has none.
 
     `map_host` is a name for this machine that browsers do not trust as they do localhost.
     """
@@ -47,14 +48,22 @@ def chromium(profile: Path, microphone: Path | None = None, denied: bool = False
         flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop"]
     if map_host:
         flags.append(f"--host-resolver-rules=MAP {map_host} 127.0.0.1")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(profile), executable_path=CHROMIUM, headless=True, args=flags
-        )
-        page = context.pages[0]
-        page.set_default_timeout(PATIENCE_MS)
+    return playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+
+
+@contextlib.contextmanager
+def new_page(browser: Browser) -> Iterator[Page]:
+    """A page that knows nothing of other pages of the browser: cookies, permissions and storage of its own."""
+    with browser.new_context() as context:
+        context.set_default_timeout(1000 * PATIENCE_S)
+        yield context.new_page()
+
+
+@contextlib.contextmanager
+def chromium(microphone: Path | None = None) -> Iterator[Page]:
+    """A page of a browser of its own, for programs; tests share one."""
+    with sync_playwright() as playwright, launch(playwright, microphone) as browser, new_page(browser) as page:
         yield page
-        context.close()
 
 
 @contextlib.contextmanager
@@ -66,7 +75,7 @@ def recorder_server(workspace: Path, *options: str, **variables: str) -> Iterato
         yield f"http://localhost:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE_S)
 
 
 def start_recorder(workspace: Path, port: int, *options: str, **variables: str) -> subprocess.Popen:
@@ -81,7 +90,7 @@ def start_recorder(workspace: Path, port: int, *options: str, **variables: str) 
         stderr=log,
     )
     address = f"http://localhost:{port}"
-    gives_up_at_s = time.monotonic() + 30
+    gives_up_at_s = time.monotonic() + PATIENCE_S
     while True:
         try:
             urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
@@ -98,7 +107,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(condition, timeout_s: float = 20, what: str = "") -> None:
+def wait_for(condition, timeout_s: float = PATIENCE_S, what: str = "") -> None:
     """Until a condition of the world outside the browser holds."""
     gives_up_at_s = time.monotonic() + timeout_s
     while not condition():

@@ -8,20 +8,30 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from filelock import FileLock
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from ruamel.yaml import YAML
 
 from stages.pipeline.params import Params, load_params
 from stages.speech.clips import Clip
+from tests.browser import CHROMIUM, launch, new_page
 from tests.workspaces import make_trained_project
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a browser where there is none."""
+    if CHROMIUM is None:
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.skip(reason="Chromium is not installed (Debian's package chromium)"))
 
 
 @pytest.fixture
@@ -44,6 +54,33 @@ def trained_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             make_trained_project(folder)
             (folder / "whole").touch()
     return folder
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """For one file: as long as it is there, no other test in its process can use asyncio.run."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The WAV file that `browser` hears with each recording; tests write it."""
+    return tmp_path_factory.mktemp("microphone") / "microphone.wav"
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, microphone: Path) -> Iterator[Browser]:
+    """One Chromium for all tests of a file."""
+    with launch(playwright, microphone) as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of the test's own."""
+    with new_page(browser) as page:
+        yield page
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def draw(wanted: list[Diagram]) -> dict[str, str]:
     """SVG by `name-theme`. Raises: UserError where Chromium is missing."""
     if CHROMIUM is None:
         raise UserError("Chromium is not installed: it draws the diagrams (Debian's package chromium)")
-    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as page:
+    with chromium() as page:
         page.add_script_tag(path=mermaid())
         return {
             f"{diagram.name}-{theme}": page.evaluate(DRAW, [f"{diagram.name}-{theme}", diagram.source, *look, FONTS])

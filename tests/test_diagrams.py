@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests import diagrams
-from tests.browser import chromium, needs_chromium
+from tests.browser import new_page
 from tests.test_docs import BLOCK, PAGES
 
 WANTED = diagrams.diagrams()
@@ -72,8 +72,8 @@ def test_the_page_stands_alone_and_is_small():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("diagrams")) as opened:
+def page(browser):
+    with new_page(browser) as opened:
         opened.context.set_offline(True)
         opened.said, opened.asked = [], []
         opened.on("console", lambda message: opened.said.append(message.text))
@@ -83,14 +83,16 @@ def page(tmp_path_factory):
         yield opened
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 def test_opened_without_a_network_it_asks_for_nothing_and_has_no_error(page):
     assert page.said == []
     assert [url for url in page.asked if not url.startswith("data:")] == [diagrams.HTML.as_uri()]
     assert page.locator("section").count() == len(WANTED)
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 @pytest.mark.parametrize("theme", diagrams.THEMES)
 def test_each_picture_is_shown_in_its_theme_and_in_no_other(page, theme):
     page.emulate_media(media="screen", color_scheme=theme)
@@ -114,7 +116,8 @@ def brightness(colour: str) -> float:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 def test_on_a_telephone_only_pictures_scroll_sideways(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(media="screen", color_scheme="light")
@@ -122,7 +125,8 @@ def test_on_a_telephone_only_pictures_scroll_sideways(page):
     page.set_viewport_size({"width": 1200, "height": 900})
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 def test_it_prints_one_diagram_a_page_after_the_list(page, tmp_path):
     page.emulate_media(media="print")
     page.pdf(path=tmp_path / "print.pdf", prefer_css_page_size=True)
@@ -130,7 +134,8 @@ def test_it_prints_one_diagram_a_page_after_the_list(page, tmp_path):
     assert len(re.findall(rb"/Type */Page\b(?!s)", content)) == 1 + len(WANTED)
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 def test_a_source_is_shown_and_copied(page):
     page.emulate_media(media="screen", color_scheme="light")
     first = page.locator("section").first
@@ -143,7 +148,8 @@ def test_a_source_is_shown_and_copied(page):
     assert page.evaluate("navigator.clipboard.readText()") == WANTED[0].source
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 def test_a_screen_reader_finds_headings_pictures_and_their_text(page):
     assert page.get_by_role("heading", level=1).count() == 1
     assert page.get_by_role("heading", level=2).all_text_contents() == [diagram.title for diagram in WANTED]
@@ -155,7 +161,8 @@ def test_a_screen_reader_finds_headings_pictures_and_their_text(page):
         assert svg.get_attribute("role")
 
 
-@needs_chromium
+@pytest.mark.slow
+@pytest.mark.browser
 def test_links_of_the_list_lead_to_diagrams(page):
     for link in page.get_by_role("navigation").get_by_role("link").all():
         assert page.locator(link.get_attribute("href")).count() == 1

@@ -3,11 +3,11 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import chromium, needs_chromium, recorder_server
+from tests.browser import recorder_server
 from tests.hub_server import HubServer
 from tests.workspaces import ROOT, copy_project, read_json
 
-pytestmark = needs_chromium
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +16,11 @@ def workspace(trained_project, tmp_path_factory):
     return copy_project(trained_project, tmp_path_factory.mktemp("publish") / "project", push__require="none")
 
 
-def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(workspace, tmp_path):
+def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(workspace, page, tmp_path):
     with HubServer(tokens={"planted-token": "write:ann,*"}) as hub:
         variables = hub.environment(tmp_path / "home", token="planted-token")
         wanted = {name: value for name, value in variables.items() if name.startswith(("HF_", "NO_PROXY"))}
-        with (
-            recorder_server(workspace, **wanted | {"HF_HUB_OFFLINE": "0"}) as address,
-            chromium(tmp_path / "profile") as page,
-        ):
+        with recorder_server(workspace, **wanted | {"HF_HUB_OFFLINE": "0"}) as address:
             page.goto(f"{address}/publish?speaker=Ann&language=en")
             page.get_by_text("Logged in to the Hub as ann").wait_for()
             expect(page.get_by_role("textbox", name="Name on the Hub").first).to_have_value("ann/my-voxtral")

@@ -12,7 +12,6 @@ from stages.pipeline import paths
 from stages.pipeline.params import load_params
 from stages.speech import audio, prepared, report
 from stages.speech.clips import Clip
-from tests.browser import chromium, needs_chromium
 from tests.workspaces import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").evaluate
@@ -87,38 +86,39 @@ def test_every_set_has_a_report_that_says_what_is_special_about_it(render, name,
     assert "nan" not in page and "None" not in page and "<script" not in page
 
 
-@needs_chromium
-def test_report_reads_aloud_with_its_headings_tables_and_mistakes_in_words(render, tmp_path):
+@pytest.mark.browser
+def test_report_reads_aloud_with_its_headings_tables_and_mistakes_in_words(render, page):
     path = render("empty answers")
-    with chromium(tmp_path / "profile") as page:
-        page.context.set_offline(True)
-        page.goto(path.as_uri())
-        spoken = page.locator("body").aria_snapshot()
-        assert re.search(r'heading "Wrong words: .* before, .* after" \[level=1\]', spoken)
-        assert {"What is still misheard", "Groups", "Recordings", "Training"} <= set(
-            re.findall(r'heading "([^"]+)" \[level=2\]', spoken)
-        )
-        tables = page.locator("table")
-        for number in range(tables.count()):
-            table = tables.nth(number)
-            assert table.locator("caption").inner_text()
-            assert table.locator("th[scope=col]").count() >= 2
-        assert 'columnheader "Heard after"' in spoken and 'rowheader "After (tuned model)"' in spoken
-        assert "missed: " in spoken  # what a crossed out word says to those who hear the page
-        assert re.search(r'img "Validation word error rate from 40.0.% after epoch 1 to 20.0.% after epoch 2"', spoken)
-        for place in page.locator("audio").all():
-            assert place.get_attribute("aria-label").startswith("Recording: ")
+    page.context.set_offline(True)
+    page.goto(path.as_uri())
+    spoken = page.locator("body").aria_snapshot()
+    assert re.search(r'heading "Wrong words: .* before, .* after" \[level=1\]', spoken)
+    assert {"What is still misheard", "Groups", "Recordings", "Training"} <= set(
+        re.findall(r'heading "([^"]+)" \[level=2\]', spoken)
+    )
+    tables = page.locator("table")
+    assert tables.count() >= 2
+    for number in range(tables.count()):
+        table = tables.nth(number)
+        assert table.locator("caption").inner_text()
+        assert table.locator("th[scope=col]").count() >= 2
+    assert 'columnheader "Heard after"' in spoken and 'rowheader "After (tuned model)"' in spoken
+    assert "missed: " in spoken  # what a crossed out word says to those who hear the page
+    assert re.search(r'img "Validation word error rate from 40.0.% after epoch 1 to 20.0.% after epoch 2"', spoken)
+    players = page.locator("audio").all()
+    assert players
+    for place in players:
+        assert place.get_attribute("aria-label").startswith("Recording: ")
 
 
-@needs_chromium
-def test_report_prints_whole_on_paper(render, tmp_path):
+@pytest.mark.browser
+def test_report_prints_whole_on_paper(render, page):
     path = render("endless answer")
-    with chromium(tmp_path / "profile") as page:
-        page.goto(path.as_uri())
-        page.emulate_media(media="print")
-        page.set_viewport_size({"width": 720, "height": 1000})  # the text's width on A4 at 96 dots an inch
-        assert page.evaluate("document.documentElement.scrollWidth") <= 720
-        cut_off = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
-        assert page.evaluate(cut_off) == 0
-        assert not page.locator("audio").first.is_visible()  # paper plays nothing
-        assert page.pdf(format="A4").startswith(b"%PDF")
+    page.goto(path.as_uri())
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 720, "height": 1000})  # the text's width on A4 at 96 dots an inch
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
+    cut_off = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+    assert page.evaluate(cut_off) == 0
+    assert not page.locator("audio").first.is_visible()  # paper plays nothing
+    assert page.pdf(format="A4").startswith(b"%PDF")

@@ -80,7 +80,7 @@ def main() -> None:
         sound = Path(folder) / "microphone.wav"
         random = np.random.default_rng(0)
         port = free_port()
-        with chromium(Path(folder) / "profile", sound) as page:
+        with chromium(sound) as page:
             began_s = time.monotonic()
             server = start_recorder(workspace, port)
             answers_s = time.monotonic() - began_s
