@@ -700,7 +700,9 @@ def test_part_that_lies_behind_the_end_is_refused(tmp_path, kind, times):
         audio.decode(path.read_bytes(), *times)
 
 
-@pytest.mark.parametrize(("kind", "codec"), [("WAV", None), ("FLAC", None), ("ipod", "aac")])
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("WAV", None), pytest.param("FLAC", None, marks=pytest.mark.slow), ("ipod", "aac")]
+)
 def test_recording_of_90_minutes_is_refused_whole_and_read_in_parts_in_little_memory_and_time(tmp_path, kind, codec):
     once_s = 256  # a whole number of AAC frames
     path = write_lecture(tmp_path / "lecture", once_s, 8_000, kind, codec, times=22)

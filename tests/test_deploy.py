@@ -17,6 +17,13 @@ TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
 NEXT_TOKEN = "hf_TheTokenThatCameAfterTheFirstOne"
 COMMIT = "6403adf021a449532f325bd947fd23c9704a4ea3"
 BASE = "mistralai/Voxtral-Mini-3B-2507"
+# With short pauses: the Space of these tests builds as soon as it is asked twice.
+DEPLOY = """
+from stages import deploy
+from stages.hub import client, space
+client.FIRST_WAIT_S = space.FIRST_LOOK_S = 0.05
+deploy.run("deploy", deploy.main)
+"""
 MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
 
 
@@ -60,7 +67,7 @@ def hub():
 def run(hub: HubServer, workspace: Path, token: str = TOKEN, **extra: str) -> subprocess.CompletedProcess:
     environment = hub.environment(workspace.parent / "home", token=token) | {"PYTHONPATH": str(ROOT)} | extra
     result = subprocess.run(
-        [sys.executable, "-m", "stages.deploy"],
+        [sys.executable, "-c", DEPLOY],
         cwd=workspace, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert token not in result.stdout + result.stderr
@@ -157,8 +164,8 @@ def test_space_that_does_not_run_is_one_line_with_the_end_of_its_log(hub, space,
 
 def test_space_that_takes_too_long_is_one_line_and_the_next_deploy_waits_on(hub, space):
     hub.build_polls = 30
-    set_params(space, deploy__wait_minutes=0.05)
-    assert "is still BUILDING after 0.05 minutes" in refusal(hub, space)
+    set_params(space, deploy__wait_minutes=0.01)
+    assert "is still BUILDING after 0.01 minutes" in refusal(hub, space)
     hub.repository("space", "me/demo").space.polls_left = 1
     assert deploy(hub, space)["published"]
 

@@ -222,7 +222,7 @@ def test_text_only_manifest_is_refused_with_the_hint_that_it_holds_phrases(prepa
         ({"columns": {"audio": "audio", "text": "words", "speaker": None, "language": None}}, "no column 'words'"),
         ({"split": "train2"}, "check config and split"),
         ({"repo_id": "ann/nothing"}, "check repo_id and revision"),
-        ({"revision": "f" * 40}, "check repo_id and revision"),
+        pytest.param({"revision": "f" * 40}, "check repo_id and revision", marks=pytest.mark.slow),
     ],
 )
 def test_mistake_in_an_entry_is_one_line(prepare, set_param, change, words):

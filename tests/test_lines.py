@@ -104,7 +104,7 @@ def test_text_longer_than_the_model_reads_is_no_hindrance(talk, demo_talk):
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
-@pytest.mark.parametrize("speaker", ["jackson", "nicolas"])
+@pytest.mark.parametrize("speaker", [pytest.param("jackson", marks=pytest.mark.slow), "nicolas"])
 def test_lines_of_a_real_speaker_are_on_their_own_sound_or_refused(talk, speaker):
     with (SPEECH / "digits/transcripts.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["speaker"] == speaker]

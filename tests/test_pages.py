@@ -13,7 +13,7 @@ from recorder.views.microphone import read_recording
 from recorder.views.shared import CONSENT, as_plain
 from stages.pipeline.params import load_params
 from stages.speech import audio
-from tests.workspaces import DEMO_CLIPS, ROOT, dvc, make_workspace
+from tests.workspaces import DEMO_CLIPS, ROOT, init_dvc, make_workspace
 
 TEXTS = phrases.from_file("en")
 
@@ -21,9 +21,7 @@ TEXTS = phrases.from_file("en")
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     folder = make_workspace(tmp_path)
-    (folder / "data/raw").mkdir(parents=True)
-    dvc(folder, "init", "--no-scm", "--quiet")
-    dvc(folder, "add", "--quiet", "data/raw")
+    init_dvc(folder, tracks_raw=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return folder

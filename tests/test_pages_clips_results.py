@@ -9,8 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from recorder import inbox
 from stages.pipeline.files import write_json, write_jsonl
-from tests.recordings import make_take
-from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, dvc, make_workspace, read_json, read_rows, run_stages
+from tests.recordings import make_take, track_recordings
+from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, make_workspace, read_json, read_rows, run_stages
 
 HOSTILE = "<script>alert(1)</script> *bold* $x$ [link](http://x)"
 SPOKEN = [
@@ -27,9 +27,7 @@ def built(tmp_path_factory) -> Path:
     workspace = make_workspace(tmp_path_factory.mktemp("pages"), train__epochs=1, train__max_clips=16)
     add_demo_clips(workspace, 60)
     run_stages(workspace, "prepare", "split", "train", "evaluate")
-    dvc(workspace, "init", "--no-scm", "--quiet")
-    dvc(workspace, "config", "core.analytics", "false")
-    dvc(workspace, "add", "--quiet", "data/raw")
+    track_recordings(workspace)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workspace)
         for number, (text, language, speaker) in enumerate(SPOKEN, 100):
