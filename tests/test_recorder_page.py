@@ -488,7 +488,6 @@ def test_uploads_that_are_wrong_are_refused_in_words_and_texts_stay_texts(worksp
     assert {path for path in workspace.parent.parent.rglob("outside.wav")} == before
 
 
-@pytest.mark.slow
 def test_text_typed_for_an_upload_stays_with_its_recording(workspace, address, page):
     sounds = {name: (DEMO_CLIPS / f"{number}.opus").read_bytes() for name, number in zip("ab", NUMBERS, strict=False)}
     frames = []

@@ -116,7 +116,7 @@ def git(workspace: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def make_trained_project(folder: Path) -> None:
-    """A git and DVC repository in which the whole pipeline has run: Ann's 60 recordings, a model that learnt from 48.
+    """A git and DVC repository in which the whole pipeline has run: Ann's 60 recordings, and a model that has learnt.
 
     The sound is the demo's; Ann has agreed to be recorded, and one of her texts holds an e-mail address. git and DVC
     have nothing left to do.
