@@ -59,10 +59,10 @@ forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=
 # Two processes of one thread each: tests that train beside others that wait.
 test test-slow: export OMP_NUM_THREADS = 1
 test: $(INSTALLED) ## run the quick tests (ten minutes on two cores)
-	@python -m pytest -n 2 --dist loadfile -m "not slow and not kill"
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill"
 
 test-slow: $(INSTALLED) ## run the others: kill sweeps, full disks, experiments, remotes, hostile files
-	@python -m pytest -n 2 --dist loadfile -m "slow or kill"
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow or kill"
 
 test-all: test test-slow ## run all tests (half an hour)
 

@@ -26,8 +26,13 @@ from tests.workspaces import make_trained_project
 REPOSITORY = Path(__file__).parent.parent
 
 
+# They begin first: two processes then end together (xdist would begin with the files of most tests).
+LONGEST = ("test_sweep", "test_demo", "test_recorder_page", "test_push", "test_train", "test_processes", "test_forget")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none."""
+    """Long files first. What needs a browser is skipped where there is none."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if CHROMIUM is None:
         for item in items:
             if item.get_closest_marker("browser"):

@@ -140,6 +140,7 @@ def test_silence_stands_at_the_lowest_level_and_nothing_is_infinite():
     assert audio.measure(np.zeros(0, dtype=np.float32)) == {**silent, "duration_s": 0.0}
 
 
+@pytest.mark.slow  # librosa compiles its code at the first use in an environment: 40 s
 def test_trim_leaves_a_tenth_of_a_second_around_the_sound():
     silence = np.zeros(RATE_HZ, dtype=np.float32)
     trimmed = audio.trim_silence(np.concatenate([silence, tone(440, 0.5, 1), silence]))
