@@ -16,7 +16,7 @@ def repository(trained_project, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments") / "project"
     workspace = copy_project(trained_project, folder, train__epochs=1, train__max_clips=16)
     dvc(workspace, "repro")
-    git(workspace, "commit", "--quiet", "--all", "-m", "a shorter training")
+    git(workspace, "commit", "--quiet", "--all", "--amend", "-m", "a shorter training")
     return workspace
 
 
