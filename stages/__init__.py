@@ -11,4 +11,4 @@ import os
 # browser or another program they spend the processor's time on that. libgomp reads this when torch is loaded; settings
 # of the person's own come first. Measured in docs/performance.md.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -32,7 +32,7 @@ def spin_count(code: str, **variables: str) -> str:
 @pytest.mark.parametrize("start", ["import stages.train", "import recorder.listener, recorder.listening", "import app"])
 def test_threads_of_torch_wait_asleep_whatever_loads_it(start):
     """Set too late, torch would spin on: a training beside a browser would fall to a twentieth of its speed."""
-    assert spin_count(start) == "2000"
+    assert spin_count(start) == "1000"
 
 
 def test_settings_of_threads_that_a_person_made_are_kept():

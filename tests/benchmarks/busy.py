@@ -1,6 +1,6 @@
 """Training beside other programs: clips/s on an idle machine and with one busy loop on each core, by GOMP_SPINCOUNT.
 
-    python -m tests.benchmarks.busy [--spins 1000 2000 300000] [--rounds 3]        (about seven minutes on two cores)
+    python -m tests.benchmarks.busy [--spins 1000 2000 300000] [--rounds 3]        (about five minutes on two cores)
 
 300000 is libgomp's own setting. Every other setting is compared with it; the weights must be the same.
 """
