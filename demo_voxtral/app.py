@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-# Read when torch is imported: its threads wait for each other asleep, and leave the processor to other programs.
+# Read when torch is imported: its threads soon sleep while they wait, and leave the processor to other programs.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

@@ -2,9 +2,8 @@
 
     .venv/bin/python -m stages.pipeline.setup
 
-uv does it in a tenth of pip's time, but does not read pip's settings, which may name a place for wheels such as a CPU
-build of torch. They are handed on to it. pip installs where uv cannot be had or fails. Needs the standard library
-alone.
+uv is quicker than pip, but does not read pip's settings, which may name a place for wheels such as a CPU build of
+torch. They are handed on to it. pip installs if uv cannot be had or fails. Needs the standard library alone.
 """
 
 from __future__ import annotations
