@@ -16,36 +16,36 @@ $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "ownvoice needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	@echo "Installing into $(VENV) (a minute or two, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@python -m stages.pipeline.setup
+	@python -m stages.commands.setup
 	@touch $@
 	@echo "Installed"
 
 demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your own data stays untouched
-	@python -m stages.pipeline.demo
+	@python -m stages.commands.demo
 
 pull: $(INSTALLED) ## fetch the recordings of a fresh clone from your DVC remote (docs/remotes.md)
-	@python -m stages.pipeline.raw
+	@python -m stages.commands.pull
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
 	@python -m recorder.runs
 
 sweep: $(INSTALLED) ## try a grid of settings as experiments (GRID="train.lora.r=8,16 train.epochs=5,10")
-	@python -m stages.pipeline.sweep $(GRID)
+	@python -m stages.commands.sweep $(GRID)
 
 compare: $(INSTALLED) ## show all experiments, the best by validation first
-	@python -m stages.pipeline.compare
+	@python -m stages.commands.compare
 
 learning-curve: $(INSTALLED) ## train on ever more recordings, and say what more would bring (CLIPS="10 20 50")
-	@python -m stages.pipeline.learning_curve $(CLIPS)
+	@python -m stages.commands.learning_curve $(CLIPS)
 
 recorder: $(INSTALLED) ## open the recording page, on this machine only
 	@python -m streamlit run recorder/app.py
 
 demo-app: $(INSTALLED) ## try the last result on the page that a Space would show, on this machine only (IN=.demo: that of make demo)
-	@python -m stages.pipeline.demo_app $(IN)
+	@python -m stages.commands.demo_app $(IN)
 
 push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml, push.dataset), without any training
-	@python -m stages.pipeline.raw check
+	@python -m stages.commands.pull check
 	@dvc repro split
 	@python -m stages.hub.dataset
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from recorder import inbox
 from recorder.views.shared import as_plain, sidebar
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 st.set_page_config(
     page_title="ownvoice", page_icon=str(Path(__file__).parent / "microphone/icon.svg"), layout="centered"

@@ -11,9 +11,9 @@ from typing import TypeVar
 from recorder.inbox import SOURCES, StoredClip
 from recorder.phrases import LANGUAGES, from_file, prompt_id
 from recorder.takes import WITHOUT_SPACES
-from stages.pipeline import paths
-from stages.pipeline.files import read_jsonl
-from stages.pipeline.stage import UserError
+from stages.common import paths
+from stages.common.files import read_jsonl
+from stages.common.stage import UserError
 from stages.speech.clips import Clip
 from stages.speech.sources import AUDIO_SUFFIXES
 from stages.speech.text import normalise

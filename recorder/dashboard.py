@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 HOST = "127.0.0.1"
 STARTS_WITHIN_S = 30

@@ -29,9 +29,10 @@ from recorder.erasing.removing import EXPERIMENTS, delete_on_hub, erase
 from recorder.erasing.searching import search
 from recorder.erasing.todo import ERASING_FILES, Repository, Todo, Wanted, read_todo, write_todo
 from recorder.erasing.versions import Objects
-from recorder.locks import is_locked, lock
-from stages.pipeline import paths, raw
-from stages.pipeline.stage import UserError, run
+from stages.commands import pull
+from stages.common import paths
+from stages.common.locks import is_locked, lock
+from stages.common.stage import UserError, run
 from stages.speech.clips import ID_LENGTH
 from stages.speech.text import clean
 
@@ -105,7 +106,7 @@ def finish(todo: Todo, is_begun: bool = False) -> None:
         if not is_begun:
             deleted = [change for change in inbox.pending() if change.kind == "delete"]
             there = {inbox._kept(change.source, change.row["audio_path"]) for change in deleted}
-            raw.check_complete(removed=sum(path is not None and not path.exists() for path in there))
+            pull.check_complete(removed=sum(path is not None and not path.exists() for path in there))
         todo.join(find(todo.wanted, Objects(Path(repository.cache.local.path))))  # what came since it was asked
         write_todo(todo)
         problems = erase(todo, repository)
@@ -123,7 +124,7 @@ def finish(todo: Todo, is_begun: bool = False) -> None:
     if inbox.waiting():
         inbox.start_moving()
     if todo.versioned and Path(".git").exists():
-        print(f"Commit {raw.TRACKED} and {inbox.DVC_LOCK}: git still has them as they were. They hold no recordings.")
+        print(f"Commit {pull.TRACKED} and {inbox.DVC_LOCK}: git still has them as they were. They hold no recordings.")
 
 
 @contextlib.contextmanager

@@ -31,12 +31,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from recorder.locks import is_locked, lock
 from recorder.takes import Take
-from stages.pipeline import paths, raw
-from stages.pipeline.files import write_jsonl, write_whole
-from stages.pipeline.stage import UserError, run
-from stages.pipeline.wording import counted
+from stages.commands import pull
+from stages.common import paths
+from stages.common.files import write_jsonl, write_whole
+from stages.common.locks import is_locked, lock
+from stages.common.plurals import counted
+from stages.common.stage import UserError, run
 from stages.speech.sources import RawClip, locate
 from stages.speech.text import clean
 
@@ -249,7 +250,7 @@ def bring_in() -> int:
         if not _mend(repository) and not changes:
             return 0
         deleted = {_kept(change.source, change.row["audio_path"]) for change in changes if change.kind == "delete"}
-        raw.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
+        pull.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
         for source in SOURCES:
             if any(change.source == source for change in changes):
                 _apply(source, changes)
@@ -387,10 +388,10 @@ def _mend(repository: Repo) -> bool:
     from dvc.dvcfile import Lockfile
     from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
 
-    for path in (raw.TRACKED, DVC_LOCK):
+    for path in (pull.TRACKED, DVC_LOCK):
         if path.exists() and MERGE_CONFLICT in path.read_bytes():
             raise UserError(f"{path} is half merged: finish the merge in git, then try again")
-    cut_off = [raw.TRACKED] if raw.TRACKED.exists() and raw.TRACKED.stat().st_size == 0 else []
+    cut_off = [pull.TRACKED] if pull.TRACKED.exists() and pull.TRACKED.stat().st_size == 0 else []
     try:
         Lockfile(repository, str(DVC_LOCK)).load()
     except (YAMLSyntaxError, YAMLValidationError):

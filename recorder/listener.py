@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.pipeline import paths
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
+from stages.common import paths
+from stages.common.params import load_params
+from stages.common.stage import UserError
 
 IDLE_S = 600.0
 TIMEOUT_S = 600.0  # 30 s of sound, twice through a 3B model on a few slow cores, with loading before it

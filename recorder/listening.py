@@ -23,15 +23,16 @@ import numpy as np
 from torch import nn
 
 from recorder.listener import Loaded
-from stages.pipeline import paths
-from stages.pipeline.files import read_json, sha256_of_file
-from stages.pipeline.params import ModelParams, load_params
-from stages.pipeline.stage import UserError
+from stages.common import paths
+from stages.common.files import read_json, sha256_of_file
+from stages.common.params import ModelParams, load_params
+from stages.common.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.speech.languages import is_accepted
 from stages.voxtral import encoder_cache
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
     enough_memory,
@@ -41,7 +42,6 @@ from stages.voxtral.loading import (
     read_sizes,
     resolve_dtype,
 )
-from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 BEST = paths.CHECKPOINTS / "best"
@@ -57,7 +57,7 @@ class Models:
 
     base: nn.Module
     tuned: nn.Module | None
-    prompter: Prompter
+    collator: Collator
     loaded: Loaded
 
 
@@ -75,17 +75,17 @@ def load_models(folder: Path) -> Models:
     processor = load_processor(source)
     dtype = resolve_dtype(params.dtype)
     model = load_model(source, dtype)
-    prompter = Prompter(processor, read_sizes(model.config, processor), folder)
+    collator = Collator(processor, read_sizes(model.config, processor), folder)
     if training is None:
-        return Models(model, None, prompter, Loaded(source.name, None, source.identity))
+        return Models(model, None, collator, Loaded(source.name, None, source.identity))
     identity = f"{source.identity} training:{sha256_of_file(TRAINING)}"
     if (BEST / ADAPTER_CONFIG).exists():
         tuned = load_adapter(model, BEST).eval()
         if "encoder" not in training["adapted_layers"]:
             encoder_cache.remember_last_sound(tuned)
-        return Models(tuned, tuned, prompter, Loaded(source.name, "LoRA adapter", identity))
+        return Models(tuned, tuned, collator, Loaded(source.name, "LoRA adapter", identity))
     tuned = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
-    return Models(model, tuned, prompter, Loaded(source.name, "full fine-tuning", identity))
+    return Models(model, tuned, collator, Loaded(source.name, "full fine-tuning", identity))
 
 
 def base_of(training: dict, params: ModelParams) -> ModelParams:
@@ -117,19 +117,19 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> dic
     mono = audio.to_mono_16k(samples, sample_rate_hz, "mix")  # nothing is learned from it
     figures = {**audio.measure(mono), "clipped_fraction": audio.clipped_fraction(samples)}
     clip = Clip("recording", "recording.flac", "", language, "try it", "recording", **figures)
-    prompter = models.prompter
+    collator = models.collator
     try:
-        prompter.check_lengths([clip])
+        collator.check_lengths([clip])
     except UserError:
         raise UserError(f"{clip.duration_s:.0f} seconds are too long for the model. Say less at a time.") from None
-    prepared = prompter.folder / clip.audio_path
+    prepared = collator.folder / clip.audio_path
     try:
         with _folder_use:
             prepared.write_bytes(audio.encode_flac(mono))
         with enough_memory(MEMORY_REMEDY):
             with models.base.disable_adapter() if models.base is models.tuned else contextlib.nullcontext():
-                [base] = transcribe(models.base, prompter, [clip], batch_size=1)
-            tuned = transcribe(models.tuned, prompter, [clip], batch_size=1)[0] if models.tuned else None
+                [base] = transcribe(models.base, collator, [clip], batch_size=1)
+            tuned = transcribe(models.tuned, collator, [clip], batch_size=1)[0] if models.tuned else None
     finally:
         prepared.unlink(missing_ok=True)
     return {"base": base, "tuned": tuned, "seconds": round(time.monotonic() - began_s, 2)}

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from stages.pipeline.files import read_jsonl, write_jsonl, write_whole
-from stages.pipeline.paths import cache_root
-from stages.pipeline.stage import UserError
+from stages.common.files import read_jsonl, write_jsonl, write_whole
+from stages.common.paths import cache_root
+from stages.common.stage import UserError
 from stages.speech.text import JOINERS, clean, normalise
 
 FOLDER = Path(__file__).with_suffix("")

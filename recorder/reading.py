@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recorder.inbox import StoredClip
 from recorder.phrases import prompt_id
-from stages.pipeline.files import write_json
+from stages.common.files import write_json
 
 OWN_PHRASES = Path("data/recorder/own_phrases.json")
 

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from recorder import inbox
 from recorder.phrases import LANGUAGES
-from stages.pipeline import experiments, paths
-from stages.pipeline.files import read_json, read_jsonl
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted, lasting
+from stages.commands import experiments
+from stages.common import paths
+from stages.common.files import read_json, read_jsonl
+from stages.common.plurals import counted, lasting
+from stages.common.stage import UserError
 from stages.speech import prepared
-from stages.speech.doubts import changes, doubts
+from stages.speech.caveats import caveats, changes
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
@@ -68,7 +69,7 @@ class Verdict:
 
     outcome: str
     words: str
-    doubts: list[str]
+    caveats: list[str]
 
 
 def read() -> Results | None:
@@ -132,7 +133,7 @@ def verdict(metrics: Mapping) -> Verdict:
         if low < high:
             words += f"With other recordings of the same kind, {changes(low, high, '%')} would be likely. "
         words += "Record more, and train again."
-    return Verdict(outcome, words, doubts(metrics))
+    return Verdict(outcome, words, caveats(metrics))
 
 
 def whose(clips: list[HeardClip], speaker: str) -> str:

@@ -29,11 +29,12 @@ from ruamel.yaml import YAML, RoundTripRepresenter
 from ruamel.yaml.error import YAMLError
 
 from recorder import inbox
-from recorder.locks import is_locked, lock
-from stages.pipeline import paths, raw
-from stages.pipeline.files import write_json, write_whole
-from stages.pipeline.params import PARAMS_FILE, load_params
-from stages.pipeline.stage import UserError, run
+from stages.commands import pull
+from stages.common import paths
+from stages.common.files import write_json, write_whole
+from stages.common.locks import is_locked, lock
+from stages.common.params import PARAMS_FILE, load_params
+from stages.common.stage import UserError, run
 
 FOLDER = Path("data/recorder")
 RUNS, RUN_LOCK = FOLDER / "runs", FOLDER / "run.lock"
@@ -333,7 +334,7 @@ class _Supervisor:
                 if self.is_cancelled:
                     self.end("cancelled", "Stopped before it began.")
                 else:
-                    raw.check_complete()
+                    pull.check_complete()
                     self.repro()
         except UserError as error:
             self.end("failed", str(error))

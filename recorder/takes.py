@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import soundfile
 
-from stages.pipeline.params import PrepareParams
+from stages.common.params import PrepareParams
 from stages.speech import audio
 from stages.speech.clips import ID_LENGTH
 from stages.speech.text import normalise

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from stages.pipeline import paths
-from stages.pipeline.files import read_json, whole_folder, write_whole
-from stages.pipeline.params import Params, load_params
-from stages.pipeline.stage import announce, run
-from stages.pipeline.wording import counted
-from stages.speech.doubts import change, changes, doubts
+from stages.common import paths
+from stages.common.files import read_json, whole_folder, write_whole
+from stages.common.params import Params, load_params
+from stages.common.plurals import counted
+from stages.common.stage import announce, run
+from stages.speech.caveats import caveats, change, changes
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
@@ -93,8 +93,8 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             tuned=metrics["tuned"],
             base_quantised=metrics.get("base_quantised"),
             improvement=metrics["improvement"],
-            doubts=doubts(metrics),
-            outside=metrics.get("outside"),
+            caveats=caveats(metrics),
+            other_speakers=metrics.get("other_speakers"),
             bootstrap_by=params.evaluate.bootstrap_by,
             percent=percent,
             points=points,

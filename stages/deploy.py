@@ -7,11 +7,11 @@ The Space is demo_voxtral/, byte for byte. Writes data/receipts/deploy.json: wha
 
 from __future__ import annotations
 
+from stages.common import paths
+from stages.common.files import read_json
+from stages.common.params import Params, load_params
+from stages.common.stage import UserError, announce, run
 from stages.hub.receipts import discard_receipt, reason_to_stay, write_receipt
-from stages.pipeline import paths
-from stages.pipeline.files import read_json
-from stages.pipeline.params import Params, load_params
-from stages.pipeline.stage import UserError, announce, run
 
 
 def variables_of(params: Params, pushed: dict, training: dict, languages: dict[str, int]) -> dict[str, str]:

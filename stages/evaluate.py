@@ -5,8 +5,8 @@
 Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one, in the same way.
 Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), details.json (what goes
 wrong), misheard.csv and groups.csv (for `dvc plots`) and report.html. The base model's transcripts come from the
-content cache where it has them. Where `evaluate.outside` names other people's speech, both models hear that too:
-outside.jsonl, and `outside` in metrics.json.
+content cache where it has them. Where `evaluate.other_speakers` names other people's speech, both models hear that too:
+other_speakers.jsonl, and `other_speakers` in metrics.json.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 
-from stages.pipeline import paths
-from stages.pipeline.cache import ContentCache, code_of
-from stages.pipeline.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
-from stages.pipeline.params import EvaluateParams, load_params
-from stages.pipeline.stage import UserError, announce, run
-from stages.pipeline.wording import counted
-from stages.speech import audio, mistakes, prepared, report
+from stages.common import paths
+from stages.common.cache import ContentCache, code_of
+from stages.common.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
+from stages.common.params import EvaluateParams, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, announce, run
+from stages.speech import audio, error_analysis, prepared, report
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
-from stages.voxtral import encoder_cache, loading, processes, prompts, transcription
+from stages.voxtral import collation, encoder_cache, loading, processes, transcription
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
     VoxtralForConditionalGeneration,
@@ -39,31 +40,30 @@ from stages.voxtral.loading import (
     read_sizes,
     resolve_dtype,
 )
-from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 BEST = paths.CHECKPOINTS / "best"
 
 
 def transcribe_timed(
-    model: VoxtralForConditionalGeneration, prompter: Prompter, clips: Sequence[Clip], batch_size: int, title: str
+    model: VoxtralForConditionalGeneration, collator: Collator, clips: Sequence[Clip], batch_size: int, title: str
 ) -> list[dict]:
     """For each clip its transcript and its share of the seconds that all took: [{"text", "seconds"}].
 
     An encoder's outputs from the cache count with the seconds that they took when they were made.
     """
     began_s = time.monotonic()
-    texts = transcribe(model, prompter, clips, batch_size, progress=title)
+    texts = transcribe(model, collator, clips, batch_size, progress=title)
     seconds = (time.monotonic() - began_s) / max(len(clips), 1)
     return [
-        {"text": text, "seconds": seconds + prompter.seconds_before(clip)}
+        {"text": text, "seconds": seconds + collator.seconds_before(clip)}
         for text, clip in zip(texts, clips, strict=True)
     ]
 
 
 def transcribe_base(
     model: VoxtralForConditionalGeneration,
-    prompter: Prompter,
+    collator: Collator,
     clips: Sequence[Clip],
     batch_size: int,
     identity: str,
@@ -71,7 +71,7 @@ def transcribe_base(
 ) -> list[dict]:
     """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
     cache = ContentCache("base-predictions")
-    code = code_of(audio, encoder_cache, loading, prompts, transcription)
+    code = code_of(audio, encoder_cache, loading, collation, transcription)
     libraries = [version(package) for package in ("torch", "transformers", "mistral-common", "bitsandbytes")]
     keys = [
         {
@@ -80,9 +80,9 @@ def transcribe_base(
             "device": device_name(),
             # For the seconds; the text does not depend on them.
             "batch_size": batch_size,
-            "processes": processes.count(),
-            "prompter": type(prompter).__name__,
-            "sound": prepared.sha256(prompter.folder / clip.audio_path),
+            "processes": processes.world_size(),
+            "collator": type(collator).__name__,
+            "sound": prepared.sha256(collator.folder / clip.audio_path),
             "language": clip.language,
             "code": code,
             "libraries": libraries,
@@ -91,7 +91,7 @@ def transcribe_base(
     ]
     entries = [cache.read(key) for key in keys]
     missing = [index for index, entry in enumerate(entries) if entry is None]
-    made = transcribe_timed(model, prompter, [clips[index] for index in missing], batch_size, title)
+    made = transcribe_timed(model, collator, [clips[index] for index in missing], batch_size, title)
     for index, prediction in zip(missing, made, strict=True):
         entries[index] = json.dumps(prediction).encode()
         cache.write(keys[index], entries[index])
@@ -137,7 +137,7 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
             "wer": round(score.word_errors / score.reference_words, 5),
             "cer": round(score.character_errors / score.reference_characters, 5),
             **asdict(score),
-            "flag": mistakes.flag(prediction["text"], clip.language),
+            "flag": error_analysis.flag(prediction["text"], clip.language),
             "language": clip.language,
             "speaker": clip.speaker,
             "source": clip.source,
@@ -165,8 +165,8 @@ def main() -> str:
     processes.launch("evaluate", all_params.train.launcher)
     announce("evaluate", model=all_params.model.name, **params.model_dump())
     clips = read_clips(paths.SPLIT / "test.jsonl")
-    outside = read_clips(paths.PREPARED / "outside.jsonl")
-    everything = clips + outside
+    other_speakers = read_clips(paths.PREPARED / "other_speakers.jsonl")
+    everything = clips + other_speakers
     source = find_model(all_params.model)
     training = read_json(paths.CHECKPOINTS / "training.json")
     if training["base_model_identity"] != source.identity:
@@ -179,27 +179,27 @@ def main() -> str:
         if quantisation:
             # What the training began with: a base in 4 bits may answer what is said instead of writing it down.
             model = load_model(source, dtype, four_bit=True)
-            prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-            prompter.check_lengths(everything)
+            collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+            collator.check_lengths(everything)
             identity = f"{source.identity} {quantisation}"
             predictions["base_quantised"] = transcribe_base(
-                model, prompter, everything, params.batch_size, identity, quantisation
+                model, collator, everything, params.batch_size, identity, quantisation
             )
             del model
         model = load_model(source, dtype)
-        prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-        prompter.check_lengths(everything)
+        collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+        collator.check_lengths(everything)
         is_adapter = (BEST / ADAPTER_CONFIG).exists()
         if is_adapter and "encoder" not in training["adapted_layers"]:  # one and the same for both models
             projector_too = "projector" not in training["adapted_layers"]
-            prompter = encoder_cache.take_encoder_out(model, prompter, everything, source.identity, projector_too)
-        predictions["base"] = transcribe_base(model, prompter, everything, params.batch_size, source.identity)
+            collator = encoder_cache.take_encoder_out(model, collator, everything, source.identity, projector_too)
+        predictions["base"] = transcribe_base(model, collator, everything, params.batch_size, source.identity)
         if is_adapter:
             model = load_adapter(model, BEST).merge_and_unload()
         else:
             del model  # before the tuned one takes its place in memory
             model = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
-        predictions["tuned"] = transcribe_timed(model, prompter, everything, params.batch_size, "tuned model")
+        predictions["tuned"] = transcribe_timed(model, collator, everything, params.batch_size, "tuned model")
     if not processes.is_main():
         return "done"
 
@@ -207,13 +207,13 @@ def main() -> str:
     metrics, scores, rows = compare(clips, own, params)
     texts = {model: [prediction["text"] for prediction in made] for model, made in own.items()}
     details = report.details_of(clips, texts, scores, metrics, params)
-    outside_rows: list[dict] = []
-    if outside:
+    other_speakers_rows: list[dict] = []
+    if other_speakers:
         others = {name: made[len(clips) :] for name, made in predictions.items()}
-        metrics["outside"], _, outside_rows = compare(outside, others, params)
+        metrics["other_speakers"], _, other_speakers_rows = compare(other_speakers, others, params)
     with whole_folder(paths.EVALUATION) as folder:
         write_jsonl(folder / "predictions.jsonl", rows)
-        write_jsonl(folder / "outside.jsonl", outside_rows)
+        write_jsonl(folder / "other_speakers.jsonl", other_speakers_rows)
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "details.json", details)
         write_csv(folder / "misheard.csv", ("word", "said", "wrong"), details["misheard"]["tuned"])

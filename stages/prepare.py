@@ -3,9 +3,9 @@
     python -m stages.prepare        (or `dvc repro prepare`)
 
 Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared: audio/*.zip (ID.flac in
-each), clips.jsonl, rejected.jsonl (file, reason, remedy), look_through.jsonl (clips that are kept but worth a listen),
-outside.jsonl (clips of other people, which evaluate.outside names), summary.json. What is known from earlier runs comes
-from the sound cache, so a new clip costs one clip's work. The base model is loaded only where a setting asks what it
+each), clips.jsonl, rejected.jsonl (file, reason, remedy), review.jsonl (clips that are kept but worth a listen),
+other_speakers.jsonl (clips of other people, which evaluate.other_speakers names), summary.json. What is known from
+earlier runs comes from the sound cache, so a new clip costs one clip's work. The base model is loaded only where a setting asks what it
 hears: prepare.min_line_agreement, look_through_base_wer and max_base_wer of prepare.filters.
 """
 
@@ -18,22 +18,24 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from stages.pipeline import paths
-from stages.pipeline.files import whole_folder, write_json, write_jsonl
-from stages.pipeline.params import Params, PrepareParams, load_params
-from stages.pipeline.pool import keep_freed_memory, start_ahead
-from stages.pipeline.stage import UserError, announce, run
-from stages.pipeline.wording import counted
-from stages.speech import WORKER_MODULES, filters, languages, lines, text
+from stages.common import paths
+from stages.common.files import whole_folder, write_json, write_jsonl
+from stages.common.params import Params, PrepareParams, load_params
+from stages.common.plurals import counted
+from stages.common.pool import keep_freed_memory, start_ahead
+from stages.common.stage import UserError, announce, run
+from stages.speech import WORKER_MODULES, alignment, filters, languages, text
 from stages.speech.clips import Clip
 from stages.speech.conversion import convert_all, find_pieces, made_by
-from stages.speech.copies import begin_to_compare, find_copies
-from stages.speech.cuts import Converted, Stored
+from stages.speech.duplicates import begin_to_compare, find_copies
 from stages.speech.raw_clips import RawClip, Rejection
+from stages.speech.segments import Converted, Stored
 from stages.speech.sound_cache import Damaged, SoundCache
 from stages.speech.sources import locate_all, read_source, read_sources
 
-OUTSIDE = "outside/"  # before the names of sources that are other people's: no folder of data/raw has a slash
+OTHER_SPEAKERS = (
+    "other_speakers/"  # before the names of sources that are other people's: no folder of data/raw has a slash
+)
 
 Located = tuple[RawClip, str | Stored]
 
@@ -70,8 +72,8 @@ def locate(raw: Path, clips: list[RawClip]) -> tuple[list[Located], list[Rejecti
     return located, rejections
 
 
-def read_outside(folder: str | None) -> tuple[list[Located], list[Rejection]]:
-    """Other people's clips, which evaluate.outside names; nothing where it names none.
+def read_other_speakers(folder: str | None) -> tuple[list[Located], list[Rejection]]:
+    """Other people's clips, which evaluate.other_speakers names; nothing where it names none.
 
     Raises: UserError where there is no such folder.
     """
@@ -79,11 +81,11 @@ def read_outside(folder: str | None) -> tuple[list[Located], list[Rejection]]:
         return [], []
     source = Path(folder)
     if not source.is_dir():
-        raise UserError(f"params.yaml: evaluate.outside {source} is no folder")
+        raise UserError(f"params.yaml: evaluate.other_speakers {source} is no folder")
     clips, unpaired = read_source(source)
     located, unlocated = locate(source.parent, clips)
-    rejections = [replace(rejection, file=OUTSIDE + rejection.file) for rejection in unpaired + unlocated]
-    return [(replace(clip, source=OUTSIDE + clip.source), location) for clip, location in located], rejections
+    rejections = [replace(rejection, file=OTHER_SPEAKERS + rejection.file) for rejection in unpaired + unlocated]
+    return [(replace(clip, source=OTHER_SPEAKERS + clip.source), location) for clip, location in located], rejections
 
 
 def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
@@ -94,7 +96,7 @@ def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
         from stages.hub import sources as hub_sources  # imported here, with the sound libraries: most runs need none
     for number, source in enumerate(params.sources):
         fetched = hub_sources.fetch(source, number)
-        beginning = OUTSIDE if source.outside else ""
+        beginning = OTHER_SPEAKERS if source.other_speakers else ""
         located += [(replace(clip, source=beginning + clip.source), recording) for clip, recording in fetched.clips]
         read.append({**source.model_dump(), "revision": fetched.revision, "rows": len(fetched.clips)})
     return located, read
@@ -163,7 +165,7 @@ def place_lines(located: list[Located], cache: SoundCache, params: Params) -> tu
         times = [(piece.begins_s, piece.ends_s) for piece, _ in some]
         texts_here = [next(texts) for _ in some]
         parts[number] = []
-        placed = lines.place(lines.lines_of(clip.text), times, texts_here, language_of(clip, params.prepare))
+        placed = alignment.place(alignment.lines_of(clip.text), times, texts_here, language_of(clip, params.prepare))
         for one in placed:
             if one.ends_heard and one.agreement >= limit:
                 parts[number].append((part_of(clip, one.line.text, one.begins_s, one.ends_s), location))
@@ -182,7 +184,7 @@ def part_of(clip: RawClip, words: str, begins_s: float, ends_s: float) -> RawCli
 
 
 def _is_in_lines(clip: RawClip) -> bool:
-    return clip.begins_s is None and len(lines.lines_of(clip.text)) > 1
+    return clip.begins_s is None and len(alignment.lines_of(clip.text)) > 1
 
 
 def _is_too_long(result: Converted) -> bool:
@@ -193,7 +195,7 @@ def _is_too_long(result: Converted) -> bool:
     return result.remedy.endswith(audio.CUT_IT)
 
 
-def _not_found(clip: RawClip, placed: lines.Placed, limit: float) -> Rejection:
+def _not_found(clip: RawClip, placed: alignment.Placed, limit: float) -> Rejection:
     if placed.begins_s is None:
         why = "the base model hears none of it between two pauses"
     else:
@@ -206,10 +208,10 @@ def _not_found(clip: RawClip, placed: lines.Placed, limit: float) -> Rejection:
     return Rejection(f"{clip.file} line {placed.line.number}", "line not found in sound", remedy)
 
 
-def sift(
+def apply_filters(
     clips: list[Clip], copies: dict[str, str], converted: list[Converted], cache: SoundCache, params: Params
-) -> tuple[list[Clip], list[Rejection], list[filters.Doubt]]:
-    """filters.sift; where a limit asks what the base model hears, of the clips that the other limits leave.
+) -> tuple[list[Clip], list[Rejection], list[filters.ReviewItem]]:
+    """filters.apply_filters; where a limit asks what the base model hears, of the clips that the other limits leave.
 
     Raises: Damaged where a sound is no longer what it was.
     """
@@ -217,11 +219,11 @@ def sift(
     asks_model = limits.look_through_base_wer is not None or limits.max_base_wer is not None
     heard: dict[str, str] = {}
     while True:
-        kept, left_out, doubts = filters.sift(clips, copies, limits, heard)
+        kept, left_out, to_review = filters.apply_filters(clips, copies, limits, heard)
         # One clip that is left out now may make room for another of the same words.
         unheard = [clip for clip in kept if clip.id not in heard] if asks_model else []
         if not unheard:
-            return kept, left_out, doubts
+            return kept, left_out, to_review
         heard |= hear(unheard, converted, cache, params)
 
 
@@ -237,7 +239,9 @@ def hear(clips: list[Clip], converted: list[Converted], cache: SoundCache, param
     return dict(zip((clip.id for clip in clips), texts, strict=True))
 
 
-def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filters.Doubt], hub: list[dict]) -> dict:
+def summarise(
+    clips: list[Clip], rejections: list[Rejection], to_review: list[filters.ReviewItem], hub: list[dict]
+) -> dict:
     """Counts for summary.json and for the screen."""
     return {
         "clips": len(clips),
@@ -247,7 +251,7 @@ def summarise(clips: list[Clip], rejections: list[Rejection], doubts: list[filte
         "hub_sources": hub,
         "rejected": len(rejections),
         "rejected_by_reason": dict(Counter(rejection.reason for rejection in rejections).most_common()),
-        "to_look_through_by_reason": dict(Counter(doubt.reason for doubt in doubts).most_common()),
+        "to_review_by_reason": dict(Counter(item.reason for item in to_review).most_common()),
     }
 
 
@@ -256,15 +260,15 @@ def report(summary: dict, rejections: list[Rejection]) -> None:
     for reason, count in summary["rejected_by_reason"].items():
         example = next(rejection for rejection in rejections if rejection.reason == reason)
         print(f"prepare: {count} rejected, {reason}: e.g. {example.file}: {example.remedy}")
-    if doubts := summary["to_look_through_by_reason"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in doubts.items())
-        print(f"prepare: to look through, in {paths.PREPARED}/look_through.jsonl: {reasons}")
+    if to_review := summary["to_review_by_reason"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in to_review.items())
+        print(f"prepare: to look through, in {paths.PREPARED}/review.jsonl: {reasons}")
 
 
 def main() -> str:
     all_params = load_params()
-    params, outside_folder = all_params.prepare, all_params.evaluate.outside
-    announce("prepare", **params.model_dump(), outside=outside_folder)
+    params, other_speakers_folder = all_params.prepare, all_params.evaluate.other_speakers
+    announce("prepare", **params.model_dump(), other_speakers=other_speakers_folder)
     if not languages.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
     raw_clips, unpaired = read_sources(paths.RAW)
@@ -275,7 +279,7 @@ def main() -> str:
         )
     own, unlocated = locate(paths.RAW, raw_clips)
     from_hub, hub = read_hub(params)
-    others, others_unpaired = read_outside(outside_folder)
+    others, others_unpaired = read_other_speakers(other_speakers_folder)
     unread = [*unpaired, *unlocated, *others_unpaired]
     located: list[Located] = []
     for clip, location in [*own, *from_hub, *others]:
@@ -292,33 +296,37 @@ def main() -> str:
                 compared = [
                     result
                     for (clip, _), result in zip(parts, converted, strict=True)
-                    if not clip.source.startswith(OUTSIDE)
+                    if not clip.source.startswith(OTHER_SPEAKERS)
                 ]
                 alike = begin_to_compare(compared, cache.made_by)  # at work while the clips are joined
                 joined, unusable = join(parts, converted, params)
-                outside = [clip for clip in joined if clip.source.startswith(OUTSIDE)]
-                clips = [clip for clip in joined if not clip.source.startswith(OUTSIDE)]
-                clips, left_out, doubts = sift(clips, find_copies(clips, alike()), converted, cache, all_params)
-                kept = {clip.id for clip in (*clips, *outside)}
+                other_speakers = [clip for clip in joined if clip.source.startswith(OTHER_SPEAKERS)]
+                clips = [clip for clip in joined if not clip.source.startswith(OTHER_SPEAKERS)]
+                clips, left_out, to_review = apply_filters(
+                    clips, find_copies(clips, alike()), converted, cache, all_params
+                )
+                kept = {clip.id for clip in (*clips, *other_speakers)}
                 digests = {result.sha256 for result in converted if result.id in kept}
                 shard_of = cache.write_shards(digests, folder / "audio", paths.PREPARED / "audio")
                 break
             except Damaged:  # made again
                 shutil.rmtree(folder / "audio", ignore_errors=True)  # there is none where the base model found it
         rejections = [*unread, *unplaced, *unusable, *left_out]
-        summary = summarise(clips, rejections, doubts, hub)
+        summary = summarise(clips, rejections, to_review, hub)
         report(summary, rejections)
         if not clips:
             reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
             raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
-        if outside_folder and not outside:
-            raise UserError(f"no usable clip in evaluate.outside {outside_folder} that is not in {paths.RAW}")
-        for name, some in (("clips.jsonl", clips), ("outside.jsonl", outside)):
+        if other_speakers_folder and not other_speakers:
+            raise UserError(
+                f"no usable clip in evaluate.other_speakers {other_speakers_folder} that is not in {paths.RAW}"
+            )
+        for name, some in (("clips.jsonl", clips), ("other_speakers.jsonl", other_speakers)):
             paths_of = (f"audio/{shard_of[clip.id]}/{clip.id}.flac" for clip in some)
             rows = (vars(clip) | {"audio_path": path} for clip, path in zip(some, paths_of, strict=True))
             write_jsonl(folder / name, rows)
         write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
-        write_jsonl(folder / "look_through.jsonl", (doubt.row() for doubt in doubts))
+        write_jsonl(folder / "review.jsonl", (item.row() for item in to_review))
         write_json(folder / "summary.json", summary)
     minutes = counted(summary["minutes"], "minute")
     return f"{counted(len(clips), 'clip')}, {minutes}, {len(rejections)} rejected -> {paths.PREPARED}"

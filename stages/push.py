@@ -14,14 +14,14 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.hub import artefact
+from stages.common import paths
+from stages.common.cache import fingerprint
+from stages.common.files import read_json, read_jsonl
+from stages.common.params import Params, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, announce, run
+from stages.hub import release
 from stages.hub.receipts import amount, discard_receipt, reason_to_stay, write_receipt
-from stages.pipeline import paths
-from stages.pipeline.cache import fingerprint
-from stages.pipeline.files import read_json, read_jsonl
-from stages.pipeline.params import Params, load_params
-from stages.pipeline.stage import UserError, announce, run
-from stages.pipeline.wording import counted
 
 
 def version_of_run() -> str:
@@ -47,24 +47,24 @@ def publish_model(params: Params) -> dict:
     section = params.push
     if section.repo_id is None and not section.dry_run:
         raise UserError("params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME")
-    model, results, left_out = artefact.chosen_files(params.model)
-    refusal = artefact.reason_to_refuse(section, read_json(paths.EVALUATION / "metrics.json"))
+    model, results, left_out = release.chosen_files(params.model)
+    refusal = release.reason_to_refuse(section, read_json(paths.EVALUATION / "metrics.json"))
     if refusal and not section.dry_run:
         raise UserError(refusal)
-    artefact.check_harmless(model | results)
-    expected = artefact.clips_to_check(
+    release.check_harmless(model | results)
+    expected = release.clips_to_check(
         read_jsonl(paths.EVALUATION / "predictions.jsonl"), section.checked_clips, params.evaluate.batch_size
     )
     checked, merged = False, {}
-    if section.merged and artefact.is_adapter(model):
-        folder = artefact.merged_folder(model, params)
+    if section.merged and release.is_adapter(model):
+        folder = release.merged_folder(model, params)
         if not folder.exists():
             shutil.rmtree(folder.parent, ignore_errors=True)  # of other adapters, each as large as the base
-            artefact.check_reproduces([model], expected, merge_into=folder)
+            release.check_reproduces([model], expected, merge_into=folder)
             checked = True
-        merged = artefact.model_files(folder)
-        artefact.check_harmless(merged)
-    files = model | results | {f"{artefact.MERGED}/{name}": path for name, path in merged.items()}
+        merged = release.model_files(folder)
+        release.check_harmless(merged)
+    files = model | results | {f"{release.MERGED}/{name}": path for name, path in merged.items()}
     listed = listing(files)
     if section.dry_run:
         return {
@@ -76,7 +76,7 @@ def publish_model(params: Params) -> dict:
             "left_out": left_out,
         }
     if not checked and not held(section.repo_id, "model", files, private=section.private):
-        artefact.check_reproduces([model, merged] if merged else [model], expected)
+        release.check_reproduces([model, merged] if merged else [model], expected)
     published = publish(
         section.repo_id,
         "model",

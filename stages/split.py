@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import math
 
-from stages.pipeline import paths
-from stages.pipeline.files import whole_folder, write_json
-from stages.pipeline.params import SplitParams, load_params
-from stages.pipeline.stage import UserError, announce, run
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.files import whole_folder, write_json
+from stages.common.params import SplitParams, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, announce, run
 from stages.speech.clips import Clip, read_clips, write_clips
 from stages.speech.text import normalise
 

@@ -20,15 +20,16 @@ from pathlib import Path
 
 import torch
 
-from stages.pipeline import paths
-from stages.pipeline.cache import fingerprint
-from stages.pipeline.files import sha256_of_file, whole_folder, write_json
-from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
-from stages.pipeline.stage import UserError, announce, run
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.cache import fingerprint
+from stages.common.files import sha256_of_file, whole_folder, write_json
+from stages.common.params import ModelParams, Params, TrainParams, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, announce, run
 from stages.speech import augment
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, processes, training
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
     computes_in_bfloat16,
@@ -40,7 +41,6 @@ from stages.voxtral.loading import (
     read_sizes,
     resolve_dtype,
 )
-from stages.voxtral.prompts import Prompter
 from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common")
@@ -83,7 +83,7 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "bfloat16": computes_in_bfloat16(params.model.dtype),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
-            "processes": [processes.count(), processes.is_sharded()],
+            "processes": [processes.world_size(), processes.is_sharded()],
             "clips": [
                 [[clip.id, clip.text, clip.language, clip.duration_s] for clip in part]
                 for part in (train_clips, validation_clips)
@@ -94,15 +94,15 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
     )[:16]
 
 
-def seconds_of_a_variant(prompter: Prompter, clips: list[Clip], params: TrainParams) -> float:
+def seconds_of_a_variant(collator: Collator, clips: list[Clip], params: TrainParams) -> float:
     """What a variant's features take longer than the clip's own, by the clock, over a few clips."""
     seconds = []
     for epoch in (0, 1):
         heard = [augment.of_epoch(clip, epoch, params, fixed=True) for clip in clips[:TIMED_CLIPS]]
-        prompter.features(heard[0])  # imports what it needs
+        collator.features(heard[0])  # imports what it needs
         began_s = time.monotonic()
         for clip in heard:
-            prompter.features(clip)
+            collator.features(clip)
         seconds.append((time.monotonic() - began_s) / len(heard))
     return seconds[1] - seconds[0]
 
@@ -122,9 +122,9 @@ def load_trainee(
     return adapters.add_lora(model, params.lora).train(), layers
 
 
-def save_best(checkpoint: Path, source: ModelSource, prompter: Prompter, folder: Path) -> None:
+def save_best(checkpoint: Path, source: ModelSource, collator: Collator, folder: Path) -> None:
     """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
-    prompter.processor.save_pretrained(folder)
+    collator.processor.save_pretrained(folder)
     shutil.copytree(
         checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES, training.COMPLETE), dirs_exist_ok=True
     )
@@ -133,10 +133,10 @@ def save_best(checkpoint: Path, source: ModelSource, prompter: Prompter, folder:
 
 
 def write_results(
-    folder: Path, state: training.TrainerState, scratch: Path, source: ModelSource, prompter: Prompter, facts: dict
+    folder: Path, state: training.TrainerState, scratch: Path, source: ModelSource, collator: Collator, facts: dict
 ) -> dict:
     """Write all of data/checkpoints into `folder`; returns the validation of the best checkpoint."""
-    save_best(scratch / f"checkpoint-{state.best_global_step}", source, prompter, folder / "best")
+    save_best(scratch / f"checkpoint-{state.best_global_step}", source, collator, folder / "best")
     training.write_curve(folder / "curve.csv", state.log_history)
     best = next(
         entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry
@@ -155,9 +155,9 @@ def write_results(
             "versions": {package: version(package) for package in PACKAGES},
             "base_model": source.name,
             "base_model_identity": source.identity,
-            "window": {"samples": prompter.sizes.window_samples, "frames": prompter.sizes.window_frames},
+            "window": {"samples": collator.sizes.window_samples, "frames": collator.sizes.window_frames},
             "device": device_name(),
-            "processes": processes.count(),
+            "processes": processes.world_size(),
             "epochs_run": state.epoch,
             "steps": state.global_step,
             "best_step": state.best_global_step,
@@ -185,20 +185,20 @@ def main() -> str:
     torch.manual_seed(params.train.seed)
     with enough_memory(MEMORY_REMEDY):
         model, adapted_layers = load_trainee(source, params.model, params.train)
-        prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-        prompter.check_lengths(clips)
+        collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+        collator.check_lengths(clips)
         last_layer.only_kept_positions(model)
         stopwatch = training.Stopwatch()
         is_frozen = encoder_cache.is_frozen(model)
         variant_s = None
         if params.train.augment != "off":
-            variant_s = round(seconds_of_a_variant(prompter, train_clips, params.train), 4)
+            variant_s = round(seconds_of_a_variant(collator, train_clips, params.train), 4)
             often = "once, for the encoder cache" if is_frozen else "afresh in every epoch that hears it"
             print(f"train: a variant of a clip takes {1000 * variant_s:.0f} ms more, {often}", flush=True)
         if is_frozen:
             heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
             projector_too = encoder_cache.is_projector_frozen(model)
-            prompter = encoder_cache.take_encoder_out(model, prompter, heard, source.identity, projector_too)
+            collator = encoder_cache.take_encoder_out(model, collator, heard, source.identity, projector_too)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
@@ -219,14 +219,14 @@ def main() -> str:
     with training.scratch_folder(run_name) as scratch:
         with enough_memory(MEMORY_REMEDY):
             batch_size = training.resolve_batch_size(
-                model, prompter, train_clips, params.train, settings["bfloat16"], scratch
+                model, collator, train_clips, params.train, settings["bfloat16"], scratch
             )
         settings |= {"batch_size": batch_size, "clips_per_update": training.clips_per_update(params.train, batch_size)}
         callbacks = [stopwatch]
         if processes.is_main():
             callbacks.append(Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings))
         trainer = training.build_trainer(
-            model, prompter, train_clips, validation_clips, params.train, settings, scratch, callbacks
+            model, collator, train_clips, validation_clips, params.train, settings, scratch, callbacks
         )
         checkpoint = training.last_checkpoint(scratch)
         resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
@@ -247,7 +247,7 @@ def main() -> str:
         if not processes.is_main():
             return "done"
         with whole_folder(paths.CHECKPOINTS) as folder:
-            best = write_results(folder, trainer.state, scratch, source, prompter, facts)
+            best = write_results(folder, trainer.state, scratch, source, collator, facts)
     return (
         f"{counted(len(train_clips), 'clip')}, {counted(trainer.state.epoch, 'epoch')}, best validation WER "
         f"{best['eval_wer']:.1%} at epoch {best['epoch']:g} -> {paths.CHECKPOINTS}"

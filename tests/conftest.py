@@ -18,7 +18,7 @@ from filelock import FileLock
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from ruamel.yaml import YAML
 
-from stages.pipeline.params import Params, load_params
+from stages.common.params import Params, load_params
 from stages.speech.clips import Clip
 from tests.browser import CHROMIUM, launch, new_page
 from tests.workspaces import make_trained_project

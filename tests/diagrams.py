@@ -21,9 +21,9 @@ from pathlib import Path
 
 import jinja2
 
-from stages.pipeline import paths
-from stages.pipeline.files import write_whole
-from stages.pipeline.stage import UserError, run
+from stages.common import paths
+from stages.common.files import write_whole
+from stages.common.stage import UserError, run
 from tests.browser import CHROMIUM, chromium
 from tests.stage_graph import ROOT
 

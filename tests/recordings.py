@@ -14,7 +14,7 @@ import numpy as np
 
 from recorder import takes
 from recorder.takes import Take
-from stages.pipeline.params import PrepareParams, load_params
+from stages.common.params import PrepareParams, load_params
 from stages.speech import audio
 from tests.workspaces import DEMO_CLIPS, ROOT, environment, init_dvc
 

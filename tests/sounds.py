@@ -8,9 +8,9 @@ import av
 import numpy as np
 import soundfile
 
-from stages.speech import copies
+from stages.speech import duplicates
 from stages.speech.clips import Clip
-from stages.speech.cuts import Converted
+from stages.speech.segments import Converted
 
 
 def speech_like(duration_s: float, rate_hz: int) -> np.ndarray:
@@ -61,8 +61,8 @@ def video(*sounds: np.ndarray) -> bytes:
 
 
 def find_copies(clips: list[Clip], fingerprints: dict[str, str], made_by: dict) -> dict[str, str]:
-    """copies.find_copies, of clips with these fingerprints."""
+    """duplicates.find_copies, of clips with these fingerprints."""
     converted = [
         Converted(clip.id, figures={"duration_s": clip.duration_s}, fingerprint=fingerprints[clip.id]) for clip in clips
     ]
-    return copies.find_copies(clips, copies.begin_to_compare(converted, made_by)())
+    return duplicates.find_copies(clips, duplicates.begin_to_compare(converted, made_by)())

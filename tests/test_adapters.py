@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 
-from stages.pipeline.params import LoraParams, ModelParams
-from stages.pipeline.stage import UserError
+from stages.common.params import LoraParams, ModelParams
+from stages.common.stage import UserError
 from stages.voxtral.adapters import ADAPTER_WEIGHTS, SCOPES, add_lora, load_adapter, matched_layers, name_base
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
 from stages.voxtral.tiny import architecture

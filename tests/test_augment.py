@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stages.pipeline.params import TrainParams, load_params
+from stages.common.params import TrainParams, load_params
 from stages.speech import augment
 from stages.speech.augment import LEVELS, Variant, all_fixed, change_sound, of_epoch
 from stages.speech.clips import Clip

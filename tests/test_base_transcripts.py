@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages import prepare
-from stages.pipeline.files import read_json, read_jsonl
+from stages.common.files import read_json, read_jsonl
 from stages.speech.clips import read_clips
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL, add_demo_clips, dvc, make_workspace, set_params
 
@@ -47,7 +47,7 @@ def test_text_that_the_base_model_does_not_hear_is_listed_or_left_out_as_asked(d
     set_param("prepare.filters.look_through_base_wer", 0.5)
     prepare.main()
     assert len(read_clips(PREPARED / "clips.jsonl")) == len(UNDERSTOOD)
-    (doubt,) = read_jsonl(PREPARED / "look_through.jsonl")
+    (doubt,) = read_jsonl(PREPARED / "review.jsonl")
     assert (doubt["text"], doubt["reason"]) == (OTHER, "base model disagrees")
     assert "switch off the music" in doubt["listen_for"]
     set_param("prepare.filters.max_base_wer", 0.5)
@@ -103,7 +103,7 @@ def test_sound_that_the_cache_has_lost_is_made_again_before_it_is_heard(demo, se
     set_param("prepare.filters.look_through_base_wer", 0.5)
     prepare.main()
     assert len(read_clips(PREPARED / "clips.jsonl")) == len(UNDERSTOOD)
-    assert [row["text"] for row in read_jsonl(PREPARED / "look_through.jsonl")] == [OTHER]
+    assert [row["text"] for row in read_jsonl(PREPARED / "review.jsonl")] == [OTHER]
 
 
 def test_prepare_loads_no_torch_where_no_limit_asks_for_the_model(demo):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
 
-from stages.pipeline.params import LoraParams
+from stages.common.params import LoraParams
 from stages.voxtral import adapters, batches
 from stages.voxtral.batches import LikeLengths, in_batches, largest_batch
 from tests.test_encoder_cache import SOURCE, clips, load  # noqa: F401  a fixture
@@ -69,9 +69,9 @@ def test_clips_of_an_update_are_of_like_length():
 @pytest.fixture(scope="module")
 def trainee(clips):  # noqa: F811
     """(model, batch of one clip, bytes of one clip as measured)."""
-    model, prompter = load(TINY_MODEL)
+    model, collator = load(TINY_MODEL)
     lora = LoraParams(r=4, alpha=8, dropout=0.0, scope=["encoder", "projector", "decoder"])
-    return adapters.add_lora(model, lora).train(), prompter.training_batch(clips[:1]), prompter
+    return adapters.add_lora(model, lora).train(), collator.training_batch(clips[:1]), collator
 
 
 def size_with(trainee, free_bytes: float, most: int, monkeypatch) -> int:
@@ -89,7 +89,7 @@ def test_batch_grows_with_the_free_memory_and_divides_the_update(trainee, monkey
 
 def test_batch_that_is_found_fits(trainee, clips, monkeypatch):  # noqa: F811
     """The step's real growth, measured by what torch keeps, stays within what was said to be free."""
-    model, _, prompter = trainee
+    model, _, collator = trainee
     free = 1.5e8
     size = size_with(trainee, free, 24, monkeypatch)
     kept: dict[int, int] = {}
@@ -99,7 +99,7 @@ def test_batch_that_is_found_fits(trainee, clips, monkeypatch):  # noqa: F811
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        model(**prompter.training_batch((clips * 2)[:size]))
+        model(**collator.training_batch((clips * 2)[:size]))
     weights = sum(parameter.nbytes for parameter in model.parameters())
     assert 0.2 * free < sum(kept.values()) - weights < free
 

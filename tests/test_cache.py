@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.pipeline import paths
-from stages.pipeline.cache import ContentCache, fingerprint
+from stages.common import paths
+from stages.common.cache import ContentCache, fingerprint
 
 KEY = {"sha256": "abc", "trim_silence": False, "version": 1}
 

@@ -9,8 +9,8 @@ import pytest
 
 from recorder import collection, inbox, phrases
 from recorder.inbox import StoredClip
-from stages.pipeline.files import write_jsonl
-from stages.pipeline.stage import UserError
+from stages.common.files import write_jsonl
+from stages.common.stage import UserError
 from stages.speech import prepared
 from tests.recordings import make_take
 from tests.workspaces import ROOT, dvc, environment, make_workspace

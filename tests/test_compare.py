@@ -2,9 +2,9 @@
 
 import pytest
 
-from stages.pipeline.compare import _heights, best_first, draw, show, table_of
-from stages.pipeline.experiments import Experiment, name_of, parse, points_of, read_grid
-from stages.pipeline.stage import UserError
+from stages.commands.compare import _heights, best_first, draw, show, table_of
+from stages.commands.experiments import Experiment, name_of, parse, points_of, read_grid
+from stages.common.stage import UserError
 
 
 def experiment(name: str, validation: float | None, test: float, **settings) -> Experiment:

@@ -43,11 +43,11 @@ TYPES = {
 }
 # Files whose heading stands for others of the same form.
 SAME = {
-    "data/prepared/outside.jsonl": "data/prepared/clips.jsonl",
+    "data/prepared/other_speakers.jsonl": "data/prepared/clips.jsonl",
     "data/split/train.jsonl": "data/prepared/clips.jsonl",
     "data/split/validation.jsonl": "data/prepared/clips.jsonl",
     "data/split/test.jsonl": "data/prepared/clips.jsonl",
-    "data/evaluation/outside.jsonl": "data/evaluation/predictions.jsonl",
+    "data/evaluation/other_speakers.jsonl": "data/evaluation/predictions.jsonl",
 }
 # Made for people, or by others, or described in a sentence.
 NOT_BY_FIELDS = ("report.html", "README.md", "audio/*.zip", "best/*")
@@ -122,7 +122,7 @@ def workspace(tmp_path_factory) -> Path:
         tmp_path_factory.mktemp("formats"),
         train__epochs=1,
         train__max_clips=8,
-        evaluate__outside="others",
+        evaluate__other_speakers="others",
         evaluate__keywords=["lights"],
         push__enabled=True,
         push__dry_run=True,
@@ -160,7 +160,7 @@ def written(workspace: Path) -> set[str]:
 
 def test_every_file_and_every_field_of_it_is_described_with_its_type(workspace):
     files = written(workspace)
-    assert {"data/prepared/look_through.jsonl", "data/evaluation/outside.jsonl", "data/receipts/push.json"} <= files
+    assert {"data/prepared/review.jsonl", "data/evaluation/other_speakers.jsonl", "data/receipts/push.json"} <= files
     for file in sorted(files):
         known = documented(file)
         contents = content_of(workspace / file, known)
@@ -221,21 +221,23 @@ def test_rows_of_the_recording_page_are_described(tmp_path, monkeypatch):
 
 
 def reasons() -> set[str]:
-    """Why prepare rejects a recording, or doubts it, from the source text."""
+    """Why prepare rejects a recording, or to_review it, from the source text."""
     found = set()
     for file, tree in sources().items():
         if not (file.startswith("stages/speech/") or file == "stages/prepare.py"):
             continue
         for node in ast.walk(tree):
             match node:
-                case ast.Call(func=ast.Name(id="Rejection" | "Doubt"), args=[_, ast.Constant(value=str(reason)), *_]):
+                case ast.Call(
+                    func=ast.Name(id="Rejection" | "ReviewItem"), args=[_, ast.Constant(value=str(reason)), *_]
+                ):
                     found.add(reason)
                 case ast.Call(func=ast.Name(id="Converted"), keywords=keywords):
                     found |= {
                         one.value.value for one in keywords if one.arg == "reason" and hasattr(one.value, "value")
                     }
         for function in ast.walk(tree):
-            if getattr(function, "name", "") in ("_beyond", "_doubts", "check_figures"):
+            if getattr(function, "name", "") in ("_beyond", "_worth_a_listen", "check_figures"):
                 found |= {
                     node.elts[0].value
                     for node in ast.walk(function)
@@ -248,7 +250,7 @@ def test_every_reason_to_reject_or_doubt_a_recording_is_named():
     wanted = reasons()
     assert {"no transcript", "too noisy", "too short", "few words", "overlapping parts", "channels differ"} <= wanted
     rejected = {word for row in rows_of("`data/prepared/rejected.jsonl`") for word in SPAN.findall(row[0])}
-    doubted = set(SPAN.findall(section("`data/prepared/look_through.jsonl`")))
+    doubted = set(SPAN.findall(section("`data/prepared/review.jsonl`")))
     assert wanted <= rejected | doubted, f"docs/data-formats.md does not name {wanted - rejected - doubted}"
     named = {word for word in rejected | doubted if " " in word}
     assert named <= wanted, f"nothing is rejected for {named - wanted}"

@@ -20,16 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from stages.common import paths
+from stages.common.params import load_params
+from stages.common.stage import UserError
 from stages.hub import dataset
 from stages.hub.dataset import private_things
-from stages.pipeline import paths
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
+from stages.hub.local.server import Fault, HubServer
 from stages.speech.audio import encode_flac, read_prepared
 from stages.speech.clips import Clip
 from stages.speech.prepared import size_of
 from tests.conftest import REPOSITORY
-from tests.hub_server import Fault, HubServer
 
 DEMO_CLIPS = REPOSITORY / "data/demo/clips"
 SPEAKERS = ("Gundula Zwetschkenbaum", "Ann")

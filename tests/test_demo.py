@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from stages.pipeline.demo import make_workspace
+from stages.commands.demo import make_workspace
 from tests.workspaces import ROOT, dvc, environment, read_json, read_rows, set_params
 
 
@@ -29,14 +29,14 @@ def checkout(tmp_path_factory) -> Path:
     for name in ("stages", "templates", "data/demo", "demo_voxtral"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
-    for name in ("dvc.yaml", ".dvcignore", "tests/hub_server.py"):
+    for name in ("dvc.yaml", ".dvcignore", "stages/hub/local/server.py"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "params.yaml").write_text("the user's own, broken: [")
     (folder / "data/raw/mine").mkdir(parents=True)
     (folder / "data/raw/mine/1.wav").write_bytes(b"the user's recording")
     before = digests(folder)
     result = subprocess.run(
-        [sys.executable, "-m", "stages.pipeline.demo"],
+        [sys.executable, "-m", "stages.commands.demo"],
         cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]

@@ -19,9 +19,9 @@ import soundfile
 import soxr
 import yaml
 
+from stages.hub.local.server import HubServer
 from stages.speech import prepared
 from tests.browser import PATIENCE_S, free_port, new_page, wait_for
-from tests.hub_server import HubServer
 from tests.workspaces import (
     DEMO_CLIPS,
     ROOT,
@@ -74,7 +74,7 @@ def trained(trained_project, tmp_path_factory):
 @pytest.fixture(scope="module")
 def demo(trained):
     """Process and address of the demo as `make demo-app` starts it, from the repository's root."""
-    launcher = ("-m", "stages.pipeline.demo_app", str(trained))
+    launcher = ("-m", "stages.commands.demo_app", str(trained))
     limits = {"MAX_MEGABYTES": "4", "MAX_PER_MINUTE": str(MAX_PER_MINUTE)}
     with app(trained, *launcher, cwd=ROOT, **limits) as (process, address):
         yield process, wait_until_open(process, address)
@@ -305,7 +305,7 @@ def test_demo_app_listens_on_this_machine_alone_and_leaves_the_folder_as_it_is(d
 
 def test_demo_app_without_a_result_says_what_to_do(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "stages.pipeline.demo_app", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "stages.commands.demo_app", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 1
     assert re.fullmatch(r"demo-app: data/checkpoints holds no model: train one with 'make repro'.*\n", result.stderr)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.hub.local.server import Fault, HubServer, SpaceFailure
 from stages.hub.space import folder_files
-from tests.hub_server import Fault, HubServer, SpaceFailure
 from tests.workspaces import ROOT, read_json, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from stages.pipeline.params import Params
+from stages.common.params import Params
 from tests import import_graph, stage_graph
 from tests.diagrams import anchor
 from tests.stage_graph import ROOT

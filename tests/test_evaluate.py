@@ -11,8 +11,8 @@ import pytest
 import soundfile
 from ruamel.yaml import YAML
 
+from stages.common.params import load_params
 from stages.evaluate import metrics_of, prediction_rows
-from stages.pipeline.params import load_params
 from stages.speech.clips import Clip
 from tests.workspaces import (
     DEMO_CLIPS,
@@ -97,13 +97,13 @@ def test_details_say_what_goes_wrong(evaluated):
         assert found["said"] == sum(row["reference"].split().count(word) for row in rows if row["model"] == model) > 0
     assert {row["kind"] for row in details["groups"]} >= {"length"}
     clips = len(rows) // 2
-    assert details["doubts"][0].startswith(
+    assert details["caveats"][0].startswith(
         f"{clips} test recordings are few: they can hardly show a change of less than "
     )
     assert word in (evaluated / "data/evaluation/report.html").read_text().split("Words that matter")[1]
 
 
-def add_outside(workspace: Path, first: int, last: int) -> Path:
+def add_other_speakers(workspace: Path, first: int, last: int) -> Path:
     """Demo clips of these numbers as speech that is none of data/raw."""
     folder = workspace / "others"
     folder.mkdir()
@@ -116,42 +116,44 @@ def add_outside(workspace: Path, first: int, last: int) -> Path:
 
 def test_other_peoples_speech_is_measured_beside_and_changes_no_own_figure(evaluated):
     own = read_json(evaluated / "data/evaluation/metrics.json")
-    add_outside(evaluated, 58, 70)  # two of them are in data/raw
-    set_params(evaluated, evaluate__outside="others")
+    add_other_speakers(evaluated, 58, 70)  # two of them are in data/raw
+    set_params(evaluated, evaluate__other_speakers="others")
     run_stages(evaluated, "prepare", "split", "evaluate")
     rejected = read_rows(evaluated / "data/prepared/rejected.jsonl")
-    assert {(row["file"][:14], row["reason"]) for row in rejected} == {("outside/others", "same recording twice")}
+    assert {(row["file"][:21], row["reason"]) for row in rejected} == {
+        ("other_speakers/others", "same recording twice")
+    }
     assert len(rejected) == 2
     metrics = read_json(evaluated / "data/evaluation/metrics.json")
-    set_params(evaluated, evaluate__outside=None)
-    rows = read_rows(evaluated / "data/evaluation/outside.jsonl")
-    ids = {row["id"] for row in read_rows(evaluated / "data/prepared/outside.jsonl")}
+    set_params(evaluated, evaluate__other_speakers=None)
+    rows = read_rows(evaluated / "data/evaluation/other_speakers.jsonl")
+    ids = {row["id"] for row in read_rows(evaluated / "data/prepared/other_speakers.jsonl")}
     assert len(ids) == 10 and {row["id"] for row in rows} == ids and len(rows) == 20
     assert not ids & {row["id"] for row in read_rows(evaluated / "data/prepared/clips.jsonl")}
     assert not ids & {row["id"] for row in read_rows(evaluated / "data/evaluation/predictions.jsonl")}
-    outside = metrics.pop("outside")
+    others = metrics.pop("other_speakers")
     for figures in (own, metrics):
         figures["base"].pop("rtfx"), figures["tuned"].pop("rtfx")
     assert metrics == own
     for model in ("base", "tuned"):
         wrong = [row["substitutions"] + row["deletions"] + row["insertions"] for row in rows if row["model"] == model]
-        assert outside[model]["wer"] == pytest.approx(sum(wrong) / outside[model]["reference_words"], abs=1e-5)
+        assert others[model]["wer"] == pytest.approx(sum(wrong) / others[model]["reference_words"], abs=1e-5)
     assert "on 10 recordings of other people" in (evaluated / "data/evaluation/report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("outside", "words"),
     [
-        ("nowhere", "evaluate.outside nowhere is no folder"),
-        ("empty", "no usable clip in evaluate.outside empty that is not in data/raw"),
+        ("nowhere", "evaluate.other_speakers nowhere is no folder"),
+        ("empty", "no usable clip in evaluate.other_speakers empty that is not in data/raw"),
     ],
 )
 def test_outside_speech_that_is_not_there_is_one_line_and_changes_nothing(evaluated, outside, words):
     (evaluated / "empty").mkdir(exist_ok=True)
     before = (evaluated / "data/prepared/clips.jsonl").read_bytes()
-    set_params(evaluated, evaluate__outside=outside)
+    set_params(evaluated, evaluate__other_speakers=outside)
     result = run_stage(evaluated, "prepare")
-    set_params(evaluated, evaluate__outside=None)
+    set_params(evaluated, evaluate__other_speakers=None)
     assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
     assert (evaluated / "data/prepared/clips.jsonl").read_bytes() == before
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages.pipeline.files import (
+from stages.common.files import (
     read_json,
     read_jsonl,
     sha256_of_file,
@@ -13,7 +13,7 @@ from stages.pipeline.files import (
     write_jsonl,
     write_whole,
 )
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

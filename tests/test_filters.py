@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from stages import prepare
-from stages.pipeline.files import read_json, read_jsonl
+from stages.common.files import read_json, read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
 from tests.sounds import find_copies
@@ -67,13 +67,13 @@ def shape(samples: np.ndarray) -> str:
 def test_limit_leaves_out_what_lies_beyond_it_and_null_keeps_it_on_the_list(make_clip, limits, limit, fields, reason):
     good = make_clip("hello there", bandwidth_hz=7000.0)
     bad = make_clip(fields.pop("text"), **{"bandwidth_hz": 7000.0, **fields})
-    kept, rejections, doubts = filters.sift([good, bad], {}, limits(**limit))
-    assert (kept, doubts) == ([good], [])
+    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits(**limit))
+    assert (kept, to_review) == ([good], [])
     assert [(rejection.file, rejection.reason) for rejection in rejections] == [(bad.recorded_file, reason)]
     (key,) = limit
     assert f"prepare.filters.{key}" in rejections[0].remedy
-    kept, rejections, doubts = filters.sift([good, bad], {}, limits(**dict.fromkeys(limit)))
-    assert (kept, rejections, [doubt.clip for doubt in doubts]) == ([good, bad], [], [bad])
+    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits(**dict.fromkeys(limit)))
+    assert (kept, rejections, [item.clip for item in to_review]) == ([good, bad], [], [bad])
 
 
 def test_text_of_another_language_is_left_out_only_where_that_is_sure(make_clip, limits):
@@ -85,12 +85,12 @@ def test_text_of_another_language_is_left_out_only_where_that_is_sure(make_clip,
     }
     clips = [make_clip(text) for text in texts]
     for limit, left_out in ((0.9, 1), (1.0, 0), (None, 0)):
-        kept, rejections, doubts = filters.sift(clips, {}, limits(max_other_language=limit))
+        kept, rejections, to_review = filters.apply_filters(clips, {}, limits(max_other_language=limit))
         assert [rejection.reason for rejection in rejections] == ["wrong language"] * left_out
         assert [clip.text for clip in clips if clip not in kept] == list(texts)[1:2] * left_out
-        listed = [doubt.clip.text for doubt in doubts if doubt.reason == "other language"]
+        listed = [item.clip.text for item in to_review if item.reason == "other language"]
         assert listed == ([] if limit is None else list(texts)[1 + left_out : 2] + list(texts)[3:])
-    rejection = filters.sift(clips, {}, limits(max_other_language=0.9))[1][0]
+    rejection = filters.apply_filters(clips, {}, limits(max_other_language=0.9))[1][0]
     assert rejection.remedy.startswith("de by 100%, not en; prepare.filters.max_other_language is 0.9")
 
 
@@ -98,7 +98,7 @@ def test_no_text_of_two_words_is_left_out_whatever_it_is(make_clip, limits):
     for language, phrases in PHRASES.items():
         clips = [make_clip(" ".join(phrase.split()[:2]), language="en") for phrase in phrases]
         if language != "ja":  # no spaces between words: its first two "words" are sentences
-            assert filters.sift(clips, {}, limits(max_other_language=0.0, max_characters_per_s=None))[1] == []
+            assert filters.apply_filters(clips, {}, limits(max_other_language=0.0, max_characters_per_s=None))[1] == []
 
 
 def test_phrases_of_28_languages_stay_under_their_own_and_most_go_under_another(make_clip, limits):
@@ -107,25 +107,25 @@ def test_phrases_of_28_languages_stay_under_their_own_and_most_go_under_another(
     found = []
     for language, phrases in PHRASES.items():
         clips = [make_clip(phrase, language=language) for phrase in phrases]
-        assert filters.sift(clips, {}, limits)[1] == [], language
+        assert filters.apply_filters(clips, {}, limits)[1] == [], language
         others = [make_clip(phrase, language="sw") for phrase in phrases if len(set(phrase.lower().split())) >= 6]
-        found += [len(filters.sift(others, {}, limits)[1]) / max(len(others), 1)]
+        found += [len(filters.apply_filters(others, {}, limits)[1]) / max(len(others), 1)]
     assert np.mean(found) > 0.6
 
 
 @pytest.mark.parametrize("language", ["xx", "tlh", "yue"])
 def test_language_that_the_library_does_not_know_is_not_judged(make_clip, limits, language):
     clip = make_clip("Ich gehe jetzt nach Hause und esse etwas", language=language)
-    kept, _, doubts = filters.sift([clip], {}, limits(max_other_language=0.9))
-    assert kept == [clip] and "other language" not in {doubt.reason for doubt in doubts}
+    kept, _, to_review = filters.apply_filters([clip], {}, limits(max_other_language=0.9))
+    assert kept == [clip] and "other language" not in {item.reason for item in to_review}
 
 
 def test_clips_of_one_text_beyond_the_limit_are_left_out_in_order(make_clip, limits):
     clips = [make_clip(text, id=str(n)) for n, text in enumerate(["Yes!", "yes", "no", "YES", "yes."])]
-    kept, rejections, _ = filters.sift(clips, {}, limits(max_clips_per_text=2))
+    kept, rejections, _ = filters.apply_filters(clips, {}, limits(max_clips_per_text=2))
     assert [clip.id for clip in kept] == ["0", "1", "2"]
     assert [rejection.reason for rejection in rejections] == ["text too often"] * 2
-    assert len(filters.sift(clips, {}, limits())[0]) == 5
+    assert len(filters.apply_filters(clips, {}, limits())[0]) == 5
 
 
 @pytest.mark.parametrize(
@@ -162,25 +162,25 @@ def test_same_take_in_another_file_counts_once(workspace, make_clip, limits, cop
     again = make_clip("Words.", id="again", duration_s=len(other) / 16_000)
     found = find_copies([first, again], {"first": shape(samples), "again": shape(other)}, {})
     assert found == {"again": "first"}
-    kept, rejections, _ = filters.sift([first, again], found, limits())
+    kept, rejections, _ = filters.apply_filters([first, again], found, limits())
     assert kept == [first]
     assert rejections[0].reason == "same sound twice" and first.recorded_file in rejections[0].remedy
-    kept, _, doubts = filters.sift([first, again], found, limits(same_sound_once=False))
-    assert kept == [first, again] and [doubt.reason for doubt in doubts] == ["same sound twice"]
+    kept, _, to_review = filters.apply_filters([first, again], found, limits(same_sound_once=False))
+    assert kept == [first, again] and [item.reason for item in to_review] == ["same sound twice"]
 
 
 def test_same_sound_with_two_texts_is_kept_for_a_person_to_decide(make_clip, limits):
     first, again = make_clip("one", id="first"), make_clip("two", id="again")
-    kept, rejections, doubts = filters.sift([first, again], {"again": "first"}, limits())
+    kept, rejections, to_review = filters.apply_filters([first, again], {"again": "first"}, limits())
     assert (kept, rejections) == ([first, again], [])
-    assert "which of the two texts is right" in doubts[0].listen_for
+    assert "which of the two texts is right" in to_review[0].listen_for
 
 
 def test_demo_clips_are_all_different_and_none_is_doubtful(workspace):
     shutil.copytree(DEMO_CLIPS, workspace / "data/raw/demo")
     prepare.main()
     assert len(read_clips(PREPARED / "clips.jsonl")) == len(DEMO_ROWS)
-    assert read_jsonl(PREPARED / "rejected.jsonl") == read_jsonl(PREPARED / "look_through.jsonl") == []
+    assert read_jsonl(PREPARED / "rejected.jsonl") == read_jsonl(PREPARED / "review.jsonl") == []
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
@@ -215,7 +215,7 @@ def test_telephone_sound_is_flagged_and_left_out_only_when_asked(workspace, set_
     shutil.copy(DEMO_CLIPS / DEMO_ROWS[0]["audio_path"], folder / "wide.wav")
     (folder / "wide.txt").write_text(DEMO_ROWS[0]["text"])
     prepare.main()
-    assert read_json(PREPARED / "summary.json")["to_look_through_by_reason"] == {"telephone sound": 2}
+    assert read_json(PREPARED / "summary.json")["to_review_by_reason"] == {"telephone sound": 2}
     set_param("prepare.filters.min_bandwidth_hz", 4200.0)
     prepare.main()
     assert [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")] == ["digits/wide.wav"]
@@ -235,4 +235,4 @@ def test_slow_speech_with_long_pauses_and_stutter_stays_in(workspace):
     prepare.main()
     (clip,) = read_clips(PREPARED / "clips.jsonl")
     assert clip.duration_s > 25
-    assert [row["reason"] for row in read_jsonl(PREPARED / "look_through.jsonl")] == ["few words"]
+    assert [row["reason"] for row in read_jsonl(PREPARED / "review.jsonl")] == ["few words"]

@@ -20,13 +20,13 @@ from recorder import forget, inbox, reading, runs
 from recorder.erasing.rows import tables_without
 from recorder.erasing.todo import ERASING_FILES, Wanted
 from recorder.erasing.traces import Traces, pieces_of
-from recorder.locks import lock
-from stages.pipeline.cache import ContentCache
-from stages.pipeline.files import sha256_of_file, write_json
-from stages.pipeline.stage import UserError
+from stages.common.cache import ContentCache
+from stages.common.files import sha256_of_file, write_json
+from stages.common.locks import lock
+from stages.common.stage import UserError
+from stages.hub.local.server import HubServer
 from stages.speech import prepared
 from stages.speech.sources import read_sources
-from tests.hub_server import HubServer
 from tests.recordings import make_take, python, recorder_environment, spoken, track_recordings
 from tests.workspaces import ROOT, dvc, read_json, read_rows, set_params
 
@@ -570,7 +570,7 @@ def test_while_a_run_is_at_work_it_waits_and_then_refuses(project, monkeypatch):
     code = f"""
 import sys
 from pathlib import Path
-from recorder.locks import lock
+from stages.common.locks import lock
 with lock(Path({str(runs.RUN_LOCK)!r})):
     print("held", flush=True)
     sys.stdin.readline()

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from stages.pipeline.files import read_jsonl
+from stages.common.files import read_jsonl
 from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from tests.benchmarks import hostile
 from tests.sounds import encode, speech_like

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.hub_server import (
+from stages.hub.local.server import (
     Fault,
     HubServer,
     SpaceFailure,
@@ -696,7 +696,7 @@ def test_restarted_server_knows_what_was_pushed(tmp_path):
         """A server in a process of its own, as `make demo` starts it."""
 
         def __enter__(self):
-            command = [sys.executable, "-m", "tests.hub_server", str(folder)]
+            command = [sys.executable, "-m", "stages.hub.local.server", str(folder)]
             self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
             self.url = self.process.stdout.readline().strip()
             began.append(self.url)

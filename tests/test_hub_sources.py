@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from stages.pipeline.files import read_json, read_jsonl
+from stages.common.files import read_json, read_jsonl
+from stages.hub.local.server import Fault, HubServer
 from stages.speech import prepared
 from stages.speech.clips import read_clips
 from tests.conftest import REPOSITORY
-from tests.hub_server import Fault, HubServer
 
 DEMO_CLIPS = REPOSITORY / "data/demo/clips"
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
@@ -59,7 +59,7 @@ def row(number: int, **changes: object) -> dict:
 def source(**changes: object) -> dict:
     columns = {"audio": "audio", "text": "sentence", "speaker": "who", "language": "lang"}
     values = {"repo_id": "ann/clips", "config": None, "split": "train", "revision": None, "columns": columns}
-    return {**values, "language": "en", "max_clips": None, "max_hours": None, "outside": False, **changes}
+    return {**values, "language": "en", "max_clips": None, "max_hours": None, "other_speakers": False, **changes}
 
 
 @pytest.fixture
@@ -107,12 +107,12 @@ def test_rows_become_clips_of_the_recorded_bytes_and_the_commit_is_written_down(
 def test_other_peoples_data_set_is_measured_and_never_trained_on(prepare, set_param, record):
     record("phone/a.wav")
     Path("data/raw/phone/a.txt").write_text("one")
-    set_param("prepare.sources", [source(outside=True)])
+    set_param("prepare.sources", [source(other_speakers=True)])
     assert prepare().returncode == 0
     assert [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")] == ["phone/a.wav"]
-    others = read_clips(PREPARED / "outside.jsonl")
+    others = read_clips(PREPARED / "other_speakers.jsonl")
     assert [clip.text for clip in others] == [DEMO_ROWS[number]["text"] for number in range(5)]
-    assert {clip.source for clip in others} == {"outside/hf://datasets/ann/clips"}
+    assert {clip.source for clip in others} == {"other_speakers/hf://datasets/ann/clips"}
     assert all(prepared.size_of(PREPARED / clip.audio_path) > 1000 for clip in others)
 
 

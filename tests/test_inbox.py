@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from recorder import inbox
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech.sources import read_sources
 from tests.recordings import (
     broken_cache_objects,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.pipeline.params import LoraParams
+from stages.common.params import LoraParams
 from stages.voxtral import adapters
 from stages.voxtral.last_layer import only_kept_positions
 from stages.voxtral.loading import load_model
@@ -29,10 +29,10 @@ def adapted(trimmed: bool) -> torch.nn.Module:
 
 
 def test_loss_and_gradients_are_those_of_the_whole_layer_for_less_work(clips):  # noqa: F811
-    _, prompter = load(TINY_MODEL)
+    _, collator = load(TINY_MODEL)
     # Transcripts of different lengths, and clips of one and of two windows.
     long = replace(clips[1], text=clips[1].text + " and on and on and on")
-    batch = prompter.training_batch([clips[0], long, *clips[2:6]])
+    batch = collator.training_batch([clips[0], long, *clips[2:6]])
     losses, gradients, flop = [], [], []
     for trimmed in (False, True):
         model = adapted(trimmed)
@@ -56,21 +56,21 @@ def test_names_of_the_weights_stay():
 
 
 def test_transcripts_and_passes_without_kept_positions_stay_as_they_are(clips):  # noqa: F811
-    model, prompter = load(TINY_MODEL)
-    inputs = prompter.transcription_batch(clips[:4])
+    model, collator = load(TINY_MODEL)
+    inputs = collator.transcription_batch(clips[:4])
     with torch.inference_mode():
-        expected = transcribe(model, prompter, clips, batch_size=4), model(**inputs).logits
+        expected = transcribe(model, collator, clips, batch_size=4), model(**inputs).logits
         only_kept_positions(model)
-        model(**prompter.training_batch(clips[:4]))  # what it remembers must not reach the next pass
+        model(**collator.training_batch(clips[:4]))  # what it remembers must not reach the next pass
         assert model(**inputs).logits.equal(expected[1])
-        assert transcribe(model, prompter, clips, batch_size=4) == expected[0]
+        assert transcribe(model, collator, clips, batch_size=4) == expected[0]
 
 
 def test_other_attention_is_left_alone(clips):  # noqa: F811
-    model, prompter = load(TINY_MODEL)
+    model, collator = load(TINY_MODEL)
     model.config.text_config._attn_implementation = "eager"
     only_kept_positions(model)
-    batch = prompter.training_batch(clips[:2])
+    batch = collator.training_batch(clips[:2])
     assert (
         model.model(**{k: v for k, v in batch.items() if k in ("input_ids", "input_features")})
         .last_hidden_state[:, 0]
@@ -79,8 +79,8 @@ def test_other_attention_is_left_alone(clips):  # noqa: F811
 
 
 def test_gradients_recomputed_on_the_way_back_are_the_same(clips):  # noqa: F811
-    _, prompter = load(TINY_MODEL)
-    batch = prompter.training_batch(clips[:4])
+    _, collator = load(TINY_MODEL)
+    batch = collator.training_batch(clips[:4])
     gradients = []
     for recomputed in (False, True):
         model = adapted(True)

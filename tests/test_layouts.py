@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from stages import prepare
-from stages.pipeline.files import read_jsonl
+from stages.common.files import read_jsonl
 from stages.speech.clips import read_clips
 from stages.speech.raw_clips import RawClip
 from stages.speech.sources import locate, read_sources

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.pipeline.experiments import Experiment
-from stages.pipeline.learning_curve import draw, fit, power_law, sentence, sizes_of, standard_error, table
-from stages.pipeline.stage import UserError
+from stages.commands.experiments import Experiment
+from stages.commands.learning_curve import draw, fit, power_law, sentence, sizes_of, standard_error, table
+from stages.common.stage import UserError
 
 MINUTES = np.array([0.5, 1.0, 2.0, 5.0, 10.0, 15.0])
 

@@ -19,8 +19,8 @@ import soundfile
 
 from recorder import listening
 from recorder.listener import FOLDER_PREFIX, Listener, ListenerError, log_path
-from stages.pipeline.params import ModelParams
-from stages.pipeline.stage import UserError
+from stages.common.params import ModelParams
+from stages.common.stage import UserError
 from stages.speech import audio
 from tests.workspaces import (
     ROOT,

@@ -7,8 +7,8 @@ import bitsandbytes
 import pytest
 import torch
 
-from stages.pipeline.params import ModelParams
-from stages.pipeline.stage import UserError
+from stages.common.params import ModelParams
+from stages.common.stage import UserError
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
 from tests.workspaces import TINY_MODEL, add_demo_clips, make_workspace, run_stage, run_stages
 

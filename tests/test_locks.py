@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from recorder.locks import is_locked, lock
+from stages.common.locks import is_locked, lock
 from tests.recordings import recorder_environment
 
 HOLD = """
 import subprocess, sys
 from pathlib import Path
-from recorder.locks import lock
+from stages.common.locks import lock
 with lock(Path("a.lock"), patience_s=0) as held:
     print("held" if held else "refused", flush=True)
     {then}

@@ -11,7 +11,7 @@ from recorder import inbox, phrases, reading, runs, takes
 from recorder.listener import Answer, Listener
 from recorder.views.microphone import read_recording
 from recorder.views.shared import CONSENT, as_plain
-from stages.pipeline.params import load_params
+from stages.common.params import load_params
 from stages.speech import audio
 from tests.workspaces import DEMO_CLIPS, ROOT, init_dvc, make_workspace
 

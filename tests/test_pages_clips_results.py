@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from recorder import inbox
-from stages.pipeline.files import write_json, write_jsonl
+from stages.common.files import write_json, write_jsonl
 from tests.recordings import make_take, track_recordings
 from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, make_workspace, read_json, read_rows, run_stages
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
+from stages.common.params import load_params
+from stages.common.stage import UserError
 
 
 def leaves(values: dict, prefix: str = "") -> dict[str, object]:

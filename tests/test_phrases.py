@@ -27,11 +27,11 @@ from recorder.phrases import (
     start_granary,
     usable,
 )
-from stages.pipeline.files import read_jsonl
-from stages.pipeline.stage import UserError
+from stages.common.files import read_jsonl
+from stages.common.stage import UserError
+from stages.hub.local.server import HubServer, clean_environment
 from stages.speech.languages import is_accepted
 from stages.speech.text import CONTROL_STRINGS, clean, normalise
-from tests.hub_server import HubServer, clean_environment
 
 WITH_100_PHRASES = ["en", "es", "fr", "pt", "hi", "de", "nl", "it"]
 QUESTION_MARKS = {"ar": "؟", "el": ";", "ja": "？"}

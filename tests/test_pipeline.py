@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.pipeline.params import Params, TrainParams, load_params
+from stages.common.params import Params, TrainParams, load_params
 from tests.import_graph import ROOT, all_imports
 
 ORDER = ["prepare", "split", "train", "evaluate", "card", "push", "deploy"]

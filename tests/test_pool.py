@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from pebble.pool.channel import ChannelMutex
 
-from stages.pipeline import pool
-from stages.pipeline.pool import Failed, run_each
-from stages.pipeline.stage import UserError
+from stages.common import pool
+from stages.common.pool import Failed, run_each
+from stages.common.stage import UserError
 
 
 def square(number: int) -> int:
@@ -152,7 +152,7 @@ def test_process_that_was_started_ahead_does_all_work_that_needs_but_one_with_it
 
 @pytest.mark.parametrize("end", ["", "sys.exit(1)", "raise ValueError"])
 def test_process_that_was_started_ahead_ends_with_the_one_that_started_it(end):
-    code = "import os, sys; from stages.pipeline import pool; from tests.test_pool import own_pid, run\n"
+    code = "import os, sys; from stages.common import pool; from tests.test_pool import own_pid, run\n"
     code += f"pool.start_ahead([]); print(*run(own_pid, [1], 1, imports=[])); {end}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == bool(end)

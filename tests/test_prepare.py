@@ -18,10 +18,10 @@ import soundfile
 from distributed import LocalCluster
 
 from stages import prepare
-from stages.pipeline import pool
-from stages.pipeline.files import read_json, read_jsonl
-from stages.pipeline.pool import run_each
-from stages.pipeline.stage import UserError
+from stages.common import pool
+from stages.common.files import read_json, read_jsonl
+from stages.common.pool import run_each
+from stages.common.stage import UserError
 from stages.speech import audio, conversion, prepared
 from stages.speech.clips import read_clips
 
@@ -207,7 +207,7 @@ def test_summary_counts_clips_by_language_and_source(workspace, record, transcri
         "hub_sources": [],
         "rejected": 0,
         "rejected_by_reason": {},
-        "to_look_through_by_reason": {"few words": 3, "telephone sound": 3, "noise": 3},  # a tone has no pause
+        "to_review_by_reason": {"few words": 3, "telephone sound": 3, "noise": 3},  # a tone has no pause
     }
 
 

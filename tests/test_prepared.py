@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech import prepared
 from tests.workspaces import ROOT
 

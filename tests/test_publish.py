@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stages.hub.client import one_line
+from stages.hub.local.server import Fault, HubServer
 from stages.hub.publish import listing
-from tests.hub_server import Fault, HubServer
 from tests.recordings import wait_until
 from tests.workspaces import ROOT
 
@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from stages.hub import client
 from stages.hub.publish import publish
-from stages.pipeline.stage import run
+from stages.common.stage import run
 
 def main():
     request = json.loads(sys.argv[1])

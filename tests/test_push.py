@@ -14,11 +14,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from stages import push as stage
-from stages.hub import artefact
-from stages.pipeline.params import PushParams, load_params
-from stages.pipeline.stage import UserError
+from stages.common.params import PushParams, load_params
+from stages.common.stage import UserError
+from stages.hub import release
+from stages.hub.local.server import Fault, HubServer
 from stages.speech import prepared
-from tests.hub_server import Fault, HubServer
 from tests.workspaces import ROOT, copy_project, read_json, read_rows, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
@@ -188,18 +188,18 @@ def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(
     assert len(repository.commits) == 2, "not one commit"
     left_out = {entry["path"]: entry["reason"] for entry in receipt["left_out"]}
     assert left_out == {
-        "data/card/notes.md": artefact.UNKNOWN,
-        "data/checkpoints/best/optimizer.pt": artefact.UNKNOWN,
-        "data/checkpoints/best/recording.flac": artefact.UNKNOWN,
-        "data/checkpoints/best/sub/adapter_model.safetensors": artefact.UNKNOWN,
-        "data/checkpoints/best/training_args.bin": artefact.UNKNOWN,
-        "data/checkpoints/validation.json": artefact.UNKNOWN,  # its figures go up in training.json
-        "data/evaluation/predictions.jsonl": artefact.TRANSCRIPTS,
-        "data/evaluation/report.html": artefact.TRANSCRIPTS,
-        "data/evaluation/details.json": artefact.TRANSCRIPTS,
+        "data/card/notes.md": release.UNKNOWN,
+        "data/checkpoints/best/optimizer.pt": release.UNKNOWN,
+        "data/checkpoints/best/recording.flac": release.UNKNOWN,
+        "data/checkpoints/best/sub/adapter_model.safetensors": release.UNKNOWN,
+        "data/checkpoints/best/training_args.bin": release.UNKNOWN,
+        "data/checkpoints/validation.json": release.UNKNOWN,  # its figures go up in training.json
+        "data/evaluation/predictions.jsonl": release.TRANSCRIPTS,
+        "data/evaluation/report.html": release.TRANSCRIPTS,
+        "data/evaluation/details.json": release.TRANSCRIPTS,
         "data/evaluation/groups.csv": "names speakers and sources",
-        "data/evaluation/misheard.csv": artefact.TRANSCRIPTS,
-        "data/evaluation/outside.jsonl": artefact.TRANSCRIPTS,
+        "data/evaluation/misheard.csv": release.TRANSCRIPTS,
+        "data/evaluation/other_speakers.jsonl": release.TRANSCRIPTS,
     }
     heard = transcribe_from_hub(pushed.hub, pushed.workspace, base="data/demo/voxtral-tiny", **pushed.mode)
     assert heard == evaluated(pushed.workspace) and len(heard) >= 5
@@ -336,7 +336,7 @@ def test_token_is_nowhere_but_in_the_environment(hub, workspace, mode):
     stop.set()
     watcher.join()
     assert failed.returncode == 1
-    assert any("stages.voxtral.reproduce" in arguments for arguments in seen)
+    assert any("stages.voxtral.verify" in arguments for arguments in seen)
     assert TOKEN not in screens + failed.stdout + failed.stderr + "".join(seen)
     files = [path for path in workspace.parent.rglob("*") if path.is_file()]
     assert workspace / "data/receipts/push.json" in files or workspace / "dvc.lock" in files
@@ -371,13 +371,13 @@ def metrics_of(base: float, tuned: float, low: float | None, high: float | None)
     ],
 )
 def test_rule_of_the_interval(require, metrics, refused):
-    assert (artefact.reason_to_refuse(PUSH.model_copy(update={"require": require}), metrics) is not None) == refused
+    assert (release.reason_to_refuse(PUSH.model_copy(update={"require": require}), metrics) is not None) == refused
 
 
 @pytest.mark.parametrize(("require", "remedy"), [("better", "not_worse or none"), ("not_worse", "none")])
 def test_refusal_names_the_values_that_would_let_the_model_up(require, remedy):
     params = PUSH.model_copy(update={"require": require})
-    words = artefact.reason_to_refuse(params, metrics_of(0.5, 0.6, -0.4, -0.01))
+    words = release.reason_to_refuse(params, metrics_of(0.5, 0.6, -0.4, -0.01))
     assert words.endswith(f"set push.require to {remedy} in params.yaml")
     assert set(remedy.split(" or ")) < set(get_args(PushParams.model_fields["require"].annotation))
 
@@ -394,15 +394,15 @@ def test_refusal_names_the_values_that_would_let_the_model_up(require, remedy):
             "may be 5.1 points higher (95 % interval; 10.0% before, 12.0% after), push.max_forgetting allows 5",
         ),
         (0.0, -0.001, "may be 0.1 points higher"),
-        (0.05, None, "nothing was measured: name other people's speech in evaluate.outside"),
+        (0.05, None, "nothing was measured: name other people's speech in evaluate.other_speakers"),
     ],
 )
 def test_model_that_may_have_forgotten_others_is_refused_by_the_end_of_the_interval(allowed, difference_low, words):
     metrics = metrics_of(0.5, 0.2, 0.01, 0.9)
     if difference_low is not None:
         improvement = {"difference_low": difference_low}
-        metrics["outside"] = {"base": {"wer": 0.1}, "tuned": {"wer": 0.12}, "improvement": improvement}
-    refusal = artefact.reason_to_refuse(PUSH.model_copy(update={"max_forgetting": allowed}), metrics)
+        metrics["other_speakers"] = {"base": {"wer": 0.1}, "tuned": {"wer": 0.12}, "improvement": improvement}
+    refusal = release.reason_to_refuse(PUSH.model_copy(update={"max_forgetting": allowed}), metrics)
     assert (refusal is None) if words is None else (words in refusal)
 
 
@@ -419,9 +419,9 @@ def test_checked_clips_come_in_whole_batches_of_the_evaluation_that_tell_the_mod
         ("a", 1.0, "same", "same"), ("b", 9.0, "same", "same"), ("c", 5.0, "x", "y"), ("d", 8.0, "same", "same"),
         ("e", 4.0, "x", "y"), ("f", 0.5, "x", "y"),
     )  # fmt: skip
-    assert artefact.clips_to_check(predictions, 1, batch_size=2) == {"c": "y", "e": "y"}
-    assert list(artefact.clips_to_check(predictions, 3, batch_size=2)) == ["c", "e", "a", "f"]
-    assert len(artefact.clips_to_check(predictions, 99, batch_size=2)) == 6
+    assert release.clips_to_check(predictions, 1, batch_size=2) == {"c": "y", "e": "y"}
+    assert list(release.clips_to_check(predictions, 3, batch_size=2)) == ["c", "e", "a", "f"]
+    assert len(release.clips_to_check(predictions, 99, batch_size=2)) == 6
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_what_must_not_be_published_is_found(tmp_path, monkeypatch, content, wor
     path = tmp_path / "training.json"
     path.write_text(content.replace("{here}", str(tmp_path)))
     with pytest.raises(UserError) as raised:
-        artefact.check_harmless({"training.json": path})
+        release.check_harmless({"training.json": path})
     assert words in str(raised.value) and "a-token-of" not in str(raised.value).partition(" (")[0]
 
 
@@ -453,7 +453,7 @@ def test_what_is_harmless_is_not_refused(tmp_path, monkeypatch):
     card.write_text("data/demo/voxtral-tiny https://huggingface.co/home/x hf_hub_download and/home/ hf_transfer")
     weights = tmp_path / "model.safetensors"
     save_file({"a": np.zeros(3)}, weights)
-    artefact.check_harmless({"README.md": card, "model.safetensors": weights})
+    release.check_harmless({"README.md": card, "model.safetensors": weights})
 
 
 def test_header_of_weights_is_searched(tmp_path, monkeypatch):
@@ -461,7 +461,7 @@ def test_header_of_weights_is_searched(tmp_path, monkeypatch):
     weights = tmp_path / "model.safetensors"
     save_file({"a": np.zeros(3)}, weights, metadata={"from": "/home/ann/voxtral"})
     with pytest.raises(UserError, match=r"model\.safetensors names a folder of this machine"):
-        artefact.check_harmless({"model.safetensors": weights})
+        release.check_harmless({"model.safetensors": weights})
 
 
 def test_of_a_whole_model_every_part_of_the_weights_goes_up_and_nothing_pickled(tmp_path):
@@ -471,4 +471,4 @@ def test_of_a_whole_model_every_part_of_the_weights_goes_up_and_nothing_pickled(
     }  # fmt: skip
     for name in names | {"pytorch_model.bin", "optimizer.pt", "trainer_state.json", "consolidated.safetensors"}:
         (tmp_path / name).touch()
-    assert set(artefact.model_files(tmp_path)) == names
+    assert set(release.model_files(tmp_path)) == names

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from stages.common.files import read_json
 from stages.hub.receipts import reason_to_stay
-from stages.pipeline.files import read_json
 
 STAGES = ["push", "deploy"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.common import paths
+from stages.common.params import load_params
 from stages.evaluate import compare
-from stages.pipeline import paths
-from stages.pipeline.params import load_params
 from stages.speech import audio, prepared, report
 from stages.speech.clips import Clip
 from tests.workspaces import ROOT

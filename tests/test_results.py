@@ -13,9 +13,9 @@ import pytest
 
 from recorder import inbox, results
 from recorder.results import HeardClip
-from stages.pipeline import experiments
-from stages.pipeline.files import write_json, write_jsonl
-from stages.pipeline.stage import UserError
+from stages.commands import experiments
+from stages.common.files import write_json, write_jsonl
+from stages.common.stage import UserError
 from tests.recordings import make_take
 from tests.workspaces import dvc, environment
 
@@ -74,9 +74,9 @@ def test_verdict_calls_no_difference_by_its_name():
 
 
 def test_verdict_comes_with_what_the_figures_cannot_tell():
-    assert results.verdict(metrics(0.4, 0.1, 0.75, 0.6, 0.8)).doubts == []
-    (doubt,) = results.verdict(metrics(0.4, 0.1, 0.75, 0.6, 0.8, clips=29)).doubts
-    assert doubt.startswith("29 test recordings are few")
+    assert results.verdict(metrics(0.4, 0.1, 0.75, 0.6, 0.8)).caveats == []
+    (caveat,) = results.verdict(metrics(0.4, 0.1, 0.75, 0.6, 0.8, clips=29)).caveats
+    assert caveat.startswith("29 test recordings are few")
 
 
 def heard(reference: str, base: str, tuned: str, language: str = "en", mistakes: int = 1) -> HeardClip:

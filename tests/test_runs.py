@@ -18,8 +18,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from recorder import inbox, runs
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
+from stages.common.params import load_params
+from stages.common.stage import UserError
 from tests.recordings import make_take, recorder_environment, text_of, track_recordings, wait_until
 from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, set_params
 
@@ -29,7 +29,7 @@ CLIPS = 6
 WAITING_STAGE = """
 import time
 from pathlib import Path
-from stages.pipeline.stage import run
+from stages.common.stage import run
 
 def main():
     Path("began").touch()

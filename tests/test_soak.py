@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from recorder import inbox, runs
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from tests.recordings import broken_cache_objects, make_take, recorder_environment, track_recordings, wait_until
 from tests.workspaces import dvc, make_workspace, read_rows
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech.sources import RawClip, locate, read_source, read_sources
 
 

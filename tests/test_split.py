@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages import split as stage
-from stages.pipeline.files import read_json
-from stages.pipeline.stage import UserError
+from stages.common.files import read_json
+from stages.common.stage import UserError
 from stages.speech.clips import read_clips, write_clips
 from stages.split import PARTS, group_of, part_of, split
 

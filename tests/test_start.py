@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.pipeline.setup import pip_settings
+from stages.commands.setup import pip_settings
 from tests.workspaces import ROOT
 
 
@@ -105,7 +105,7 @@ def test_set_up_takes_the_build_that_pip_would_take_with_uv_and_without(bare_pro
     if not uv_works:
         (bare_project / "venv/bin/uv").unlink()
     result = subprocess.run(
-        [bare_project / "venv/bin/python", "-m", "stages.pipeline.setup"],
+        [bare_project / "venv/bin/python", "-m", "stages.commands.setup"],
         cwd=bare_project, capture_output=True, text=True,
         env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(bare_project / "wheels")},
     )  # fmt: skip

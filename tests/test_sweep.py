@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.pipeline import experiments
+from stages.commands import experiments
 from tests.test_experiments import repository  # noqa: F401  a fixture
 from tests.workspaces import dvc, environment, read_json, read_rows
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def run(workspace: Path, module: str, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", f"stages.pipeline.{module}", *words],
+        [sys.executable, "-m", f"stages.common.{module}", *words],
         cwd=workspace, env=environment(workspace), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
@@ -33,7 +33,7 @@ GRID = ("train.learning_rate=1.0e-3,4.0e-3",)
 
 
 def test_interrupted_sweep_goes_on_with_what_is_missing(repository):  # noqa: F811
-    command = [sys.executable, "-m", "stages.pipeline.sweep", *GRID]
+    command = [sys.executable, "-m", "stages.commands.sweep", *GRID]
     first = subprocess.Popen(
         command,
         cwd=repository,

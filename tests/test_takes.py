@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from recorder import takes
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech import audio
 from tests.recordings import DEMO_ROWS, limits, spoken, text_of
 from tests.workspaces import DEMO_CLIPS, SPEECH

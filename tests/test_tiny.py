@@ -9,11 +9,11 @@ import pytest
 import soundfile
 import torch
 
-from stages.pipeline.params import ModelParams
+from stages.common.params import ModelParams
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
-from stages.voxtral.prompts import Prompter
 from stages.voxtral.tiny import architecture, demo_voice, pretrain, speech
 from stages.voxtral.transcription import transcribe
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL
@@ -120,8 +120,8 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
         clips.append(Clip(f"{len(clips):016x}", name, text, "en", "s", name, len(samples) / 16_000, -3, -20, 30, 0))
     source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
     processor, model = load_processor(source), load_model(source, torch.float32)
-    prompter = Prompter(processor, read_sizes(model.config, processor), tmp_path)
-    heard = transcribe(model, prompter, clips, batch_size=50)
+    collator = Collator(processor, read_sizes(model.config, processor), tmp_path)
+    heard = transcribe(model, collator, clips, batch_size=50)
     scores = [score_clip(clip.text, text) for clip, text in zip(clips, heard, strict=True)]
     assert summarise(scores)["wer"] <= 0.05
 

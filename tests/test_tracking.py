@@ -7,7 +7,7 @@ import sys
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from stages.pipeline.params import TrackingParams
+from stages.common.params import TrackingParams
 from stages.voxtral.tracking import Tracker
 from tests.workspaces import ROOT
 
@@ -37,7 +37,7 @@ def test_failing_tracker_warns_once_and_lets_training_go_on(tmp_path, caplog):
 TRACKED_RUN = """
 import sys
 from transformers import TrainerControl, TrainerState, TrainingArguments
-from stages.pipeline.params import TrackingParams
+from stages.common.params import TrackingParams
 from stages.voxtral.tracking import Tracker
 tracker = Tracker(TrackingParams(enabled=True, project="tests", space_id=None), "a-run", {"epochs": 2})
 arguments, state, control = TrainingArguments(output_dir=sys.argv[1], use_cpu=True), TrainerState(), TrainerControl()

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
+from stages.common.params import load_params
+from stages.common.stage import UserError
 from stages.speech.clips import Clip
 from stages.train import check_validation, choose_clips
 from tests.workspaces import (

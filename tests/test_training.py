@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError, run
+from stages.common.params import load_params
+from stages.common.stage import UserError, run
 from stages.voxtral.training import last_checkpoint, resolve_learning_rate, selection, write_curve
 
 TRAIN = load_params(Path("data/demo/params.yaml")).train

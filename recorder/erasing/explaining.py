@@ -9,9 +9,9 @@ from recorder import inbox, runs
 from recorder.erasing.finding import RESULTS, clips_in_raw, learned_from, published
 from recorder.erasing.todo import Recording, Todo
 from recorder.erasing.versions import Objects, experiments, git, versions_in_git
-from stages.pipeline import paths
-from stages.pipeline.params import PARAMS_FILE, load_params
-from stages.pipeline.wording import counted, lasting
+from stages.common import paths
+from stages.common.params import PARAMS_FILE, load_params
+from stages.common.plurals import counted, lasting
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

@@ -18,11 +18,11 @@ from recorder.erasing.rows import clips_beside
 from recorder.erasing.todo import PERHAPS, Recording, Repository, Todo, Wanted, digest_of
 from recorder.erasing.traces import pieces_of
 from recorder.erasing.versions import Objects, rows_of, versions_in_git
-from stages.pipeline import paths
-from stages.pipeline.files import read_jsonl, sha256_of_file
-from stages.pipeline.params import PARAMS_FILE
-from stages.pipeline.stage import UserError
-from stages.speech import cuts, prepared
+from stages.common import paths
+from stages.common.files import read_jsonl, sha256_of_file
+from stages.common.params import PARAMS_FILE
+from stages.common.stage import UserError
+from stages.speech import prepared, segments
 from stages.speech.clips import ID_LENGTH
 from stages.speech.raw_clips import AUDIO_SUFFIXES, RawClip
 from stages.speech.sources import read_sources
@@ -50,7 +50,7 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
         if wanted.speaker is not None:
             return clip.speaker == wanted.speaker
         digest = digests.get(normal_path(clip.file), "")
-        part = digest and clip.begins_s is not None and cuts.clip_id(digest, clip.begins_s, clip.ends_s)
+        part = digest and clip.begins_s is not None and segments.clip_id(digest, clip.begins_s, clip.ends_s)
         return wanted.clip in (digest[:ID_LENGTH], part)
 
     theirs = {normal_path(clip.file) for clip in raw_clips if is_theirs(clip)}

@@ -19,10 +19,10 @@ from recorder.erasing.rows import json_lines_without, tables_without
 from recorder.erasing.todo import Todo, write_todo
 from recorder.erasing.traces import Traces, files_below
 from recorder.erasing.versions import git
-from stages.pipeline import paths
-from stages.pipeline.files import write_json, write_whole
-from stages.pipeline.params import PARAMS_FILE, load_params
-from stages.pipeline.stage import UserError
+from stages.common import paths
+from stages.common.files import write_json, write_whole
+from stages.common.params import PARAMS_FILE, load_params
+from stages.common.stage import UserError
 from stages.speech.raw_clips import AUDIO_SUFFIXES
 from stages.speech.text import clean
 

@@ -15,7 +15,7 @@ from recorder.erasing.removing import PUSH_FOLDERS
 from recorder.erasing.todo import ERASING_FILES, Todo
 from recorder.erasing.traces import Traces, files_below, spellings
 from recorder.erasing.versions import git, local_remotes
-from stages.pipeline import paths
+from stages.common import paths
 from stages.speech.text import clean
 
 if TYPE_CHECKING:

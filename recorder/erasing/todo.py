@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recorder import runs
 from recorder.erasing.traces import pieces_of
-from stages.pipeline.files import write_json
+from stages.common.files import write_json
 from stages.speech.clips import ID_LENGTH
 from stages.speech.text import clean
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech import prepared
 
 if TYPE_CHECKING:

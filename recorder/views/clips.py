@@ -10,8 +10,8 @@ import streamlit as st
 from recorder import collection, inbox, pictures
 from recorder.inbox import StoredClip
 from recorder.views.shared import as_plain, sound_type, spoken_text
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 
 RECORDINGS, PICTURES, REJECTED, OTHERS = "Recordings", "Pictures", "Not used", "Other folders"
 ON_A_PAGE = 20

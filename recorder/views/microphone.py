@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from recorder.phrases import LANGUAGES
-from stages.pipeline.params import RecorderParams
+from stages.common.params import RecorderParams
 
 FOLDER = Path(__file__).parent.parent / "microphone"
 RATES_HZ = range(8_000, 384_001)

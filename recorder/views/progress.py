@@ -8,7 +8,7 @@ import streamlit as st
 
 from recorder import pictures, results, runs
 from recorder.views.shared import as_plain
-from stages.pipeline.wording import lasting
+from stages.common.plurals import lasting
 
 STAGE_WORDS = {
     "prepare": "Check the recordings",

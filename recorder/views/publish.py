@@ -9,13 +9,13 @@ import streamlit as st
 from recorder import inbox, runs
 from recorder.views.progress import watch
 from recorder.views.shared import as_plain, spoken_text
-from stages.hub import artefact, dataset
+from stages.common import paths
+from stages.common.files import read_json
+from stages.common.params import load_params
+from stages.common.stage import UserError
+from stages.hub import dataset, release
 from stages.hub.publish import listing
 from stages.hub.receipts import amount
-from stages.pipeline import paths
-from stages.pipeline.files import read_json
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
 from stages.speech.clips import read_clips
 
 CONSENT = (
@@ -68,9 +68,9 @@ def ask_model(push, name: str) -> dict:
         help="For programs that cannot load the small addition alone. As large as the base model: several gigabytes "
         "for a large one.",
     )
-    model, results, left_out = artefact.chosen_files(load_params().model)
+    model, results, left_out = release.chosen_files(load_params().model)
     show_files(listing(model | results), left_out)
-    if refusal := artefact.reason_to_refuse(push, read_json(paths.EVALUATION / "metrics.json")):
+    if refusal := release.reason_to_refuse(push, read_json(paths.EVALUATION / "metrics.json")):
         st.warning(as_plain(refusal))
     return {"push.enabled": True, "push.repo_id": repo_id, "push.private": private, "push.merged": merged}
 

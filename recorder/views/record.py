@@ -10,9 +10,9 @@ import streamlit as st
 from recorder import inbox, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, sound_type, voice
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.common.params import load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 LEAVE = "Leave it as it is"

@@ -10,9 +10,9 @@ import streamlit as st
 from recorder import pictures, results, runs
 from recorder.results import HeardClip, percent
 from recorder.views.shared import as_plain
-from stages.pipeline.experiments import differing_settings
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.commands.experiments import differing_settings
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 
 SHOWN_AT_FIRST = 5
 
@@ -30,8 +30,8 @@ def explain(found: results.Results, is_running: bool) -> None:
     verdict = results.verdict(found.metrics)
     show = {"better": st.success, "perfect": st.info, "unsure": st.warning, "worse": st.error}[verdict.outcome]
     show(as_plain(verdict.words))
-    for doubt in verdict.doubts:
-        st.write(as_plain(doubt))
+    for caveat in verdict.caveats:
+        st.write(as_plain(caveat))
     if is_running:
         st.info("A training is running. When it has ended, its result takes the place of this one.")
     elif newer := results.newer_clips():
@@ -48,11 +48,11 @@ def explain(found: results.Results, is_running: bool) -> None:
         (label, percent(row["wer"]), f"{percent(row['wer_low'])} to {percent(row['wer_high'])}") for label, row in both
     ]
     st.html(pictures.table(["Model", "Wrong words", "95 % interval"], rows))
-    if "outside" in found.metrics:
-        outside = found.metrics["outside"]
+    if "other_speakers" in found.metrics:
+        others = found.metrics["other_speakers"]
         st.write(
-            f"On {counted(outside['tuned']['clips'], 'recording')} of other people: {percent(outside['base']['wer'])} "
-            f"wrong words before, {percent(outside['tuned']['wer'])} after."
+            f"On {counted(others['tuned']['clips'], 'recording')} of other people: {percent(others['base']['wer'])} "
+            f"wrong words before, {percent(others['tuned']['wer'])} after."
         )
     with st.expander("More figures"):
         keys = ("substitutions", "deletions", "insertions")

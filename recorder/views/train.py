@@ -14,9 +14,9 @@ from recorder import collection, inbox, runs
 from recorder.dashboard import Dashboard
 from recorder.views.progress import OUTCOME_WORDS, watch, when
 from recorder.views.shared import as_plain, listener
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.common.params import load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 
 MODES = {
     "lora": "LoRA: small additions to the model (recommended)",

@@ -11,8 +11,8 @@ from recorder import inbox, runs, takes
 from recorder.listener import Answer, ListenerError
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, listener, spoken_text, suffix_of
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
+from stages.common.params import load_params
+from stages.common.stage import UserError
 
 SAY, FILE = "Say something", "Use a file"
 state = st.session_state

@@ -10,9 +10,9 @@ import streamlit as st
 from recorder import inbox, pictures, takes, uploads
 from recorder.phrases import LANGUAGES
 from recorder.views.shared import CONSENT, as_plain, consenting_voice, suffix_of
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.common.params import load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 from stages.speech import audio
 
 HELP = """

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 if TYPE_CHECKING:  # the client takes a quarter of a second, and most runs publish nothing
     from huggingface_hub import HfApi

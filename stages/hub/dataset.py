@@ -28,13 +28,13 @@ from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
 
+from stages.common import paths
+from stages.common.cache import fingerprint
+from stages.common.files import read_json, sha256_of_file, whole_folder, write_json
+from stages.common.params import Params, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, announce, run
 from stages.hub.receipts import amount, reason_to_stay
-from stages.pipeline import paths
-from stages.pipeline.cache import fingerprint
-from stages.pipeline.files import read_json, sha256_of_file, whole_folder, write_json
-from stages.pipeline.params import Params, load_params
-from stages.pipeline.stage import UserError, announce, run
-from stages.pipeline.wording import counted
 from stages.speech import prepared
 from stages.speech import text as speech_text
 from stages.speech.clips import ID_LENGTH, Clip, read_clips

@@ -13,9 +13,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stages.common.files import sha256_of_file
+from stages.common.stage import UserError
 from stages.hub.client import Refused, api, call
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.stage import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile, SpaceInfo

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from stages.pipeline import paths
-from stages.pipeline.files import write_json
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.files import write_json
+from stages.common.plurals import counted
 
 
 def reason_to_stay(enabled: bool, section: str) -> str | None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import soundfile
 
+from stages.common.cache import ContentCache
+from stages.common.params import HubSourceParams
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 from stages.hub import client
-from stages.pipeline.cache import ContentCache
-from stages.pipeline.params import HubSourceParams
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
 from stages.speech import audio
 from stages.speech.raw_clips import HUB, RawClip
 

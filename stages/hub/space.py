@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from stages.common.params import DeployParams
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 from stages.hub.client import Refused, api, call, one_line
 from stages.hub.publish import Published, open_repository, publish
-from stages.pipeline.params import DeployParams
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
 
 FOLDER = Path("demo_voxtral")
 LEFT_BY_PYTHON = "__pycache__"

@@ -32,8 +32,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.params import TrainParams
+from stages.common.files import sha256_of_file
+from stages.common.params import TrainParams
 from stages.speech.audio import SAMPLE_RATE_HZ
 from stages.speech.clips import Clip
 

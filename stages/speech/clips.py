@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.pipeline.files import read_jsonl, write_jsonl
+from stages.common.files import read_jsonl, write_jsonl
 
 ID_LENGTH = 16
 

@@ -14,17 +14,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from stages.pipeline.cache import ContentCache
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.params import PrepareParams
-from stages.pipeline.pool import CHUNK, Failed, Result, run_each
-from stages.pipeline.stage import UserError
-from stages.speech import WORKER_MODULES, cuts
-from stages.speech.cuts import Converted, Part, Stored
+from stages.common.cache import ContentCache
+from stages.common.files import sha256_of_file
+from stages.common.params import PrepareParams
+from stages.common.pool import CHUNK, Failed, Result, run_each
+from stages.common.stage import UserError
+from stages.speech import WORKER_MODULES, segments
+from stages.speech.segments import Converted, Part, Stored
 from stages.speech.sound_cache import Measured, SoundCache
 
 NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
-SOUND_CODE = ("audio.py", "cuts.py", "quality.py", "recorded.py")
+SOUND_CODE = ("audio.py", "segments.py", "quality.py", "recorded.py")
 
 
 def made_by(params: PrepareParams) -> dict:
@@ -78,7 +78,7 @@ def convert_all(
     for location, times in zip(locations, times_s, strict=True):
         digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
         if not isinstance(digest, OSError):
-            recorded_sha256, digest = digest, cuts.digest(digest, *times)
+            recorded_sha256, digest = digest, segments.digest(digest, *times)
             wanted[digest] = location, recorded_sha256, *times
         found.append(digest)
     by_digest = _convert_missing(wanted, cache, params)

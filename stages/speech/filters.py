@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.pipeline.params import FilterParams
-from stages.speech import cuts, languages
+from stages.common.params import FilterParams
+from stages.speech import languages, segments
 from stages.speech.clips import Clip
 from stages.speech.normalisers import words_of
 from stages.speech.raw_clips import Rejection
@@ -22,7 +22,7 @@ from stages.speech.text import normalise
 if TYPE_CHECKING:
     import regex
 
-# Doubts. Fast speech has some 20 characters a second; one spoken digit of a quick speaker has 27.
+# Worth a listen. Fast speech has some 20 characters a second; one spoken digit of a quick speaker has 27.
 SLOW_CHARACTERS_PER_S, FAST_CHARACTERS_PER_S = 1.0, 30.0
 NOISY_SNR_DB = 6.0
 TELEPHONE_HZ = 4200.0
@@ -34,7 +34,7 @@ SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hans": (
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ReviewItem:
     """Why a kept clip is worth a listen, and what to listen for."""
 
     clip: Clip
@@ -51,19 +51,19 @@ class Doubt:
         }
 
 
-def sift(
+def apply_filters(
     clips: list[Clip],
     copies: Mapping[str, str],
     limits: FilterParams,
     heard: Mapping[str, str] | None = None,
-) -> tuple[list[Clip], list[Rejection], list[Doubt]]:
-    """Clips within the limits, those beyond, and doubts about the former, the rarest reason first.
+) -> tuple[list[Clip], list[Rejection], list[ReviewItem]]:
+    """Clips within the limits, those beyond, and to_review about the former, the rarest reason first.
 
     copies: {id: id of the clip of which it is the same take} (see copies.find_copies). heard: what the base model hears
     in them, by id; clips that are not in it are not judged by that.
     """
     heard = heard or {}
-    kept, rejections, doubts = [], [], []
+    kept, rejections, to_review = [], [], []
     text_counts: Counter = Counter()
     by_id = {clip.id: clip for clip in clips}
     dropped: set[str] = set()
@@ -82,27 +82,27 @@ def sift(
         else:
             text_counts[words] += 1
             kept.append(clip)
-            doubts += _doubts(clip, speed, limits)
+            to_review += _worth_a_listen(clip, speed, limits)
             continue
         dropped.add(clip.id)
-    doubts += [
-        Doubt(clip, "overlapping parts", f"words of {other.where}: their times overlap")
-        for clip, other in cuts.overlapping(kept).items()
+    to_review += [
+        ReviewItem(clip, "overlapping parts", f"words of {other.where}: their times overlap")
+        for clip, other in segments.overlapping(kept).items()
     ]
     for copy, original in copies.items():
         if not {copy, original} & dropped:
             same = normalise(by_id[copy].text) == normalise(by_id[original].text)
             what = "the same take" if same else "which of the two texts is right: they sound the same"
-            doubts.append(Doubt(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
+            to_review.append(ReviewItem(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
     if limits.look_through_base_wer is not None:
         for clip in kept:
             if clip.id in heard and (rate := _base_wer(clip, heard[clip.id])) > limits.look_through_base_wer:
                 listen_for = (
                     f"whether the text is what is said: the base model hears {heard[clip.id]!r}, WER {rate:.0%}"
                 )
-                doubts.append(Doubt(clip, "base model disagrees", listen_for))
-    frequency = Counter(doubt.reason for doubt in doubts)
-    return kept, rejections, sorted(doubts, key=lambda doubt: (frequency[doubt.reason], doubt.reason))
+                to_review.append(ReviewItem(clip, "base model disagrees", listen_for))
+    frequency = Counter(item.reason for item in to_review)
+    return kept, rejections, sorted(to_review, key=lambda item: (frequency[item.reason], item.reason))
 
 
 def _characters_per_s(words: str, duration_s: float) -> float:
@@ -189,7 +189,7 @@ def _base_wer(clip: Clip, heard: str) -> float:
     return score.word_errors / score.reference_words
 
 
-def _doubts(clip: Clip, speed: float, limits: FilterParams) -> list[Doubt]:
+def _worth_a_listen(clip: Clip, speed: float, limits: FilterParams) -> list[ReviewItem]:
     fraction = script_fraction(clip.text, clip.language)
     found = []
     if speed > FAST_CHARACTERS_PER_S:
@@ -206,4 +206,4 @@ def _doubts(clip: Clip, speed: float, limits: FilterParams) -> list[Doubt]:
         found.append(("other script", f"the language: {fraction:.0%} of the letters are of {clip.language}'s script"))
     if (other := _other_language(clip, limits)) and other[1] > OTHER_LANGUAGE:
         found.append(("other language", f"the language: {other[0]} by {other[1]:.0%}, not {clip.language}"))
-    return [Doubt(clip, reason, listen_for) for reason, listen_for in found]
+    return [ReviewItem(clip, reason, listen_for) for reason, listen_for in found]

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from stages.pipeline import paths
-from stages.pipeline.files import write_whole
-from stages.pipeline.stage import UserError, run
+from stages.common import paths
+from stages.common.files import write_whole
+from stages.common.stage import UserError, run
 from stages.speech.clips import ID_LENGTH
 
 CLIPS_IN_SHARD = 256  # on average, at most; some 15 MB of sentences

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from stages.pipeline.cache import ContentCache
+from stages.common.cache import ContentCache
 from stages.speech import audio, pieces, quality
-from stages.speech.cuts import TOLERANCE_S, Converted, Part
+from stages.speech.segments import TOLERANCE_S, Converted, Part
 
 if TYPE_CHECKING:
-    from stages.pipeline.params import PrepareParams
+    from stages.common.params import PrepareParams
 
 
 class BadCut(Exception):

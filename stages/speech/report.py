@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from stages.pipeline import paths
-from stages.pipeline.params import EvaluateParams
-from stages.pipeline.wording import counted
-from stages.speech import mistakes, prepared
+from stages.common import paths
+from stages.common.params import EvaluateParams
+from stages.common.plurals import counted
+from stages.speech import error_analysis, prepared
+from stages.speech.caveats import caveats, change, changes
 from stages.speech.clips import Clip
-from stages.speech.doubts import change, changes, doubts
 from stages.speech.scoring import ClipScore, differences
 
 
@@ -25,20 +25,22 @@ def details_of(
     metrics: dict,
     params: EvaluateParams,
 ) -> dict:
-    """details.json: doubts, words most often wrong, marked words, groups and answers that are no transcripts.
+    """details.json: caveats, words most often wrong, marked words, groups and answers that are no transcripts.
 
     texts and scores: of each model, clip by clip.
     """
     heard = {model: list(zip(clips, answers, strict=True)) for model, answers in texts.items()}
     return {
-        "doubts": doubts(metrics),
-        "groups": mistakes.groups(clips, scores),
+        "caveats": caveats(metrics),
+        "groups": error_analysis.groups(clips, scores),
         "flags": {
-            model: Counter(flag for clip, text in pairs if (flag := mistakes.flag(text, clip.language)))
+            model: Counter(flag for clip, text in pairs if (flag := error_analysis.flag(text, clip.language)))
             for model, pairs in heard.items()
         },
-        "misheard": {model: mistakes.misheard_words(pairs, params.listed_words) for model, pairs in heard.items()},
-        "keywords": {model: mistakes.keyword_recall(pairs, params.keywords) for model, pairs in heard.items()},
+        "misheard": {
+            model: error_analysis.misheard_words(pairs, params.listed_words) for model, pairs in heard.items()
+        },
+        "keywords": {model: error_analysis.keyword_recall(pairs, params.keywords) for model, pairs in heard.items()},
     }
 
 

@@ -31,9 +31,9 @@ from pathlib import Path
 
 import orjson
 
-from stages.pipeline.cache import ContentCache, fingerprint
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.stage import UserError
+from stages.common.cache import ContentCache, fingerprint
+from stages.common.files import sha256_of_file
+from stages.common.stage import UserError
 from stages.speech import prepared
 from stages.speech.clips import ID_LENGTH
 

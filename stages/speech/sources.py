@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech import kaldi, subtitles, tables
 from stages.speech.raw_clips import (
     AUDIO_SUFFIXES as AUDIO_SUFFIXES,  # what a file may end in, for those who store recordings

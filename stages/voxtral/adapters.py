@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import VoxtralForConditionalGeneration
 
-from stages.pipeline.files import read_json, write_json
-from stages.pipeline.params import LoraParams
-from stages.pipeline.stage import UserError
+from stages.common.files import read_json, write_json
+from stages.common.params import LoraParams
+from stages.common.stage import UserError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

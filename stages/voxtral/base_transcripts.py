@@ -13,23 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.pipeline.cache import ContentCache, code_of
-from stages.pipeline.params import ModelParams
-from stages.pipeline.wording import counted
+from stages.common.cache import ContentCache, code_of
+from stages.common.params import ModelParams
+from stages.common.plurals import counted
 from stages.speech import audio
 from stages.speech.clips import Clip
-from stages.voxtral import loading, prompts, transcription
+from stages.voxtral import collation, loading, transcription
 from stages.voxtral.batches import in_batches
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model, load_model, load_processor
-from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 KEPT_AT_ONCE = 512  # transcripts that a killed run may have to make again
 
 
 @dataclass(frozen=True)
-class Listener(Prompter):
-    """A prompter for clips whose sound is not in data/prepared yet: `sound_of` gives the FLAC file of each."""
+class Listener(Collator):
+    """A collator for clips whose sound is not in data/prepared yet: `sound_of` gives the FLAC file of each."""
 
     sound_of: Callable[[Clip], bytes]
 
@@ -56,7 +56,7 @@ def base_transcripts(
         "model": source.identity,
         "dtype": str(loading.resolve_dtype(model_params.dtype)),
         "device": device_name(),
-        "code": code_of(audio, loading, prompts, transcription),
+        "code": code_of(audio, loading, collation, transcription),
         "libraries": [version(package) for package in ("torch", "transformers", "mistral-common")],
     }
     keys = [
@@ -84,11 +84,11 @@ def _transcribe(
 ) -> Iterator[str]:
     processor = load_processor(source)
     model = load_model(source, loading.resolve_dtype(model_params.dtype))
-    prompter = Listener(processor, loading.read_sizes(model.config, processor), Path(), sound_of)
-    prompter.check_lengths(clips)
+    collator = Listener(processor, loading.read_sizes(model.config, processor), Path(), sound_of)
+    collator.check_lengths(clips)
     done = 0
     for part in in_batches(clips, KEPT_AT_ONCE):
         with enough_memory("halve evaluate.batch_size"):
             title = f"base model, {done} of {len(clips)} done"
-            yield from transcribe(model, prompter, part, batch_size, progress=title, shared=False)
+            yield from transcribe(model, collator, part, batch_size, progress=title, shared=False)
         done += len(part)

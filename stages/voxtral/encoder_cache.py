@@ -24,15 +24,15 @@ from tqdm import tqdm
 from transformers import VoxtralForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from stages.pipeline.cache import ContentCache, code_of
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.stage import UserError
+from stages.common.cache import ContentCache, code_of
+from stages.common.files import sha256_of_file
+from stages.common.stage import UserError
 from stages.speech import audio, augment, prepared
 from stages.speech.clips import Clip
-from stages.voxtral import loading, processes, prompts
+from stages.voxtral import collation, loading, processes
 from stages.voxtral.batches import in_batches
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import device_name
-from stages.voxtral.prompts import Prompter
 
 # Always so many at once, the rest filled up with silence: other shapes are added up in another order, and an entry's
 # last bits would depend on the clips that happened to stand beside it. A GPU wants many, a CPU's cache holds few.
@@ -63,8 +63,8 @@ class RememberLast(nn.Module):
 
 
 @dataclass(frozen=True)
-class EncodedPrompter(Prompter):
-    """A Prompter for a model without its encoder: its features are encoder outputs from the cache."""
+class EncodedPrompter(Collator):
+    """A Collator for a model without its encoder: its features are encoder outputs from the cache."""
 
     made_by: dict  # the part of an entry's name that tells model, machine and code
     store: ContentCache = field(default_factory=lambda: ContentCache("encoded"))
@@ -108,45 +108,45 @@ def remember_last_sound(model: VoxtralForConditionalGeneration | PeftModel) -> N
 
 def take_encoder_out(
     model: VoxtralForConditionalGeneration | PeftModel,
-    prompter: Prompter,
+    collator: Collator,
     clips: Sequence[Clip],
     identity: str,
     projector_too: bool,
-) -> Prompter:
+) -> Collator:
     """Run the encoder over all clips that the cache does not know, and take it out of the model.
 
-    identity: names the model's files. projector_too: it stays as it is and goes with the encoder. Returns the Prompter
+    identity: names the model's files. projector_too: it stays as it is and goes with the encoder. Returns the Collator
     that the model now needs; the same, with the model left as it is, where the disk has no room for the outputs.
     """
     base = _base(model)
     weight = next(base.model.audio_tower.parameters())
     encoded = EncodedPrompter(
-        prompter.processor,
-        prompter.sizes,
-        prompter.folder,
+        collator.processor,
+        collator.sizes,
+        collator.folder,
         made_by={
             "model": identity,
             "behind": "projector" if projector_too else "encoder",
             "dtype": str(weight.dtype),
             "device": device_name(),
-            "code": [*code_of(audio, loading, prompts), sha256_of_file(Path(__file__))],
+            "code": [*code_of(audio, loading, collation), sha256_of_file(Path(__file__))],
             "libraries": [version(package) for package in ("torch", "transformers")],
         },
     )
     missing = [clip for clip in clips if not encoded.store.has(encoded.key(clip))]
-    needed = _window_bytes(base, projector_too) * sum(map(prompter.windows_in, missing))
+    needed = _window_bytes(base, projector_too) * sum(map(collator.windows_in, missing))
     encoded.store.folder.mkdir(parents=True, exist_ok=True)
     if processes.is_main():
         encoded.store.remove_unused(KEPT_UNUSED_S)
     free = shutil.disk_usage(encoded.store.folder).free - SPARE_BYTES
-    if not all(processes.gathered({processes.own_number(): needed <= free}).values()):
+    if not all(processes.gather({processes.rank(): needed <= free}).values()):
         print(
             f"no encoder cache: {needed / 1e9:.1f} GB needed in {encoded.store.folder}, {max(free, 0) / 1e9:.1f} GB "
             f"free; the encoder runs in every epoch instead",
             flush=True,
         )
-        return prompter
-    _fill(base, prompter, encoded, processes.own_share(missing), projector_too)
+        return collator
+    _fill(base, collator, encoded, processes.shard(missing), projector_too)
     processes.wait_for_all()
     base.model.audio_tower = PassOn()
     if projector_too:
@@ -172,7 +172,7 @@ def _window_bytes(base: VoxtralForConditionalGeneration, projector_too: bool) ->
 @torch.inference_mode()
 def _fill(
     base: VoxtralForConditionalGeneration,
-    prompter: Prompter,
+    collator: Collator,
     encoded: EncodedPrompter,
     clips: Sequence[Clip],
     projector_too: bool,
@@ -192,7 +192,7 @@ def _fill(
     with tqdm(total=len(clips), desc="encoder", unit="clip", disable=not clips or not processes.is_main()) as bar:
         for group in in_batches(clips, at_once):
             began_s = time.monotonic()
-            features = [prompter.features(clip) for clip in group]
+            features = [collator.features(clip) for clip in group]
             outputs = [
                 outputs_of(_filled_up(windows, at_once).to(weight))[: len(windows)].cpu()
                 for windows in torch.cat(features).split(at_once)

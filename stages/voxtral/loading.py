@@ -36,9 +36,9 @@ from transformers import (
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils import logging as transformers_logging
 
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.params import ModelParams
-from stages.pipeline.stage import UserError
+from stages.common.files import sha256_of_file
+from stages.common.params import ModelParams
+from stages.common.stage import UserError
 
 # What transformers needs; leaves out the second copy of the weights in Mistral's own format, and anything pickled.
 MODEL_FILES = ["*.json", "model*.safetensors"]

@@ -14,7 +14,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 LAUNCHED = "OWNVOICE_LAUNCHED"  # in the environment of the processes that a launcher has started
 # FSDP 2 shards parameter by parameter: adapters and frozen weights may share a layer, which FSDP 1 refuses.
@@ -38,7 +38,7 @@ def launch(stage: str, launcher: str) -> None:
     """
     if LAUNCHED in os.environ and not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one voice is enough; errors still come from each
-    if LAUNCHED in os.environ and count() == 1:
+    if LAUNCHED in os.environ and world_size() == 1:
         # accelerate starts no second process for CPUs, whatever number the file names, and says nothing.
         print(f"{stage}: train.launcher {launcher} has started one process alone: it is for several GPUs", flush=True)
     if launcher == "none" or LAUNCHED in os.environ:
@@ -70,11 +70,11 @@ def is_main() -> bool:
     return _state().is_main_process
 
 
-def own_number() -> int:
+def rank() -> int:
     return _state().process_index
 
 
-def count() -> int:
+def world_size() -> int:
     return _state().num_processes
 
 
@@ -87,15 +87,15 @@ def wait_for_all() -> None:
     _state().wait_for_everyone()
 
 
-def own_share(items: Sequence) -> Sequence:
+def shard(items: Sequence) -> Sequence:
     """Every N-th item, beginning with this process' own number: all processes together have each item once."""
     state = _state()
     return items[state.process_index :: state.num_processes]
 
 
-def gathered(own: dict) -> dict:
+def gather(own: dict) -> dict:
     """The entries of all processes together, the same in each of them."""
-    if count() == 1:
+    if world_size() == 1:
         return own
     together: dict = {}
     for part in gather_object([own]):

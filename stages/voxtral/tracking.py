@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from transformers import TrainerCallback
 
-from stages.pipeline.params import TrackingParams
+from stages.common.params import TrackingParams
 
 log = logging.getLogger(__name__)
 

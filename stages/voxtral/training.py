@@ -28,17 +28,17 @@ from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, Train
 from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
-from stages.pipeline import paths
-from stages.pipeline.files import read_json, write_json, write_whole
-from stages.pipeline.params import TrainParams
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.files import read_json, write_json, write_whole
+from stages.common.params import TrainParams
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
 from stages.voxtral import batches, encoder_cache, processes
+from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import device, use_bitsandbytes
-from stages.voxtral.prompts import IGNORED, Prompter
 from stages.voxtral.transcription import transcribe
 
 COMPLETE = "complete"  # marks a checkpoint whose every file is written
@@ -119,32 +119,32 @@ def last_checkpoint(scratch: Path) -> Path | None:
 
 def clips_per_update(params: TrainParams, batch_size: int) -> int:
     """Clips whose gradients make one update, over all steps and devices."""
-    return params.clips_per_update or batch_size * processes.count()
+    return params.clips_per_update or batch_size * processes.world_size()
 
 
 def check_batches(params: TrainParams) -> None:
     """Raises: UserError where `train.clips_per_update` cannot be dealt out to the batches of all devices."""
-    at_once = processes.count() * (1 if params.batch_size == "auto" else params.batch_size)
+    at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
             f"params.yaml: train.clips_per_update {params.clips_per_update} is no multiple of train.batch_size "
-            f"{params.batch_size} times {counted(processes.count(), 'device')}: change one of them"
+            f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
         )
 
 
 def resolve_batch_size(
-    model: nn.Module, prompter: Prompter, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
+    model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
 ) -> int:
     """`train.batch_size`, where auto is the most that the free memory holds, found once and kept for a resumed run."""
     if params.batch_size != "auto":
         return params.batch_size
-    most = params.clips_per_update // processes.count()
+    most = params.clips_per_update // processes.world_size()
     if (scratch / BATCH_SIZE).exists():
         return batches.largest_divisor(most, read_json(scratch / BATCH_SIZE))
-    longest = max(clips, key=lambda clip: (prompter.windows_in(clip), len(clip.text)))
+    longest = max(clips, key=lambda clip: (collator.windows_in(clip), len(clip.text)))
     with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16):
-        own = batches.largest_batch(model, prompter.training_batch([longest]), most)
-    batch_size = min(processes.gathered({processes.own_number(): own}).values())
+        own = batches.largest_batch(model, collator.training_batch([longest]), most)
+    batch_size = min(processes.gather({processes.rank(): own}).values())
     if processes.is_main():
         write_json(scratch / BATCH_SIZE, batch_size)
     return batch_size
@@ -152,7 +152,7 @@ def resolve_batch_size(
 
 def build_trainer(
     model: nn.Module,
-    prompter: Prompter,
+    collator: Collator,
     train_clips: Sequence[Clip],
     validation_clips: Sequence[Clip],
     params: TrainParams,
@@ -174,7 +174,7 @@ def build_trainer(
         num_train_epochs=params.epochs,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=update // (batch_size * processes.count()),
+        gradient_accumulation_steps=update // (batch_size * processes.world_size()),
         activation_checkpointing=params.gradient_checkpointing,
         optim=OPTIMIZERS[params.optimizer],
         learning_rate=resolved["learning_rate"],
@@ -210,12 +210,12 @@ def build_trainer(
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would else copy the model to every GPU by DataParallel
     trainer = VoxtralTrainer(
-        prompter,
+        collator,
         validation_clips,
         update,
         model=model,
         args=arguments,
-        data_collator=prompter.training_batch,
+        data_collator=collator.training_batch,
         train_dataset=ClipsByEpoch(train_clips, params, fixed=encoder_cache.is_frozen(model)),
         eval_dataset=validation_clips,  # the Trainer wants one
         callbacks=[MarkComplete(), *callbacks],
@@ -291,9 +291,9 @@ def seconds_of(state: TrainerState) -> float:
 class VoxtralTrainer(Trainer):
     """A Trainer that puts clips of like length together, and whose evaluation also transcribes the validation clips."""
 
-    def __init__(self, prompter: Prompter, validation_clips: Sequence[Clip], clips_per_update: int, **kwargs) -> None:
+    def __init__(self, collator: Collator, validation_clips: Sequence[Clip], clips_per_update: int, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.prompter = prompter
+        self.collator = collator
         self.validation_clips = validation_clips
         self.clips_per_update = clips_per_update
 
@@ -301,8 +301,8 @@ class VoxtralTrainer(Trainer):
         """The library's own LengthGroupedSampler draws another order in a resumed epoch, and on more devices."""
         clips = (train_dataset or self.train_dataset).clips
         lengths = [
-            len(self.prompter.prompt_ids(self.prompter.windows_in(clip), clip.language))
-            + len(self.prompter.target_ids(clip.text))
+            len(self.collator.prompt_ids(self.collator.windows_in(clip), clip.language))
+            + len(self.collator.target_ids(clip.text))
             for clip in clips
         ]
         order = batches.LikeLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
@@ -323,7 +323,7 @@ class VoxtralTrainer(Trainer):
             )
         hypotheses = transcribe(
             model,
-            self.prompter,
+            self.collator,
             self.validation_clips,
             self.args.eval_batch_size,
             shared=not processes.is_sharded(),
@@ -349,15 +349,15 @@ class VoxtralTrainer(Trainer):
         summed, tokens = 0.0, 0
         own = sorted(self.validation_clips, key=lambda clip: -clip.duration_s)
         if not processes.is_sharded():
-            own = processes.own_share(own)
+            own = processes.shard(own)
         for clips in batches.in_batches(own, self.args.eval_batch_size):
-            batch = self._prepare_inputs(self.prompter.training_batch(clips))
+            batch = self._prepare_inputs(self.collator.training_batch(clips))
             counted = int((batch["labels"][:, 1:] != IGNORED).sum())
             with self.compute_loss_context_manager():
                 summed += counted * model(**batch).loss.item()
             tokens += counted
         model.train()
-        shares = processes.gathered({processes.own_number(): (summed, tokens)}).values()
+        shares = processes.gather({processes.rank(): (summed, tokens)}).values()
         return sum(share for share, _ in shares) / sum(count for _, count in shares)
 
 

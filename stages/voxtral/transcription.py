@@ -13,7 +13,7 @@ from transformers import StoppingCriteria
 from stages.speech.clips import Clip
 from stages.voxtral import processes
 from stages.voxtral.batches import in_batches
-from stages.voxtral.prompts import Prompter, max_new_tokens
+from stages.voxtral.collation import Collator, max_new_tokens
 
 
 class OwnLimits(StoppingCriteria):
@@ -29,7 +29,7 @@ class OwnLimits(StoppingCriteria):
 @torch.inference_mode()
 def transcribe(
     model: nn.Module,
-    prompter: Prompter,
+    collator: Collator,
     clips: Sequence[Clip],
     batch_size: int,
     progress: str | None = None,
@@ -45,16 +45,16 @@ def transcribe(
     # Longest first: clips of like length share a batch, and a batch too big for the memory fails at once.
     order = sorted(range(len(clips)), key=lambda index: -clips[index].duration_s)
     if shared:
-        order = processes.own_share(order)
+        order = processes.shard(order)
     hidden = progress is None or not processes.is_main()
     with tqdm(total=len(order), desc=progress, unit="clip", disable=hidden) as bar:
         for indices in in_batches(order, batch_size):
             batch = [clips[index] for index in indices]
-            texts.update(zip(indices, _transcribe_batch(model, prompter, batch), strict=True))
+            texts.update(zip(indices, _transcribe_batch(model, collator, batch), strict=True))
             bar.update(len(batch))
     model.train(was_training)
     if shared:
-        texts = processes.gathered(texts)
+        texts = processes.gather(texts)
     return [texts[index] for index in range(len(clips))]
 
 
@@ -63,8 +63,8 @@ def strip_language_tag(text: str) -> str:
     return re.sub(r"^\s*lang:[a-z]{2}\s*", "", text).strip()
 
 
-def _transcribe_batch(model: nn.Module, prompter: Prompter, clips: Sequence[Clip]) -> list[str]:
-    inputs = prompter.transcription_batch(clips)
+def _transcribe_batch(model: nn.Module, collator: Collator, clips: Sequence[Clip]) -> list[str]:
+    inputs = collator.transcription_batch(clips)
     prompt_length = inputs["input_ids"].shape[1]
     device = next(model.parameters()).device
     inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
@@ -75,8 +75,8 @@ def _transcribe_batch(model: nn.Module, prompter: Prompter, clips: Sequence[Clip
         stopping_criteria=[OwnLimits([prompt_length + limit for limit in limits], device)],
         do_sample=False,
         num_beams=1,
-        eos_token_id=prompter.sizes.eos_token_id,
-        pad_token_id=prompter.sizes.pad_token_id,
+        eos_token_id=collator.sizes.eos_token_id,
+        pad_token_id=collator.sizes.pad_token_id,
     )
     transcripts = generated[:, prompt_length:].tolist()
-    return [strip_language_tag(text) for text in prompter.processor.batch_decode(transcripts, skip_special_tokens=True)]
+    return [strip_language_tag(text) for text in collator.processor.batch_decode(transcripts, skip_special_tokens=True)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from recorder import inbox, phrases, pictures, reading, takes
-from stages.pipeline.files import write_jsonl
+from stages.common.files import write_jsonl
 from tests.recordings import limits, make_take, spoken
 
 CLIPS, TIMES = 5000, 50

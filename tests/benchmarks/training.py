@@ -27,13 +27,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from stages.pipeline.params import ModelParams, Params, TrainParams, load_params
+from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
 from stages.train import load_trainee
 from stages.voxtral import batches, encoder_cache, last_layer, training
+from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import computes_in_bfloat16, find_model, load_processor, read_sizes
-from stages.voxtral.prompts import IGNORED, Prompter
 from tests.benchmarks.models import SIZES, machine, make_clips, make_model, require_recordings
 from tests.workspaces import ROOT
 
@@ -102,24 +102,24 @@ def plain_arguments(learning_rate: float, folder: Path, params: TrainParams, bfl
     )  # fmt: skip
 
 
-def plain_collator(prompter: Prompter, clock: Clock):
+def plain_collator(collator: Collator, clock: Clock):
     """Sound to a training batch by the processor, as its documentation shows it."""
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
         with clock.timing("load"):
-            sounds = [read_prepared(prompter.folder / row["audio_path"]) for row in rows]
+            sounds = [read_prepared(collator.folder / row["audio_path"]) for row in rows]
         with clock.timing("mel"):
-            batch = prompter.processor.apply_transcription_request(
+            batch = collator.processor.apply_transcription_request(
                 audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,
                 format=["WAV"] * len(rows),
                 audio_kwargs={
-                    "pad_to_multiple_of": prompter.sizes.window_samples,
-                    "max_source_positions": prompter.sizes.window_frames,
+                    "pad_to_multiple_of": collator.sizes.window_samples,
+                    "max_source_positions": collator.sizes.window_frames,
                 },
             )  # fmt: skip
-        targets = [prompter.target_ids(row["text"]) for row in rows]
+        targets = [collator.target_ids(row["text"]) for row in rows]
         longest = max(map(len, targets))
-        pad = prompter.sizes.pad_token_id
+        pad = collator.sizes.pad_token_id
         ids = torch.tensor([target + [pad] * (longest - len(target)) for target in targets])
         labels = torch.tensor([target + [IGNORED] * (longest - len(target)) for target in targets])
         return {
@@ -146,14 +146,14 @@ def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path
     processor = load_processor(source)
     transformers.set_seed(0)
     model, _ = load_trainee(source, params.model, params.train)
-    prompter = Prompter(processor, read_sizes(model.config, processor), folder)
+    collator = Collator(processor, read_sizes(model.config, processor), folder)
     rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainer = PlainTrainer(
         model=model, args=plain_arguments(rate, scratch, params.train, bfloat16), callbacks=[clock],
-        data_collator=plain_collator(prompter, clock), train_dataset=Dataset.from_list([asdict(c) for c in clips]),
+        data_collator=plain_collator(collator, clock), train_dataset=Dataset.from_list([asdict(c) for c in clips]),
     )  # fmt: skip
     lengths = [
-        len(prompter.prompt_ids(prompter.windows_in(c), c.language)) + len(prompter.target_ids(c.text)) for c in clips
+        len(collator.prompt_ids(collator.windows_in(c), c.language)) + len(collator.target_ids(c.text)) for c in clips
     ]
     trainer.sampler = batches.LikeLengths(lengths, CLIPS_PER_UPDATE, 0, lambda: trainer.state.epoch or 0)
     for pair in batches.in_batches([asdict(clip) for clip in clips], 2):
@@ -173,12 +173,12 @@ def train_ours(
     processor = load_processor(source)
     transformers.set_seed(0)
     model, _ = load_trainee(source, params.model, params.train)
-    prompter = Prompter(processor, read_sizes(model.config, processor), folder)
+    collator = Collator(processor, read_sizes(model.config, processor), folder)
     last_layer.only_kept_positions(model)
     began_s = time.monotonic()
     if encoder_cache.is_frozen(model):
         projector_too = encoder_cache.is_projector_frozen(model)
-        prompter = encoder_cache.take_encoder_out(model, prompter, clips, source.identity, projector_too)
+        collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity, projector_too)
     cache_s = time.monotonic() - began_s
     resolved = {
         "learning_rate": training.resolve_learning_rate(params.train, model.config.text_config.hidden_size),
@@ -186,7 +186,7 @@ def train_ours(
         "clips_per_update": CLIPS_PER_UPDATE,
         "bfloat16": bfloat16,
     }
-    trainer = training.build_trainer(model, prompter, clips, clips[:1], params.train, resolved, scratch, [clock])
+    trainer = training.build_trainer(model, collator, clips, clips[:1], params.train, resolved, scratch, [clock])
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO  # as in the plain one
     original = trainer.data_collator
 
@@ -203,7 +203,7 @@ def train_ours(
     peak_bytes = training.peak_memory_bytes()
     batch = {
         name: value.to(trainer.args.device) if isinstance(value, torch.Tensor) else value
-        for name, value in prompter.training_batch(clips[:1]).items()
+        for name, value in collator.training_batch(clips[:1]).items()
     }
     with FlopCounterMode(display=False) as flop, torch.autocast("cuda", torch.bfloat16, torch.cuda.is_available()):
         model(**batch).loss.backward()

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from stages.pipeline.params import ModelParams
+from stages.common.params import ModelParams
 from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
 from stages.voxtral import encoder_cache
+from stages.voxtral.collation import Collator, max_new_tokens
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes, resolve_dtype
-from stages.voxtral.prompts import Prompter, max_new_tokens
 from stages.voxtral.transcription import strip_language_tag, transcribe
 from tests.benchmarks.models import SIZES, machine, make_clips, make_model, require_recordings
 from tests.workspaces import TINY_MODEL
@@ -31,22 +31,22 @@ BATCH_SIZE = 16
 
 
 @torch.inference_mode()
-def transcribe_plainly(model, prompter: Prompter, clips: Sequence[Clip]) -> list[str]:
+def transcribe_plainly(model, collator: Collator, clips: Sequence[Clip]) -> list[str]:
     texts = []
     for clip in clips:
-        samples = read_prepared(prompter.folder / clip.audio_path)
-        inputs = prompter.processor.apply_transcription_request(
+        samples = read_prepared(collator.folder / clip.audio_path)
+        inputs = collator.processor.apply_transcription_request(
             audio=[samples], language=[clip.language], model_id="voxtral", sampling_rate=16_000, format=["WAV"],
             audio_kwargs={
-                "pad_to_multiple_of": prompter.sizes.window_samples,
-                "max_source_positions": prompter.sizes.window_frames,
+                "pad_to_multiple_of": collator.sizes.window_samples,
+                "max_source_positions": collator.sizes.window_frames,
             },
         ).to(model.device, dtype=model.dtype)  # fmt: skip
         made = model.generate(
             **inputs, max_new_tokens=max_new_tokens(clip.duration_s), do_sample=False,
-            eos_token_id=prompter.sizes.eos_token_id, pad_token_id=prompter.sizes.pad_token_id,
+            eos_token_id=collator.sizes.eos_token_id, pad_token_id=collator.sizes.pad_token_id,
         )  # fmt: skip
-        [text] = prompter.processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        [text] = collator.processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         texts.append(strip_language_tag(text))
     return texts
 
@@ -68,13 +68,13 @@ def compare(size: str, count: int) -> None:
         source = find_model(ModelParams(name=str(name), revision=None, dtype="auto"))
         processor = load_processor(source)
         model = load_model(source, resolve_dtype("auto"))
-        prompter = Prompter(processor, read_sizes(model.config, processor), folder / "clips")
-        transcribe_plainly(model, prompter, clips[:2])  # what is done once at the start is nobody's
-        plain, plain_s = timed(transcribe_plainly, model, prompter, clips)
-        ours, ours_s = timed(transcribe, model, prompter, clips, BATCH_SIZE)
+        collator = Collator(processor, read_sizes(model.config, processor), folder / "clips")
+        transcribe_plainly(model, collator, clips[:2])  # what is done once at the start is nobody's
+        plain, plain_s = timed(transcribe_plainly, model, collator, clips)
+        ours, ours_s = timed(transcribe, model, collator, clips, BATCH_SIZE)
         without_encoder = copy.deepcopy(model)
         encoded, encoding_s = timed(
-            encoder_cache.take_encoder_out, without_encoder, prompter, clips, source.identity, projector_too=True
+            encoder_cache.take_encoder_out, without_encoder, collator, clips, source.identity, projector_too=True
         )
         cached, cached_s = timed(transcribe, without_encoder, encoded, clips, BATCH_SIZE)
     sound_s = sum(clip.duration_s for clip in clips)

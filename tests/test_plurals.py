@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.pipeline.wording import counted, lasting
+from stages.common.plurals import counted, lasting
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Open the demo that a Space would show on the last result, on this machine alone: `make demo-app`.
 
-    python -m stages.pipeline.demo_app [WORKSPACE]      (the folder that data/ lies in; unless given, this one)
+    python -m stages.commands.demo_app [WORKSPACE]      (the folder that data/ lies in; unless given, this one)
 
 Runs demo_voxtral/ unchanged, with the environment that it takes its settings from.
 """
@@ -11,11 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-from stages.pipeline import paths
-from stages.pipeline.files import read_json
-from stages.pipeline.params import load_params
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.files import read_json
+from stages.common.params import load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError
 
 APP = Path(__file__).parents[2] / "demo_voxtral/app.py"
 BEST = paths.CHECKPOINTS / "best"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.params import load_params
 from stages.evaluate import metrics_of
-from stages.pipeline.params import load_params
+from stages.speech.caveats import caveats, change, changes
 from stages.speech.clips import Clip
-from stages.speech.doubts import change, changes, doubts
 from stages.speech.scoring import relative_improvement
 
 PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
@@ -28,14 +28,14 @@ def figures(base: list[tuple[str, str]], tuned: list[str]) -> dict:
 
 
 def test_what_a_set_cannot_tell_is_said():
-    single = doubts(figures([("turn it on", "turn it off")], ["turn it off"]))
+    single = caveats(figures([("turn it on", "turn it off")], ["turn it off"]))
     assert single[0] == "One test recording tells nothing about others: the intervals are empty."
     assert "Both models make equally many mistakes here." in single
-    perfect = doubts(figures([("turn it on", "turn it off")] * 20, ["turn it on"] * 20))
+    perfect = caveats(figures([("turn it on", "turn it off")] * 20, ["turn it on"] * 20))
     assert perfect[-1] == (
         "No word was wrong after training, among 60. With that many, up to 5.0 % wrong words can still hide."  # 3 / 60
     )
-    assert doubts(figures([("turn it on", "turn it off"), ("turn it on", "it")] * 30, ["turn it off"] * 60)) == []
+    assert caveats(figures([("turn it on", "turn it off"), ("turn it on", "it")] * 30, ["turn it off"] * 60)) == []
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 from ruamel.yaml import YAML
 
-from stages.pipeline import paths
-from stages.pipeline.cache import fingerprint
-from stages.pipeline.files import read_json
-from stages.pipeline.params import PARAMS_FILE
-from stages.pipeline.stage import UserError
-from stages.pipeline.wording import counted, lasting
+from stages.common import paths
+from stages.common.cache import fingerprint
+from stages.common.files import read_json
+from stages.common.params import PARAMS_FILE
+from stages.common.plurals import counted, lasting
+from stages.common.stage import UserError
 
 METRICS = paths.EVALUATION / "metrics.json"
 VALIDATION = paths.CHECKPOINTS / "validation.json"

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from stages import prepare
-from stages.pipeline.files import read_jsonl
-from stages.speech import audio, lines, pieces
+from stages.common.files import read_jsonl
+from stages.speech import alignment, audio, pieces
 from stages.speech.clips import Clip, read_clips
 from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL
 
@@ -144,7 +144,7 @@ def test_short_recording_whose_text_has_lines_stays_whole(talk):
 def placed(text: str, *heard: str, language: str = "en") -> list[tuple]:
     """(pieces from, to, agreement, ends heard) for each line; piece 3 lies from 3 s to 4 s."""
     pieces = [(float(number), number + 1.0) for number in range(len(heard))]
-    found = lines.place(lines.lines_of(text), pieces, heard, language)
+    found = alignment.place(alignment.lines_of(text), pieces, heard, language)
     return [(one.begins_s, one.ends_s, round(one.agreement, 2), one.ends_heard) for one in found]
 
 
@@ -220,4 +220,4 @@ def test_recording_too_long_to_be_read_at_once_has_its_pieces(tmp_path):
 
 def test_lines_are_those_with_words_under_the_numbers_of_the_file():
     text = "\n First line. \n\n...\r\nSecond\u200b line"
-    assert [(line.number, line.text) for line in lines.lines_of(text)] == [(2, "First line."), (5, "Second line")]
+    assert [(line.number, line.text) for line in alignment.lines_of(text)] == [(2, "First line."), (5, "Second line")]

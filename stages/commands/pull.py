@@ -1,7 +1,7 @@
 """Refuse to go on with fewer recordings than data/raw.dvc says; fetch them from a remote (docs/remotes.md).
 
-    python -m stages.pipeline.raw           (what `make pull` does)
-    python -m stages.pipeline.raw check     (before what would run on too few)
+    python -m stages.commands.pull           (what `make pull` does)
+    python -m stages.commands.pull check     (before what would run on too few)
 
 DVC takes the folder as it finds it. In a fresh clone whose recordings were not pulled it would note an empty set, and
 the next commit would forget where the recordings are.
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.pipeline import paths
-from stages.pipeline.stage import UserError, run
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.plurals import counted
+from stages.common.stage import UserError, run
 from stages.speech.sources import walk_raw
 
 TRACKED = Path("data/raw.dvc")

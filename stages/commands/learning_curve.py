@@ -21,12 +21,12 @@ from io import BytesIO
 
 import numpy as np
 
-from stages.pipeline import paths
-from stages.pipeline.compare import FOLDER
-from stages.pipeline.experiments import Experiment, run_all
-from stages.pipeline.files import read_jsonl, write_csv, write_whole
-from stages.pipeline.stage import UserError, run
-from stages.pipeline.wording import lasting
+from stages.commands.compare import FOLDER
+from stages.commands.experiments import Experiment, run_all
+from stages.common import paths
+from stages.common.files import read_jsonl, write_csv, write_whole
+from stages.common.plurals import lasting
+from stages.common.stage import UserError, run
 from stages.speech.scoring import TWO_SIDED_95
 
 CLIPS = (10, 20, 50, 100)

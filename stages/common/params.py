@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
+# Old names of keys, for the hint: no spelling leads from one to the other.
+RENAMED = {"outside": "other_speakers"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -55,7 +57,7 @@ class HubSourceParams(Section):
     language: str | None
     max_clips: PositiveInt | None
     max_hours: PositiveFloat | None
-    outside: bool
+    other_speakers: bool
 
 
 class FilterParams(Section):
@@ -142,7 +144,7 @@ class EvaluateParams(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)]
     bootstrap_by: Literal["clip", "session"]
     keywords: list[str]
-    outside: str | None
+    other_speakers: str | None
     listed_words: PositiveInt
     listed_clips: PositiveInt
 
@@ -249,7 +251,8 @@ def _explain(problem: dict) -> str:
         return f"{where} is missing: add it (git show HEAD:params.yaml has every key)"
     if problem["type"] == "extra_forbidden":
         known = _keys_of(keys[:-1])
-        close = difflib.get_close_matches(keys[-1], known, n=1)
+        renamed = [RENAMED[keys[-1]]] if RENAMED.get(keys[-1]) in known else []
+        close = renamed or difflib.get_close_matches(keys[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"{where} is no key of ours: {hint}"
     found = problem["input"]

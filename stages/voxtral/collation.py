@@ -24,7 +24,7 @@ from mistral_common.protocol.transcription.request import TranscriptionRequest
 from torch import nn
 from transformers import VoxtralProcessor
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 from stages.speech import augment
 from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from stages.speech.clips import Clip
@@ -38,7 +38,7 @@ IGNORED = -100  # label of a position without a loss, as in torch's cross entrop
 
 
 @dataclass(frozen=True)
-class Prompter:
+class Collator:
     """Makes model inputs from clips whose sound lies below `folder`."""
 
     processor: VoxtralProcessor

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from stages.pipeline.stage import UserError, die_with_parent
+from stages.common.stage import UserError, die_with_parent
 
 if TYPE_CHECKING:
     from pebble import ProcessPool

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from stages.pipeline import paths
-from stages.pipeline.files import sha256_of_file, write_whole
+from stages.common import paths
+from stages.common.files import sha256_of_file, write_whole
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 

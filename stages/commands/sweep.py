@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sys
 
-from stages.pipeline.compare import show
-from stages.pipeline.experiments import points_of, read_grid, run_all
-from stages.pipeline.stage import run
+from stages.commands.compare import show
+from stages.commands.experiments import points_of, read_grid, run_all
+from stages.common.stage import run
 
 # Ranks around the published ones; a third and three times the automatic rate of the 3B model; and the encoder left
 # alone, which is several times faster, or adapted, which some studies found best (arXiv 2509.16718).

@@ -1,6 +1,6 @@
 """Load models from the files that would be published, and transcribe test clips with each.
 
-A process of its own: what it can do, somebody who downloads the files can do too. Started by stages/hub/artefact.py
+A process of its own: what it can do, somebody who downloads the files can do too. Started by stages/hub/release.py
 with a request (JSON): `models` (folders), `clips` (ids), `merge_into` (folder or null: the first model, its adapter
 merged into the base, is written there and is one more model to load), `reply` (file for a list of {id: text}).
 """
@@ -12,13 +12,14 @@ from pathlib import Path
 
 from torch import nn
 
-from stages.pipeline import paths
-from stages.pipeline.files import read_json, whole_folder, write_json
-from stages.pipeline.params import ModelParams, load_params
-from stages.pipeline.stage import UserError, run
-from stages.pipeline.wording import counted
+from stages.common import paths
+from stages.common.files import read_json, whole_folder, write_json
+from stages.common.params import ModelParams, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, run
 from stages.speech.clips import read_clips
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
+from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
     enough_memory,
@@ -28,7 +29,6 @@ from stages.voxtral.loading import (
     read_sizes,
     resolve_dtype,
 )
-from stages.voxtral.prompts import Prompter
 from stages.voxtral.transcription import transcribe
 
 
@@ -59,8 +59,8 @@ def main() -> str:
         with enough_memory("use a machine with more, or set model.dtype to bfloat16"):
             model = load_published(folder, params.model)
             processor = load_processor(ModelSource(folder.name, None, folder, ""))
-            prompter = Prompter(processor, read_sizes(model.config, processor), paths.PREPARED)
-            texts = transcribe(model, prompter, clips, params.evaluate.batch_size, progress="check before publishing")
+            collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+            texts = transcribe(model, collator, clips, params.evaluate.batch_size, progress="check before publishing")
         replies.append({clip.id: text for clip, text in zip(clips, texts, strict=True)})
         if merge_into:
             with whole_folder(Path(merge_into)) as merged:

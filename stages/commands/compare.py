@@ -14,9 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from stages.pipeline.experiments import Experiment, differing_settings, dvc, parse
-from stages.pipeline.files import write_whole
-from stages.pipeline.stage import UserError, run
+from stages.commands.experiments import Experiment, differing_settings, dvc, parse
+from stages.common.files import write_whole
+from stages.common.stage import UserError, run
 
 FOLDER = Path("data/experiments")
 COMMITS_LOOKED_AT = 20

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import orjson
 
-from stages.pipeline.cache import ContentCache
-from stages.pipeline.files import sha256_of_file
-from stages.pipeline.pool import Failed, run_each
-from stages.pipeline.stage import UserError
+from stages.common.cache import ContentCache
+from stages.common.files import sha256_of_file
+from stages.common.pool import Failed, run_each
+from stages.common.stage import UserError
 from stages.speech import WORKER_MODULES
 from stages.speech.clips import Clip
-from stages.speech.cuts import Converted
+from stages.speech.segments import Converted
 
 KEPT_UNUSED_S = 30 * 24 * 3600
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson  # a fifth of json's time, and of 10,000 rows it counts
 
-from stages.pipeline.stage import UserError
+from stages.common.stage import UserError
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@
         subprocess.run(..., env=hub.environment(tmp_path, token="write-token"))
         hub.repository("model", "me/voice").files
 
-    python -m tests.hub_server FOLDER [PORT]    keeps what was pushed in FOLDER; prints its address
+    python -m stages.hub.local.server FOLDER [PORT]    keeps what was pushed in FOLDER; prints its address
 
 It serves models, data sets and Spaces: creating, settings, deleting, uploads by git-LFS and by xet, commits, trees,
 downloads, tags, the life of a Space. The clients read HF_ENDPOINT and the rest when they are imported, so they run in a
@@ -1245,7 +1245,7 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
 def main() -> None:
     """Serve until stopped. The token to use is "local-token"."""
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m tests.hub_server FOLDER [PORT]")
+        sys.exit("usage: python -m stages.hub.local.server FOLDER [PORT]")
     port = int(sys.argv[2]) if len(sys.argv) == 3 else 0
     with HubServer(folder=Path(sys.argv[1]), tokens={"local-token": "write:local,*"}, port=port) as hub:
         print(hub.url, flush=True)

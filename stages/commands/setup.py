@@ -1,6 +1,6 @@
 """Install requirements.txt into the environment of the Python that runs this: `make setup`.
 
-    .venv/bin/python -m stages.pipeline.setup
+    .venv/bin/python -m stages.commands.setup
 
 uv is quicker than pip, but does not read pip's settings, which may name a place for wheels such as a CPU build of
 torch. They are handed on to it. pip installs if uv cannot be had or fails. Needs the standard library alone.

@@ -7,25 +7,25 @@ import pytest
 import soundfile
 import torch
 
-from stages.pipeline.params import ModelParams
-from stages.pipeline.stage import UserError
+from stages.common.params import ModelParams
+from stages.common.stage import UserError
 from stages.speech.clips import Clip
+from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
-from stages.voxtral.prompts import IGNORED, Prompter
 from tests.workspaces import TINY_MODEL
 
 
 @pytest.fixture(scope="module")
-def prompter(tmp_path_factory) -> Prompter:
+def collator(tmp_path_factory) -> Collator:
     source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
     processor = load_processor(source)
-    return Prompter(
+    return Collator(
         processor, read_sizes(load_model(source, torch.float32).config, processor), tmp_path_factory.mktemp("p")
     )
 
 
 @pytest.fixture(scope="module")
-def clips(prompter) -> list[Clip]:
+def clips(collator) -> list[Clip]:
     """Two clips of one window and one of two, in three languages."""
     made = []
     rng = np.random.default_rng(0)
@@ -33,25 +33,25 @@ def clips(prompter) -> list[Clip]:
         [(1.2, "en", "turn on the light"), (6.5, "de", "zwei"), (3.9, "hi", "नमस्ते")]
     ):
         name = f"{number}.flac"
-        soundfile.write(prompter.folder / name, rng.normal(0, 0.1, round(seconds * 16_000)), 16_000)
+        soundfile.write(collator.folder / name, rng.normal(0, 0.1, round(seconds * 16_000)), 16_000)
         made.append(Clip(f"{number:016x}", name, text, language, "s", f"s/{name}", seconds, -3, -20, 30, 0))
     return made
 
 
-def test_batch_is_what_the_library_makes_of_the_same_sound(prompter, clips):
-    arrays = [soundfile.read(prompter.folder / clip.audio_path, dtype="float32")[0] for clip in clips]
-    expected = prompter.processor.apply_transcription_request(
+def test_batch_is_what_the_library_makes_of_the_same_sound(collator, clips):
+    arrays = [soundfile.read(collator.folder / clip.audio_path, dtype="float32")[0] for clip in clips]
+    expected = collator.processor.apply_transcription_request(
         audio=arrays,
         language=[clip.language for clip in clips],
         model_id="any",
         sampling_rate=16_000,
         format=["WAV"] * len(clips),
         audio_kwargs={
-            "pad_to_multiple_of": prompter.sizes.window_samples,
-            "max_source_positions": prompter.sizes.window_frames,
+            "pad_to_multiple_of": collator.sizes.window_samples,
+            "max_source_positions": collator.sizes.window_frames,
         },
     )
-    batch = prompter.transcription_batch(clips)
+    batch = collator.transcription_batch(clips)
     assert batch["input_ids"].equal(expected["input_ids"])
     assert batch["attention_mask"].equal(expected["attention_mask"])
     # The library's own way writes 16-bit WAV in between.
@@ -59,16 +59,16 @@ def test_batch_is_what_the_library_makes_of_the_same_sound(prompter, clips):
     assert torch.allclose(batch["input_features"], expected["input_features"], atol=1e-3)
 
 
-def test_each_clip_is_asked_for_in_its_own_language(prompter, clips):
-    texts = prompter.processor.batch_decode(prompter.transcription_batch(clips)["input_ids"], skip_special_tokens=False)
+def test_each_clip_is_asked_for_in_its_own_language(collator, clips):
+    texts = collator.processor.batch_decode(collator.transcription_batch(clips)["input_ids"], skip_special_tokens=False)
     for clip, text in zip(clips, texts, strict=True):
         assert text.endswith(f"[/INST]lang:{clip.language}[TRANSCRIBE]")
 
 
-def test_features_are_those_of_the_whole_window(prompter):
+def test_features_are_those_of_the_whole_window(collator):
     """The silence behind the sound is not transformed, but made up: for every length and level."""
     rng = np.random.default_rng(1)
-    extractor, sizes = prompter.processor.feature_extractor, prompter.sizes
+    extractor, sizes = collator.processor.feature_extractor, collator.sizes
     for length in [1, 399, 400, 16_000, 33_333, sizes.window_samples - 700, sizes.window_samples - 1]:
         for level in (1e-5, 0.3):
             samples = rng.normal(0, level, length).astype(np.float32)
@@ -76,32 +76,32 @@ def test_features_are_those_of_the_whole_window(prompter):
                 samples, sampling_rate=16_000, padding=True, pad_to_multiple_of=sizes.window_samples, truncation=False,
                 return_tensors="pt",
             )["input_features"]  # fmt: skip
-            assert torch.allclose(prompter.features_of(samples), whole, rtol=0, atol=2e-6), (length, level)
+            assert torch.allclose(collator.features_of(samples), whole, rtol=0, atol=2e-6), (length, level)
 
 
-def test_loss_falls_on_transcript_and_end_alone(prompter, clips):
-    batch = prompter.training_batch(clips)
+def test_loss_falls_on_transcript_and_end_alone(collator, clips):
+    batch = collator.training_batch(clips)
     kept = batch["logits_to_keep"]
     assert batch["labels"].shape == (3, kept) and kept < batch["input_ids"].shape[1]
     for row, clip in enumerate(clips):
         ids, labels = batch["input_ids"][row], batch["labels"][row]
         counted = labels != IGNORED
-        assert labels[counted].tolist() == prompter.target_ids(clip.text)
-        assert labels[counted][-1] == prompter.sizes.eos_token_id
+        assert labels[counted].tolist() == collator.target_ids(clip.text)
+        assert labels[counted][-1] == collator.sizes.eos_token_id
         assert ids[-kept:][counted].tolist() == labels[counted].tolist()
         assert not counted[0]  # shifted by one, the loss never asks for the first
         # Padding only behind: nothing looks at it, and no mask is needed.
-        length = len(prompter.prompt_ids(prompter.windows_in(clip), clip.language)) + counted.sum()
-        assert (ids[length:] == prompter.sizes.pad_token_id).all() and (ids[:length] != IGNORED).all()
+        length = len(collator.prompt_ids(collator.windows_in(clip), clip.language)) + counted.sum()
+        assert (ids[length:] == collator.sizes.pad_token_id).all() and (ids[:length] != IGNORED).all()
 
 
-def test_loss_is_that_of_a_mask_and_a_logit_for_every_position(prompter, clips):
+def test_loss_is_that_of_a_mask_and_a_logit_for_every_position(collator, clips):
     source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
     model = load_model(source, torch.float32)
-    plain = prompter.transcription_batch(clips)
-    targets = [prompter.target_ids(clip.text) for clip in clips]
+    plain = collator.transcription_batch(clips)
+    targets = [collator.target_ids(clip.text) for clip in clips]
     longest = max(map(len, targets))
-    ids = torch.tensor([target + [prompter.sizes.pad_token_id] * (longest - len(target)) for target in targets])
+    ids = torch.tensor([target + [collator.sizes.pad_token_id] * (longest - len(target)) for target in targets])
     labels = torch.tensor([target + [IGNORED] * (longest - len(target)) for target in targets])
     with torch.inference_mode():
         expected = model(
@@ -110,18 +110,18 @@ def test_loss_is_that_of_a_mask_and_a_logit_for_every_position(prompter, clips):
             input_features=plain["input_features"],
             labels=torch.cat([torch.full_like(plain["input_ids"], IGNORED), labels], dim=1),
         )
-        ours = model(**prompter.training_batch(clips))
+        ours = model(**collator.training_batch(clips))
     assert ours.logits.shape[1] < expected.logits.shape[1]
     assert ours.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
 
 
-def test_transcript_survives_its_tokens(prompter):
+def test_transcript_survives_its_tokens(collator):
     for text in ["turn on the light", "नमस्ते दुनिया", "Grüße, 25 °C!", "今日は"]:
-        assert prompter.processor.decode(prompter.target_ids(text), skip_special_tokens=True) == text
+        assert collator.processor.decode(collator.target_ids(text), skip_special_tokens=True) == text
 
 
-def test_too_long_transcript_is_named_never_cut(prompter, clips):
+def test_too_long_transcript_is_named_never_cut(collator, clips):
     long = replace(clips[0], text="word " * 1000, recorded_file="diary/7.wav")
     with pytest.raises(UserError, match=r"clip 0000000000000000 \(diary/7\.wav\) makes \d+ tokens, .* at most 1024"):
-        prompter.check_lengths([clips[1], long])
-    assert len(prompter.target_ids(long.text)) > 1000
+        collator.check_lengths([clips[1], long])
+    assert len(collator.target_ids(long.text)) > 1000

@@ -16,12 +16,12 @@ from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
+from stages.common import paths
+from stages.common.cache import fingerprint
+from stages.common.files import read_json, sha256_of_file
+from stages.common.params import ModelParams, Params, PushParams
+from stages.common.stage import UserError
 from stages.hub.client import TOKENS, api, call
-from stages.pipeline import paths
-from stages.pipeline.cache import fingerprint
-from stages.pipeline.files import read_json, sha256_of_file
-from stages.pipeline.params import ModelParams, Params, PushParams
-from stages.pipeline.stage import UserError
 
 BEST = paths.CHECKPOINTS / "best"
 # Of data/checkpoints/best: weights only as safetensors, which hold no code.
@@ -56,7 +56,7 @@ PRIVATE = {
     paths.EVALUATION / "predictions.jsonl": TRANSCRIPTS,
     paths.EVALUATION / "report.html": TRANSCRIPTS,
     paths.EVALUATION / "details.json": TRANSCRIPTS,
-    paths.EVALUATION / "outside.jsonl": TRANSCRIPTS,
+    paths.EVALUATION / "other_speakers.jsonl": TRANSCRIPTS,
     paths.EVALUATION / "misheard.csv": TRANSCRIPTS,
     paths.EVALUATION / "groups.csv": "names speakers and sources",
 }
@@ -140,7 +140,9 @@ def _readable_part(path: Path) -> bytes:
 
 def reason_to_refuse(params: PushParams, metrics: Mapping) -> str | None:
     """Why a model that is measured so may not be published under these params; None where it may."""
-    return _not_good_enough(params.require, metrics) or _forgets_too_much(params.max_forgetting, metrics.get("outside"))
+    return _not_good_enough(params.require, metrics) or _forgets_too_much(
+        params.max_forgetting, metrics.get("other_speakers")
+    )
 
 
 def _not_good_enough(require: str, metrics: Mapping) -> str | None:
@@ -163,20 +165,20 @@ def _not_good_enough(require: str, metrics: Mapping) -> str | None:
     )
 
 
-def _forgets_too_much(allowed: float | None, outside: Mapping | None) -> str | None:
+def _forgets_too_much(allowed: float | None, other_speakers: Mapping | None) -> str | None:
     """As a test of non-inferiority: the whole interval of the difference has to lie on the allowed side."""
     if allowed is None:
         return None
-    if outside is None:
-        return "push.max_forgetting is set, but nothing was measured: name other people's speech in evaluate.outside"
-    highest = -outside["improvement"]["difference_low"]
+    if other_speakers is None:
+        return "push.max_forgetting is set without other people's speech to measure on: set evaluate.other_speakers"
+    highest = -other_speakers["improvement"]["difference_low"]
     if highest <= allowed:
         return None
-    figures = f"{outside['base']['wer']:.1%} before, {outside['tuned']['wer']:.1%} after"
+    figures = f"{other_speakers['base']['wer']:.1%} before, {other_speakers['tuned']['wer']:.1%} after"
     return (
         f"for other people the word error rate may be {100 * highest:.1f} points higher (95 % interval; {figures}), "
         f"push.max_forgetting allows {100 * allowed:.1f}: train fewer epochs or a smaller rank, or name more speech in "
-        f"evaluate.outside"
+        f"evaluate.other_speakers"
     )
 
 
@@ -225,7 +227,7 @@ def check_reproduces(
                 }
             )
         )
-        result = subprocess.run([sys.executable, "-m", "stages.voxtral.reproduce", str(request)], check=False)
+        result = subprocess.run([sys.executable, "-m", "stages.voxtral.verify", str(request)], check=False)
         if result.returncode != 0 or not reply.exists():
             raise UserError("the files that would go up do not load, see above: nothing was sent")
         replies = read_json(reply)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stages.speech.clips import Clip
-from stages.speech.mistakes import flag, groups, keyword_recall, misheard_words
+from stages.speech.error_analysis import flag, groups, keyword_recall, misheard_words
 from stages.speech.scoring import score_clip
 
 CLIP = Clip("0" * 16, "audio/0.flac", "", "en", "demo", "demo/1.wav", 3.0, -3.0, -20.0, 25.0, 0.0)

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from stages import prepare
-from stages.pipeline.files import read_jsonl
-from stages.speech import audio, cuts
+from stages.common.files import read_jsonl
+from stages.speech import audio, segments
 from stages.speech.clips import read_clips
 
 PREPARED = Path("data/prepared")
@@ -63,7 +63,7 @@ def test_id_of_a_part_follows_from_the_bytes_and_both_times(talk):
     assert [clip.id for clip in read_clips(PREPARED / "clips.jsonl")] == expected
     (twin,) = read_jsonl(PREPARED / "rejected.jsonl")  # the same to the millisecond
     assert twin["reason"] == "same recording twice" and "from 5.000 s to 6.000 s" in twin["file"]
-    assert cuts.clip_id(digest, None, None) == digest[:16]
+    assert segments.clip_id(digest, None, None) == digest[:16]
 
 
 def test_moved_times_never_take_another_part_from_the_cache(talk):
@@ -96,7 +96,7 @@ def test_overlapping_parts_are_kept_and_named(talk):
     write_rows(talk, (1, 5), (2, 3), (4.95, 6), (8, 9))
     prepare.main()
     assert len(read_clips(PREPARED / "clips.jsonl")) == 4
-    rows = [row for row in read_jsonl(PREPARED / "look_through.jsonl") if row["reason"] == "overlapping parts"]
+    rows = [row for row in read_jsonl(PREPARED / "review.jsonl") if row["reason"] == "overlapping parts"]
     assert [row["text"] for row in rows] == ["part 1"]
     assert "tv/talk.wav from 1.000 s to 5.000 s" in rows[0]["listen_for"]
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.pipeline import paths
-from stages.pipeline.files import read_json
-from stages.pipeline.stage import UserError, run
+from stages.common import paths
+from stages.common.files import read_json
+from stages.common.stage import UserError, run
 
 WORKSPACE = Path(".demo")
 DEMO = Path("data/demo")
@@ -59,7 +59,7 @@ def local_hub(folder: Path) -> Iterator[str]:
     Raises: UserError where it does not start.
     """
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.hub_server", str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "stages.hub.local.server", str(folder)], stdout=subprocess.PIPE, text=True
     )
     try:
         address = server.stdout.readline().strip()

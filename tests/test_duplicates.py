@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.pipeline.cache import ContentCache
-from stages.speech import copies, quality
+from stages.common.cache import ContentCache
+from stages.speech import duplicates, quality
 from tests.sounds import find_copies
 from tests.test_filters import shape
 
@@ -42,9 +42,9 @@ def test_copies_are_the_same_however_clips_came(many, later):
 def test_only_new_clips_are_compared(many, monkeypatch):
     clips, fingerprints = many
     compared = []
-    original = copies._begin_to_find_alike
+    original = duplicates._begin_to_find_alike
     monkeypatch.setattr(
-        copies, "_begin_to_find_alike", lambda sounds, new: compared.append(new) or original(sounds, new)
+        duplicates, "_begin_to_find_alike", lambda sounds, new: compared.append(new) or original(sounds, new)
     )
     find_copies(clips[:-1], fingerprints, {})
     find_copies(clips, fingerprints, {})

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.pipeline.raw import check, check_complete, pull
-from stages.pipeline.stage import UserError
+from stages.commands.pull import check, check_complete, pull
+from stages.common.stage import UserError
 from tests.workspaces import ROOT, add_demo_clips, dvc, environment, make_workspace
 
 
@@ -25,7 +25,7 @@ def test_fewer_recordings_than_tracked_are_refused_until_told_otherwise(tmp_path
     with pytest.raises(UserError, match=r"^data/raw holds 5 files, data/raw\.dvc names 6: run 'make pull'"):
         check_complete()
     refused = subprocess.run(
-        [sys.executable, "-m", "stages.pipeline.raw", "check"],
+        [sys.executable, "-m", "stages.commands.pull", "check"],
         cwd=workspace, env=environment(workspace), capture_output=True, text=True,
     )  # fmt: skip
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "names 6" in refused.stderr
@@ -101,4 +101,4 @@ def test_missing_folder_of_an_empty_set_is_made(tmp_path, monkeypatch):
 def test_publishing_recordings_begins_with_that_check():
     make = subprocess.run(["make", "-n", "push-dataset"], cwd=ROOT, capture_output=True, text=True, check=True)
     commands = [line for line in make.stdout.splitlines() if line.startswith(("python", "dvc"))]
-    assert commands[-3:] == ["python -m stages.pipeline.raw check", "dvc repro split", "python -m stages.hub.dataset"]
+    assert commands[-3:] == ["python -m stages.commands.pull check", "dvc repro split", "python -m stages.hub.dataset"]

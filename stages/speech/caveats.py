@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stages.pipeline.wording import counted
+from stages.common.plurals import counted
 
 FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
 
 
-def doubts(metrics: Mapping) -> list[str]:
+def caveats(metrics: Mapping) -> list[str]:
     """What these figures cannot tell, in sentences."""
     clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]
     found = []

@@ -1,0 +1,1 @@
+"""What make calls beside the stages: demo, sweep, compare, learning curve, pull, set-up."""

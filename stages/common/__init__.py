@@ -1,0 +1,1 @@
+"""What every stage stands on: settings, paths, files, caches, locks, and how a stage runs. Imports nothing above it."""
