@@ -5,8 +5,8 @@
 Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared: audio/*.zip (ID.flac in
 each), clips.jsonl, rejected.jsonl (file, reason, remedy), review.jsonl (clips that are kept but worth a listen),
 other_speakers.jsonl (clips of other people, which evaluate.other_speakers names), summary.json. What is known from
-earlier runs comes from the sound cache, so a new clip costs one clip's work. The base model is loaded only where a setting asks what it
-hears: prepare.min_line_agreement, look_through_base_wer and max_base_wer of prepare.filters.
+earlier runs comes from the sound cache, so a new clip costs one clip's work. The base model is loaded only where a
+setting asks what it hears: prepare.min_line_agreement, look_through_base_wer and max_base_wer of prepare.filters.
 """
 
 from __future__ import annotations
