@@ -22,6 +22,7 @@ from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError
 from stages.speech import prepared
 from stages.speech.caveats import caveats, changes
+from stages.speech.caveats import verdict as outcome_of
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
@@ -109,26 +110,21 @@ def headline(metrics: Mapping) -> str:
 
 def verdict(metrics: Mapping) -> Verdict:
     """What the figures show, and what they do not, in plain sentences."""
-    tuned, improvement = metrics["tuned"], metrics["improvement"]
-    relative, low, high = (improvement[name] for name in ("wer_relative", "low", "high"))
+    relative, low, high = (metrics["improvement"][name] for name in ("wer_relative", "low", "high"))
+    outcome = outcome_of(metrics)
     if relative is None:
-        is_worse = tuned["wer"] > 0
-        outcome = "worse" if is_worse else "perfect"
         words = "Before training every word was understood. "
-        words += "Training made it worse." if is_worse else "There is nothing to improve in these recordings."
-    elif low > 0:
-        outcome = "better"
+        words += "Training made it worse." if outcome == "worse" else "There is nothing to improve in these recordings."
+    elif outcome == "better":
         words = (
             f"That is {percent(relative)} fewer wrong words. With other recordings of the same kind it would most "
             f"likely be between {percent(low)} and {percent(high)} fewer."
         )
-    elif high < 0:
-        outcome = "worse"
+    elif outcome == "worse":
         words = (
             f"Training made it worse: {percent(-relative)} more wrong words. Try a lower learning rate, or record more."
         )
     else:
-        outcome = "unsure"
         words = "This does not show an improvement yet. "
         if low < high:
             words += f"With other recordings of the same kind, {changes(low, high, '%')} would be likely. "

@@ -17,7 +17,7 @@ from stages.common.files import read_json, whole_folder, write_whole
 from stages.common.params import Params, load_params
 from stages.common.plurals import counted
 from stages.common.stage import announce, run
-from stages.speech.caveats import caveats, change, changes
+from stages.speech.caveats import caveats, change, changes, verdict
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
@@ -93,6 +93,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             tuned=metrics["tuned"],
             base_quantised=metrics.get("base_quantised"),
             improvement=metrics["improvement"],
+            verdict=verdict(metrics),
             caveats=caveats(metrics),
             other_speakers=metrics.get("other_speakers"),
             bootstrap_by=params.evaluate.bootstrap_by,

@@ -22,6 +22,7 @@ from stages.common.files import read_json, sha256_of_file
 from stages.common.params import ModelParams, Params, PushParams
 from stages.common.stage import UserError
 from stages.hub.client import TOKENS, api, call
+from stages.speech.caveats import verdict
 
 BEST = paths.CHECKPOINTS / "best"
 # Of data/checkpoints/best: weights only as safetensors, which hold no code.
@@ -151,12 +152,10 @@ def _not_good_enough(require: str, metrics: Mapping) -> str | None:
     base, tuned, improvement = metrics["base"], metrics["tuned"], metrics["improvement"]
     low, high = improvement["low"], improvement["high"]
     figures = f"word error rate {base['wer']:.1%} before, {tuned['wer']:.1%} after"
-    if low is None:  # the base made no error
-        fulfilled = require == "not_worse" and tuned["wer"] <= base["wer"]
-    else:
+    if low is not None:  # else the base model made no mistake
         figures += f", improvement {low:.0%} to {high:.0%} (95 % interval)"
-        fulfilled = low > 0 if require == "better" else high >= 0
-    if fulfilled:
+    found = verdict(metrics)
+    if found == "better" or (require == "not_worse" and found != "worse"):
         return None
     weaker = "not_worse or none" if require == "better" else "none"
     return (

@@ -1,16 +1,31 @@
-"""What an evaluation's figures tell, and cannot tell, in words: for the report, the card and the Results page."""
+"""What an evaluation's figures show and do not show: for the report, the card, the Results page and push."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from stages.common.plurals import counted
 
 FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
 
 
+def verdict(metrics: Mapping) -> Literal["better", "worse", "unsure", "perfect"]:
+    """Whether training helped, by the 95 % interval of the improvement: the only place that decides this.
+
+    metrics: `tuned` and `improvement` of metrics.json. perfect: neither model made a mistake. If only the tuned model
+    made mistakes, it is worse.
+    """
+    low, high = metrics["improvement"]["low"], metrics["improvement"]["high"]
+    if low is None:  # the base model made no mistake, so there is no relative improvement
+        return "worse" if metrics["tuned"]["wer"] > 0 else "perfect"
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "unsure"
+
+
 def caveats(metrics: Mapping) -> list[str]:
-    """What these figures cannot tell, in sentences."""
+    """What these figures do not show, in sentences."""
     clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]
     found = []
     if clips == 1:
