@@ -25,7 +25,7 @@ def variant(level: str = "strong", number: int = 1, seed: int = 0, clip_id: str 
 
 
 def settings(level: str, variants: int, epochs: int = 15) -> TrainParams:
-    train = load_params(ROOT / "data/demo/params.yaml").train
+    train = load_params(ROOT / "params.yaml").train
     return train.model_copy(update={"augment": level, "augment_variants": variants, "epochs": epochs})
 
 

@@ -10,7 +10,7 @@ from stages.speech.caveats import caveats, change, changes
 from stages.speech.clips import Clip
 from stages.speech.scoring import relative_improvement
 
-PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
+PARAMS = load_params(Path("params.yaml")).evaluate
 
 
 def clip(text: str) -> Clip:

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from stages.commands.demo import make_workspace
+from stages.common.params import load_params
 from tests.workspaces import ROOT, dvc, environment, read_json, read_rows, set_params
 
 
@@ -28,10 +29,10 @@ def checkout(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("stages", "templates", "data/demo", "demo_voxtral"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tests").mkdir()
-    for name in ("dvc.yaml", ".dvcignore", "stages/hub/local/server.py"):
+    for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text("the user's own, broken: [")
+    shutil.copy(ROOT / "params.yaml", folder)
+    set_params(folder, train__tracking__space_id="me/figures", evaluate__other_speakers="others", push__dry_run=True)
     (folder / "data/raw/mine").mkdir(parents=True)
     (folder / "data/raw/mine/1.wav").write_bytes(b"the user's recording")
     before = digests(folder)
@@ -118,3 +119,5 @@ def test_demo_workspace_starts_from_nothing(tmp_path):
     make_workspace(ROOT, tmp_path / "old")
     assert not (tmp_path / "old/leftover").exists()
     assert len(list((tmp_path / "old/data/raw/demo").glob("*.opus"))) == 120
+    params = load_params(tmp_path / "old/params.yaml")
+    assert (params.model.name, params.train.epochs, params.train.seed) == ("data/demo/voxtral-tiny", 10, 0)

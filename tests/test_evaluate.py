@@ -24,7 +24,7 @@ from tests.workspaces import (
     set_params,
 )
 
-PARAMS = load_params(Path("data/demo/params.yaml")).evaluate
+PARAMS = load_params(Path("params.yaml")).evaluate
 
 
 def clip(text: str, duration_s: float = 2.0) -> Clip:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def run(workspace: Path, module: str, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", f"stages.common.{module}", *words],
+        [sys.executable, "-m", f"stages.commands.{module}", *words],
         cwd=workspace, env=environment(workspace), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ CLIPS = [replace(CLIP, id=f"{number:016x}") for number in range(200)]
 
 
 def test_smaller_training_sets_lie_within_larger_ones():
-    params = load_params(Path("data/demo/params.yaml")).train
+    params = load_params(Path("params.yaml")).train
     chosen = [
         {clip.id for clip in choose_clips(CLIPS, params.model_copy(update={"max_clips": count}))}
         for count in (10, 50, 200)
@@ -46,13 +46,13 @@ def test_smaller_training_sets_lie_within_larger_ones():
 
 
 def test_another_seed_draws_another_subset():
-    params = load_params(Path("data/demo/params.yaml")).train.model_copy(update={"max_clips": 20})
+    params = load_params(Path("params.yaml")).train.model_copy(update={"max_clips": 20})
     first, second = (choose_clips(CLIPS, params.model_copy(update={"seed": seed})) for seed in (0, 1))
     assert first != second
 
 
 def test_training_without_a_single_validation_is_refused_before_it_starts():
-    params = load_params(Path("data/demo/params.yaml")).train.model_copy(update={"epochs": 2, "batch_size": 8})
+    params = load_params(Path("params.yaml")).train.model_copy(update={"epochs": 2, "batch_size": 8})
     check_validation(params.model_copy(update={"validate_every_steps": 6}), clips=20)  # 2 x 3 updates
     with pytest.raises(UserError, match=r"train\.validate_every_steps is 7, but training on 20 clips has only 6"):
         check_validation(params.model_copy(update={"validate_every_steps": 7}), clips=20)

@@ -10,7 +10,7 @@ from stages.common.params import load_params
 from stages.common.stage import UserError, run
 from stages.voxtral.training import last_checkpoint, resolve_learning_rate, selection, write_curve
 
-TRAIN = load_params(Path("data/demo/params.yaml")).train
+TRAIN = load_params(Path("params.yaml")).train
 
 
 def test_one_wrong_word_less_always_wins():

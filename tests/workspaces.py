@@ -24,14 +24,19 @@ SPEECH = ROOT.parent / "shared/speech"
 
 
 def make_workspace(folder: Path, **overrides: object) -> Path:
-    """Code, templates and settings of the demo in `folder`; overrides name params keys with __ for the dot."""
+    """Code, templates and settings in `folder`, with the demo's model and card.
+
+    overrides: values of params.yaml, with __ for the dot in a key.
+    """
     for name in ("stages", "templates"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(TINY_MODEL, folder / "data/demo/voxtral-tiny")
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     yaml = YAML()
-    params = yaml.load(ROOT / "data/demo/params.yaml")
+    params, demo = (yaml.load(path) for path in (ROOT / "params.yaml", ROOT / "data/demo/params.yaml"))
+    for section in ("model", "card"):
+        params[section].update(demo[section])
     params["train"]["tracking"]["enabled"] = False
     (folder / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
     yaml.dump(params, folder / "params.yaml")

@@ -1,9 +1,8 @@
 """Run the whole pipeline on the demo clips with the tiny model, in a workspace of its own: `make demo`.
 
-The workspace, .demo/, is a copy of the code with data/demo/params.yaml as its params.yaml and data/demo/clips as its
-only recordings. It has its own DVC repository, cache and tracking, so nothing of the user's is read or changed. It
-needs no network, no GPU and no token: what it publishes goes to a Hub of its own, the one that the tests use, on this
-machine.
+The workspace, .demo/, is a copy of the code with data/demo/clips as its only recordings, and params.yaml with the
+values of data/demo/params.yaml. It has its own DVC repository, cache and tracking, so nothing of the user's is changed.
+It needs no network, no GPU and no token: it publishes to a local Hub, on this machine.
 """
 
 from __future__ import annotations
@@ -14,23 +13,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from stages.common import paths
 from stages.common.files import read_json
+from stages.common.params import PARAMS_FILE
 from stages.common.stage import UserError, run
 
 WORKSPACE = Path(".demo")
 DEMO = Path("data/demo")
-# What differs from data/demo/params.yaml: it publishes, and trains no longer than a spectator likes to wait.
-SETTINGS = {
-    "train": {"epochs": 10},
-    "push": {"enabled": True, "repo_id": "local/demo-voice", "merged": True},
-    "deploy": {"enabled": True, "space_id": "local/demo-voice-page", "wait_minutes": 1.0},
-}
 LOCAL_TOKEN = "local-token"  # of the Hub on this machine; no secret
 
 
@@ -44,12 +38,20 @@ def make_workspace(root: Path, workspace: Path) -> None:
     shutil.copytree(root / DEMO / "voxtral-tiny", workspace / DEMO / "voxtral-tiny")
     shutil.copytree(root / DEMO / "clips", workspace / paths.RAW / "demo")
     yaml = YAML()
-    params = yaml.load(root / DEMO / "params.yaml")
-    for section, values in SETTINGS.items():
-        params[section].update(values)
-    yaml.dump(params, workspace / "params.yaml")
+    params = yaml.load(root / PARAMS_FILE)
+    override(params, yaml.load(root / DEMO / PARAMS_FILE))
+    yaml.dump(params, workspace / PARAMS_FILE)
     shutil.copy(root / "dvc.yaml", workspace / "dvc.yaml")
     shutil.copy(root / ".dvcignore", workspace / ".dvcignore")
+
+
+def override(params: dict, values: Mapping) -> None:
+    """Set these values, section by section, and keep the others."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            override(params[key], value)
+        else:
+            params[key] = value
 
 
 @contextlib.contextmanager
