@@ -70,9 +70,8 @@ bench: $(INSTALLED) ## measure speed against the plain recipe (docs/performance.
 	@python -m tests.benchmarks.training
 	@python -m tests.benchmarks.transcription
 
-docs: $(INSTALLED) ## draw the diagrams of the pages again: the stage graph, docs/diagrams.html (needs npm and chromium)
+docs: $(INSTALLED) ## write the stage graph in docs/architecture.md again, from dvc.yaml
 	@python -m tests.stage_graph
-	@python -m tests.diagrams
 
 lint: $(INSTALLED) ## check style and formatting
 	@ruff check .
