@@ -271,12 +271,12 @@ def supervise(started_by: str, to_screen: bool = False) -> str:
             newest = current()
             since = f" since {newest.started_at}" if newest else ""
             raise UserError(f"the pipeline already runs{since}: wait for it, or cancel it on the Train page")
-        summary = _Supervisor(started_by, to_screen, held.fileno()).run()
+        summary = _Supervisor(started_by, to_screen, held).run()
     while started_by != "make" and is_due():
         with lock(RUN_LOCK) as held:
             if held is None:
                 break
-            summary = _Supervisor("new recordings", to_screen, held.fileno()).run()
+            summary = _Supervisor("new recordings", to_screen, held).run()
     return summary
 
 

@@ -619,7 +619,7 @@ def test_waiting_run_can_be_cancelled(quick, plain_repro):
 
 def test_repro_that_comes_in_between_is_waited_for_and_no_failure(quick, plain_repro):
     with runs.lock(runs.RUN_LOCK) as held:
-        supervisor = runs._Supervisor("page", False, held.fileno())
+        supervisor = runs._Supervisor("page", False, held)
         supervisor.repro()  # not after waiting: as if the other one had begun in this very moment
         assert "it is being blocked by" in runs.current().log
         assert runs.current().outcome == "running" and not supervisor.is_over

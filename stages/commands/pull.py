@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from stages.common import paths
+from stages.common.dvc import run_dvc
 from stages.common.plurals import counted
 from stages.common.stage import UserError, run
 from stages.speech.sources import walk_raw
@@ -68,10 +68,10 @@ def pull() -> str:
         folder is a git or DVC repository of its own.
     """
     count_files()
-    if not _dvc("remote", "list").strip():
+    if not run_dvc("remote", "list").strip():
         raise UserError("there is no remote to fetch recordings from: set one up as in docs/remotes.md")
-    _dvc("fetch", str(TRACKED))
-    changes = json.loads(_dvc("data", "status", "--granular", "--json")).get("uncommitted", {})
+    run_dvc("fetch", str(TRACKED))
+    changes = json.loads(run_dvc("data", "status", "--granular", "--json")).get("uncommitted", {})
     changed = [name for kind in ("added", "modified") for name in changes.get(kind, []) if not name.endswith("/")]
     changed += [renamed["new"] for renamed in changes.get("renamed", [])]
     here = sorted(name for name in changed if Path(name).is_relative_to(paths.RAW))
@@ -80,23 +80,13 @@ def pull() -> str:
             f"{counted(len(here), 'file')} in {paths.RAW} would be lost, not in {TRACKED} or different from it, such "
             f"as {here[0]}: move them elsewhere, and after 'make pull' back under other names"
         )
-    _dvc("checkout", str(TRACKED))
+    run_dvc("checkout", str(TRACKED))
     return check()
 
 
 def check() -> str:
     """How many files there are. Raises: UserError as `check_complete`."""
     return f"{counted(check_complete(), 'file')} in {paths.RAW}"
-
-
-def _dvc(*arguments: str) -> str:
-    """What dvc prints. Raises: UserError with its words where it fails."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if result.returncode:
-        words = " ".join(line.strip() for line in result.stderr.splitlines() if line.strip())
-        raise UserError(f"'dvc {' '.join(arguments)}' failed: {words}")
-    return result.stdout
 
 
 if __name__ == "__main__":

@@ -1,45 +1,44 @@
-"""Locks that end with the process that holds them, however it ends: flock on a file."""
+"""Locks between processes (the library filelock); a lock ends with its process, however that ends."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import time
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-# Looking whether a lock is held shares it for an instant: who really wants it tries for longer than that.
+from filelock import FileLock, Timeout
+
 PATIENCE_S = 1.0
+LOOK_S = 0.03
+POLL_S = 0.01
+FOR_EVER = math.inf
 
 
 @contextlib.contextmanager
-def lock(path: Path, patience_s: float = PATIENCE_S) -> Iterator[IO[str] | None]:
-    """Hold a lock file, which is made where it is missing and stays; None where another process keeps it."""
+def lock(path: Path, patience_s: float = PATIENCE_S) -> Iterator[int | None]:
+    """Hold the lock file `path`, which is made if missing and never removed.
+
+    Args:
+        patience_s: how long to wait for another holder; 0 tries once, FOR_EVER waits until the lock is free.
+
+    Yields: the lock's file descriptor, or None if another holder keeps the lock. A child process that gets the
+        descriptor (`pass_fds`) keeps the lock if its parent is killed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        gives_up_at_s = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= gives_up_at_s:
-                    yield None
-                    return
-                time.sleep(0.02)
-        yield file
+    descriptors: list[int] = []
+    file_lock = FileLock(path, timeout=patience_s, poll_interval=POLL_S, on_acquired=descriptors.append)
+    with contextlib.suppress(Timeout):
+        file_lock.acquire()
+    try:
+        yield descriptors[0] if file_lock.is_locked else None
+    finally:
+        file_lock.release()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. Many may look at a time and do not see each other."""
-    try:
-        file = path.open()
-    except FileNotFoundError:
+    """Whether somebody holds the lock. A look takes the lock for an instant, so it tries longer than another look."""
+    if not path.exists():
         return False
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    with lock(path, LOOK_S) as descriptor:
+        return descriptor is None
