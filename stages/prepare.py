@@ -5,8 +5,7 @@
 Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared: audio/*.zip (ID.flac in
 each), clips.jsonl, rejected.jsonl (file, reason, remedy), review.jsonl (clips that are kept but worth a listen),
 other_speakers.jsonl (clips of other people, which evaluate.other_speakers names), summary.json. What is known from
-earlier runs comes from the sound cache, so a new clip costs one clip's work. The base model is loaded only where a
-setting asks what it hears: prepare.min_line_agreement, look_through_base_wer and max_base_wer of prepare.filters.
+earlier runs comes from the sound cache, so a new clip costs one clip's work.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from pathlib import Path
 
 from stages.common import paths
 from stages.common.files import whole_folder, write_json, write_jsonl
-from stages.common.params import Params, PrepareParams, load_params
+from stages.common.params import PrepareParams, load_params
 from stages.common.plurals import counted
 from stages.common.pool import keep_freed_memory, start_ahead
 from stages.common.stage import UserError, announce, run
-from stages.speech import WORKER_MODULES, alignment, filters, languages, text
+from stages.speech import WORKER_MODULES, filters, languages, text
 from stages.speech.clips import Clip
-from stages.speech.conversion import convert_all, find_pieces, made_by
+from stages.speech.conversion import convert_all, made_by
 from stages.speech.duplicates import begin_to_compare, find_copies
 from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.segments import Converted, Stored
@@ -112,7 +111,7 @@ def join(
         if result.figures is None:
             remedy = result.remedy
             if _is_in_lines(raw_clip) and _is_too_long(result):
-                remedy += "; or set prepare.min_line_agreement, which places its lines by what the base model hears"
+                remedy += "; 'make align' writes them from the lines of its text"
             rejections.append(Rejection(raw_clip.where, result.reason, remedy))
         elif (clip_id := result.id) in clips:
             first = clips[clip_id].recorded_file
@@ -136,55 +135,9 @@ def join(
     return list(clips.values()), rejections
 
 
-def place_lines(located: list[Located], cache: SoundCache, params: Params) -> tuple[list[Located], list[Rejection]]:
-    """Instead of a long recording whose text comes in lines, its part for each line; and lines that are not found.
-
-    Raises: Damaged where a sound is no longer what it was.
-    """
-    limit = params.prepare.min_line_agreement
-    in_lines = [number for number, (clip, _) in enumerate(located) if limit is not None and _is_in_lines(clip)]
-    if not in_lines:
-        return located, []
-    found = find_pieces([located[number][1] for number in in_lines], cache, params.prepare)
-    pieces_of: dict[int, list[Located]] = {}
-    for number, measured in zip(in_lines, found, strict=True):
-        if measured and measured[0] > params.prepare.max_duration_s:
-            clip, location = located[number]
-            pieces_of[number] = [(part_of(clip, "", *times), location) for times in measured[1]]
-    if not pieces_of:
-        return located, []
-    pieces = [piece for some in pieces_of.values() for piece in some]
-    times_s = [(piece.begins_s, piece.ends_s) for piece, _ in pieces]
-    converted = convert_all([location for _, location in pieces], times_s, cache, params.prepare)
-    heard = hear(join(pieces, converted, params.prepare)[0], converted, cache, params)
-    texts = iter([heard.get(result.id, "") for result in converted])  # of a piece that cannot be used: nothing
-    parts: dict[int, list[Located]] = {}
-    rejections = []
-    for number, some in pieces_of.items():
-        clip, location = located[number]
-        times = [(piece.begins_s, piece.ends_s) for piece, _ in some]
-        texts_here = [next(texts) for _ in some]
-        parts[number] = []
-        placed = alignment.place(alignment.lines_of(clip.text), times, texts_here, language_of(clip, params.prepare))
-        for one in placed:
-            if one.ends_heard and one.agreement >= limit:
-                parts[number].append((part_of(clip, one.line.text, one.begins_s, one.ends_s), location))
-            else:
-                rejections.append(_not_found(clip, one, limit))
-        spans = [(one.begins_s, one.ends_s) for one in placed if one.begins_s is not None]
-        for (piece, _), words in zip(some, texts_here, strict=True):
-            if words and not any(begins_s <= piece.begins_s < ends_s for begins_s, ends_s in spans):
-                remedy = f"the base model hears {words!r}: write it as a line of its own, or leave it out"
-                rejections.append(Rejection(piece.where, "no line for sound", remedy))
-    return [one for number, whole in enumerate(located) for one in parts.get(number, [whole])], rejections
-
-
-def part_of(clip: RawClip, words: str, begins_s: float, ends_s: float) -> RawClip:
-    return replace(clip, text=words, begins_s=begins_s, ends_s=ends_s, session=clip.session or clip.audio_path)
-
-
 def _is_in_lines(clip: RawClip) -> bool:
-    return clip.begins_s is None and len(alignment.lines_of(clip.text)) > 1
+    lines = [line for line in clip.text.splitlines() if text.normalise(line)]
+    return clip.begins_s is None and len(lines) > 1
 
 
 def _is_too_long(result: Converted) -> bool:
@@ -193,50 +146,6 @@ def _is_too_long(result: Converted) -> bool:
     from stages.speech import audio  # imported here, with the sound libraries: most runs have no such recording
 
     return result.remedy.endswith(audio.CUT_IT)
-
-
-def _not_found(clip: RawClip, placed: alignment.Placed, limit: float) -> Rejection:
-    if placed.begins_s is None:
-        why = "the base model hears none of it between two pauses"
-    else:
-        why = f"from {placed.begins_s:.1f} s to {placed.ends_s:.1f} s the base model hears {placed.heard!r}"
-        if placed.agreement < limit:
-            why += f", {placed.agreement:.0%} of it, prepare.min_line_agreement is {limit:g}"
-        else:
-            why += ", not its first or last word"
-    remedy = f"{placed.line.text!r}: {why}: mend the line, or give all lines times by subtitles (.srt)"
-    return Rejection(f"{clip.file} line {placed.line.number}", "line not found in sound", remedy)
-
-
-def apply_filters(
-    clips: list[Clip], copies: dict[str, str], converted: list[Converted], cache: SoundCache, params: Params
-) -> tuple[list[Clip], list[Rejection], list[filters.ReviewItem]]:
-    """filters.apply_filters; where a limit asks what the base model hears, of the clips that the other limits leave.
-
-    Raises: Damaged where a sound is no longer what it was.
-    """
-    limits = params.prepare.filters
-    asks_model = limits.look_through_base_wer is not None or limits.max_base_wer is not None
-    heard: dict[str, str] = {}
-    while True:
-        kept, left_out, to_review = filters.apply_filters(clips, copies, limits, heard)
-        # One clip that is left out now may make room for another of the same words.
-        unheard = [clip for clip in kept if clip.id not in heard] if asks_model else []
-        if not unheard:
-            return kept, left_out, to_review
-        heard |= hear(unheard, converted, cache, params)
-
-
-def hear(clips: list[Clip], converted: list[Converted], cache: SoundCache, params: Params) -> dict[str, str]:
-    """What the base model hears in each clip, by id. Raises: Damaged where a sound is no longer what it was."""
-    from stages.voxtral.base_transcripts import base_transcripts  # torch: most runs of prepare need none
-
-    digests = {result.id: result.sha256 for result in converted}
-    keys = [cache.key(digests[clip.id]) for clip in clips]
-    texts = base_transcripts(
-        clips, keys, lambda clip: cache.sound(digests[clip.id]), params.model, params.evaluate.batch_size
-    )
-    return dict(zip((clip.id for clip in clips), texts, strict=True))
 
 
 def summarise(
@@ -290,28 +199,25 @@ def main() -> str:
     with whole_folder(paths.PREPARED) as folder, contextlib.closing(SoundCache(made_by(params))) as cache:
         while True:
             try:
-                parts, unplaced = place_lines(located, cache, all_params)
-                times_s = [(clip.begins_s, clip.ends_s) for clip, _ in parts]
-                converted = convert_all([location for _, location in parts], times_s, cache, params)
+                times_s = [(clip.begins_s, clip.ends_s) for clip, _ in located]
+                converted = convert_all([location for _, location in located], times_s, cache, params)
                 compared = [
                     result
-                    for (clip, _), result in zip(parts, converted, strict=True)
+                    for (clip, _), result in zip(located, converted, strict=True)
                     if not clip.source.startswith(OTHER_SPEAKERS)
                 ]
                 alike = begin_to_compare(compared, cache.made_by)  # at work while the clips are joined
-                joined, unusable = join(parts, converted, params)
+                joined, unusable = join(located, converted, params)
                 other_speakers = [clip for clip in joined if clip.source.startswith(OTHER_SPEAKERS)]
                 clips = [clip for clip in joined if not clip.source.startswith(OTHER_SPEAKERS)]
-                clips, left_out, to_review = apply_filters(
-                    clips, find_copies(clips, alike()), converted, cache, all_params
-                )
+                clips, left_out, to_review = filters.apply_filters(clips, find_copies(clips, alike()), params.filters)
                 kept = {clip.id for clip in (*clips, *other_speakers)}
                 digests = {result.sha256 for result in converted if result.id in kept}
                 shard_of = cache.write_shards(digests, folder / "audio", paths.PREPARED / "audio")
                 break
             except Damaged:  # made again
-                shutil.rmtree(folder / "audio", ignore_errors=True)  # there is none where the base model found it
-        rejections = [*unread, *unplaced, *unusable, *left_out]
+                shutil.rmtree(folder / "audio")
+        rejections = [*unread, *unusable, *left_out]
         summary = summarise(clips, rejections, to_review, hub)
         report(summary, rejections)
         if not clips:

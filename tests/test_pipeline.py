@@ -104,7 +104,7 @@ def test_training_runs_again_for_all_its_settings_but_who_watches_and_who_starts
     assert named == {f"train.{name}" for name in TrainParams.model_fields if name not in ("tracking", "launcher")}
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate"])
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_stage_that_loads_the_model_runs_again_with_another_model(stage):
     assert "model" in STAGES[stage]["params"]
 

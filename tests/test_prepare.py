@@ -7,6 +7,8 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +26,7 @@ from stages.common.pool import run_each
 from stages.common.stage import UserError
 from stages.speech import audio, conversion, prepared
 from stages.speech.clips import read_clips
+from tests.workspaces import ROOT
 
 PREPARED = Path("data/prepared")
 
@@ -552,3 +555,23 @@ def test_half_a_surrogate_pair_in_one_text_does_not_stop_the_others(workspace, r
     transcribe("phone", {"a.wav": "one", "b.wav": "two \ud83d"})
     prepare.main()
     assert "phone/a.wav" in [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")]
+
+
+def test_long_recording_with_a_text_in_lines_is_rejected_and_make_align_named(workspace, record, set_param):
+    set_param("prepare.max_duration_s", 2.0)
+    record("tv/talk.wav", duration_s=3.0).with_suffix(".txt").write_text("one two\nthree four\n")
+    record("tv/short.wav").with_suffix(".txt").write_text("one\ntwo\n")
+    prepare.main()
+    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == ["one two"]
+    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
+    assert (rejected["file"], rejected["reason"]) == ("tv/talk.wav", "too long")
+    assert "make align" in rejected["remedy"]
+
+
+def test_prepare_loads_no_torch(workspace, record, transcribe):
+    record("phone/a.wav")
+    transcribe("phone", {"a.wav": "one"})
+    code = "import sys; from stages import prepare; prepare.main(); print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-1] == "False"

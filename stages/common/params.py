@@ -67,8 +67,6 @@ class FilterParams(Section):
     min_bandwidth_hz: PositiveFloat | None
     min_script_fraction: Annotated[float, Field(ge=0, le=1)] | None
     max_other_language: Annotated[float, Field(ge=0, le=1)] | None
-    look_through_base_wer: NonNegativeFloat | None
-    max_base_wer: NonNegativeFloat | None
     same_sound_once: bool
     max_clips_per_text: PositiveInt | None
 
@@ -84,7 +82,6 @@ class PrepareParams(Section):
     workers: Annotated[int, Field(ge=0)]
     max_seconds_per_file: PositiveFloat
     dask_scheduler: str | None
-    min_line_agreement: Annotated[float, Field(gt=0, le=1)] | None
     sources: list[HubSourceParams]
     filters: FilterParams
 

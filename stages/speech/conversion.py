@@ -7,7 +7,6 @@ recorded.py, which those processes alone import: numpy and the sound libraries t
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -48,15 +47,6 @@ def _convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dic
     from stages.speech import recorded
 
     return recorded.convert(part, params, cache, {"sha256": part.sha256, **wanted})
-
-
-def _find_pieces(part: Part, params: PrepareParams, wanted: dict) -> bytes | None:
-    """In a worker process: JSON, None where the recording cannot be read or is not what it was."""
-    _refuse_other_versions(params, wanted)
-    from stages.speech import recorded
-
-    found = recorded.find_pieces(part, params)
-    return None if found is None else json.dumps(found).encode()
 
 
 def _refuse_other_versions(params: PrepareParams, wanted: dict) -> None:
@@ -123,34 +113,6 @@ def _run_each(work: Callable[[Part], Result], parts: Collection[Part], params: P
 
 def _workers(params: PrepareParams) -> int:
     return params.workers or os.cpu_count() or 1
-
-
-def find_pieces(
-    locations: Sequence[str | Stored], cache: SoundCache, params: PrepareParams
-) -> list[tuple[float, list[tuple[float, float]]] | None]:
-    """pieces.find_pieces of each recording, each once; None where it cannot be read (convert_all says why)."""
-    files = [location for location in locations if isinstance(location, str)]
-    digests = dict(zip(files, cache.digests(files, _workers(params)), strict=True))
-    known = ContentCache("pieces")
-    cut_by = {**_made_by_here(), "channels": params.channels, "pieces": _code("pieces.py")}
-    found: dict[int, bytes] = {}
-    missing: dict[int, Part] = {}
-    for index, location in enumerate(locations):
-        digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
-        if isinstance(digest, OSError):
-            continue
-        if entry := known.read({"sha256": digest, **cut_by}):
-            found[index] = entry
-        else:
-            missing[index] = Part(location, digest, None, None)
-    if missing:
-        work = functools.partial(_find_pieces, params=params, wanted=cache.made_by)
-        results = _run_each(work, missing.values(), params)
-        for (index, part), result in zip(missing.items(), results, strict=True):
-            if isinstance(result, bytes):
-                known.write({"sha256": part.sha256, **cut_by}, result)
-                found[index] = result
-    return [json.loads(found[index]) if index in found else None for index in range(len(locations))]
 
 
 def _digest_of_stored(location: Stored) -> str | OSError:

@@ -55,14 +55,11 @@ def apply_filters(
     clips: list[Clip],
     copies: Mapping[str, str],
     limits: FilterParams,
-    heard: Mapping[str, str] | None = None,
 ) -> tuple[list[Clip], list[Rejection], list[ReviewItem]]:
     """Clips within the limits, those beyond, and to_review about the former, the rarest reason first.
 
-    copies: {id: id of the clip of which it is the same take} (see copies.find_copies). heard: what the base model hears
-    in them, by id; clips that are not in it are not judged by that.
+    copies: {id: id of the clip of which it is the same take} (see duplicates.find_copies).
     """
-    heard = heard or {}
     kept, rejections, to_review = [], [], []
     text_counts: Counter = Counter()
     by_id = {clip.id: clip for clip in clips}
@@ -71,7 +68,7 @@ def apply_filters(
         words = normalise(clip.text)
         speed = _characters_per_s(words, clip.duration_s)
         original = by_id.get(copies.get(clip.id, ""))
-        if problem := _beyond(clip, speed, limits) or _misheard(clip, limits, heard.get(clip.id)):
+        if problem := _beyond(clip, speed, limits):
             rejections.append(Rejection(clip.where, *problem))
         elif limits.same_sound_once and original and original.id not in dropped and normalise(original.text) == words:
             remedy = f"remove it: the same take as {original.where}, in another file"
@@ -94,13 +91,6 @@ def apply_filters(
             same = normalise(by_id[copy].text) == normalise(by_id[original].text)
             what = "the same take" if same else "which of the two texts is right: they sound the same"
             to_review.append(ReviewItem(by_id[copy], "same sound twice", f"{what}, compare {by_id[original].where}"))
-    if limits.look_through_base_wer is not None:
-        for clip in kept:
-            if clip.id in heard and (rate := _base_wer(clip, heard[clip.id])) > limits.look_through_base_wer:
-                listen_for = (
-                    f"whether the text is what is said: the base model hears {heard[clip.id]!r}, WER {rate:.0%}"
-                )
-                to_review.append(ReviewItem(clip, "base model disagrees", listen_for))
     frequency = Counter(item.reason for item in to_review)
     return kept, rejections, sorted(to_review, key=lambda item: (frequency[item.reason], item.reason))
 
@@ -172,21 +162,6 @@ def _other_language(clip: Clip, limits: FilterParams) -> tuple[str, float] | Non
 
 def _has_enough_words(text: str, language: str) -> bool:
     return len(set(words_of(text.casefold(), language))) >= SURE_FROM_WORDS
-
-
-def _misheard(clip: Clip, limits: FilterParams, heard: str | None) -> tuple[str, str] | None:
-    """(reason, remedy) where the base model hears other words than the text has."""
-    if limits.max_base_wer is None or heard is None or (rate := _base_wer(clip, heard)) <= limits.max_base_wer:
-        return None
-    limit = f"the base model hears {heard!r}, WER {rate:.0%} is above prepare.filters.max_base_wer"
-    return "base model disagrees", f"{limit} {limits.max_base_wer:g}: mend its text, or only list such clips"
-
-
-def _base_wer(clip: Clip, heard: str) -> float:
-    from stages.speech.scoring import score_clip  # imported here: the filter is optional
-
-    score = score_clip(clip.text, heard, clip.language)
-    return score.word_errors / score.reference_words
 
 
 def _worth_a_listen(clip: Clip, speed: float, limits: FilterParams) -> list[ReviewItem]:

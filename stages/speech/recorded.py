@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from stages.common.cache import ContentCache
-from stages.speech import audio, pieces, quality
+from stages.speech import audio, quality
 from stages.speech.segments import TOLERANCE_S, Converted, Part
 
 if TYPE_CHECKING:
@@ -47,17 +47,6 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, key: dict) -
         cache.write(key, known)
     figures, fingerprint = json.loads(known.partition(b"\n")[0])
     return Converted(digest, figures=figures, fingerprint=fingerprint)
-
-
-def find_pieces(part: Part, params: PrepareParams) -> tuple[float, list[tuple[float, float]]] | None:
-    """pieces.find_pieces; None where the recording cannot be read or is not what it was."""
-    try:
-        with part.open() as recorded:
-            if _sha256_of(recorded) == part.recorded_sha256:
-                return pieces.find_pieces(recorded, params.channels)
-    except (OSError, MemoryError, audio.UnreadableSound, audio.ChannelsDiffer):
-        return None  # convert, which reads it again, names the reason
-    return None
 
 
 def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float], str, bytes]:
