@@ -18,15 +18,16 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 from stages.common import paths
-from stages.common.cache import ContentCache, code_of
+from stages.common.cache import ContentCache
+from stages.common.code import code_hash
 from stages.common.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
 from stages.common.params import EvaluateParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
-from stages.speech import audio, error_analysis, prepared, report
+from stages.speech import error_analysis, prepared, report
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
-from stages.voxtral import collation, encoder_cache, loading, processes, transcription
+from stages.voxtral import encoder_cache, processes
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
@@ -71,7 +72,7 @@ def transcribe_base(
 ) -> list[dict]:
     """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
     cache = ContentCache("base-predictions")
-    code = code_of(audio, encoder_cache, loading, collation, transcription)
+    code = code_hash("stages.voxtral.transcription", "stages.voxtral.encoder_cache")
     libraries = [version(package) for package in ("torch", "transformers", "mistral-common", "bitsandbytes")]
     keys = [
         {

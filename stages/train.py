@@ -22,7 +22,8 @@ import torch
 
 from stages.common import paths
 from stages.common.cache import fingerprint
-from stages.common.files import sha256_of_file, whole_folder, write_json
+from stages.common.code import code_hash
+from stages.common.files import whole_folder, write_json
 from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
@@ -75,7 +76,6 @@ def check_validation(params: TrainParams, clips: int) -> None:
 
 def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip], validation_clips: list[Clip]) -> str:
     """Names everything that a run's result depends on; only a run with the same name is resumed."""
-    code = [path for folder in ("voxtral", "speech", "pipeline") for path in Path("stages", folder).glob("*.py")]
     return fingerprint(
         {
             "model": source.identity,
@@ -88,7 +88,7 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
                 [[clip.id, clip.text, clip.language, clip.duration_s] for clip in part]
                 for part in (train_clips, validation_clips)
             ],
-            "code": [sha256_of_file(path) for path in [*sorted(code), Path(__file__)]],
+            "code": code_hash("stages.train"),
             "versions": {package: version(package) for package in (*PACKAGES, *augment.PACKAGES)},
         }
     )[:16]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.common import code
+from stages.common.code import ROOT
 from stages.common.params import Params, TrainParams, load_params
-from tests.import_graph import ROOT, all_imports
 
 ORDER = ["prepare", "split", "train", "evaluate", "card", "push", "deploy"]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -43,25 +44,33 @@ def test_stage_runs_as_a_module(stage):
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_deps_are_exactly_the_modules_that_a_stage_imports(stage):
-    imported = {path.as_posix() for path in all_imports(Path(f"stages/{stage}.py"))}
+def test_deps_are_exactly_the_imported_modules_that_decide_a_result(stage):
+    """A module that is imported, and neither a dep nor exempt in code.PLUMBING, gives stale results."""
+    wanted = {code.file_of(module).relative_to(ROOT).as_posix() for module in code.deciding(f"stages.{stage}")}
     listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith("stages/")}
     assert f"stages/{stage}.py" in listed
-    missing, superfluous = sorted(imported - listed), sorted(listed - imported)
+    missing, superfluous = sorted(wanted - listed), sorted(listed - wanted)
     assert not missing and not superfluous, f"dvc.yaml, {stage}: missing deps {missing}, superfluous deps {superfluous}"
+
+
+def test_exempt_modules_are_imported_by_a_stage_and_import_only_exempt_ones():
+    imported = set().union(*(code.all_imports(f"stages.{stage}") for stage in ORDER))
+    assert set(code.PLUMBING) - imported == set()
+    # Else a result could depend on a module by way of one that decides nothing.
+    assert set().union(*map(code.all_imports, code.PLUMBING)) - set(code.PLUMBING) == set()
 
 
 @pytest.mark.parametrize("stage", ["prepare", "split", "card", "push", "deploy"])
 def test_source_text_names_every_module_that_python_loads(stage):
     # The graph reads source; this asks Python itself, so that an import the graph cannot see is found.
-    code = (
+    program = (
         f"import sys, stages.{stage}\n"
-        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('stages.') and not hasattr(m, '__path__')))"
+        "print(*(n for n, m in sys.modules.items() if n.startswith('stages.') and not hasattr(m, '__path__')))"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = {Path(file).relative_to(ROOT).as_posix() for file in result.stdout.split()}
-    assert f"stages/{stage}.py" in loaded
-    assert loaded - set(STAGES[stage]["deps"]) == set()
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    assert f"stages.{stage}" in loaded
+    assert loaded - code.all_imports(f"stages.{stage}") == set()
 
 
 @pytest.mark.parametrize("stage", ORDER)
@@ -111,8 +120,8 @@ def test_stage_that_loads_the_model_runs_again_with_another_model(stage):
 
 @pytest.mark.parametrize("stage", ["prepare", "split", "card", "push", "deploy"])
 def test_stage_starts_without_torch(stage):
-    code = f"import sys, stages.{stage}; print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    program = f"import sys, stages.{stage}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split())
     assert f"stages.{stage}" in loaded
     assert loaded & {"torch", "transformers", "accelerate", "peft"} == set()

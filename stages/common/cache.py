@@ -11,11 +11,9 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from types import ModuleType
 
 from stages.common import paths
-from stages.common.files import sha256_of_file, write_whole
+from stages.common.files import write_whole
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -23,11 +21,6 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 def fingerprint(key: Mapping) -> str:
     """Hex sha256 of a key's canonical JSON."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def code_of(*modules: ModuleType) -> list[str]:
-    """Digests of modules' source files, for keys of what their code makes."""
-    return [sha256_of_file(Path(module.__file__)) for module in modules]
 
 
 class ContentCache:

@@ -11,10 +11,9 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from stages.common.cache import ContentCache
-from stages.common.files import sha256_of_file
+from stages.common.code import code_hash
 from stages.common.params import PrepareParams
 from stages.common.pool import CHUNK, Failed, Result, run_each
 from stages.common.stage import UserError
@@ -23,7 +22,6 @@ from stages.speech.segments import Converted, Part, Stored
 from stages.speech.sound_cache import Measured, SoundCache
 
 NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
-SOUND_CODE = ("audio.py", "segments.py", "quality.py", "recorded.py")
 
 
 def made_by(params: PrepareParams) -> dict:
@@ -34,11 +32,7 @@ def made_by(params: PrepareParams) -> dict:
 @functools.cache
 def _made_by_here() -> dict:
     libraries = [version(package) for package in ("soundfile", "soxr", "librosa", "av")]
-    return {"code": [_code(name) for name in SOUND_CODE], "libraries": libraries}
-
-
-def _code(name: str) -> str:
-    return sha256_of_file(Path(__file__).with_name(name))
+    return {"code": code_hash("stages.speech.recorded"), "libraries": libraries}
 
 
 def _convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:

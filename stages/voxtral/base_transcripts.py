@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.cache import ContentCache, code_of
+from stages.common.cache import ContentCache
+from stages.common.code import code_hash
 from stages.common.params import ModelParams
 from stages.common.plurals import counted
 from stages.speech import audio
 from stages.speech.clips import Clip
-from stages.voxtral import collation, loading, transcription
+from stages.voxtral import loading
 from stages.voxtral.batches import in_batches
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model, load_model, load_processor
@@ -56,7 +57,7 @@ def base_transcripts(
         "model": source.identity,
         "dtype": str(loading.resolve_dtype(model_params.dtype)),
         "device": device_name(),
-        "code": code_of(audio, loading, collation, transcription),
+        "code": code_hash("stages.voxtral.base_transcripts"),
         "libraries": [version(package) for package in ("torch", "transformers", "mistral-common")],
     }
     keys = [

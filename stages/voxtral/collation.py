@@ -5,7 +5,7 @@ Shapes: B clips, W windows (a clip has as many as it has started windows of soun
 A prompt is `<s>[INST][BEGIN_AUDIO][AUDIO]...[/INST]lang:xx[TRANSCRIBE]`, with as many [AUDIO] as the clip's windows
 give; the transcript and the end token follow. Token ids come from mistral-common's own encoder, the features from the
 processor's feature extractor, so both are those of `VoxtralProcessor.apply_transcription_request`
-(tests/test_prompts.py compares them) without its detour over WAV files in memory.
+(tests/test_collation.py compares them) without its detour over WAV files in memory.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Collator:
         """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate.
 
         Only the sound itself is transformed: every frame of the silence behind it is like the first that hears no
-        sound (tests/test_prompts.py), and most of a window is silence.
+        sound (tests/test_collation.py), and most of a window is silence.
         """
         extractor = self.processor.feature_extractor
         windows = max(1, math.ceil(len(samples) / self.sizes.window_samples))

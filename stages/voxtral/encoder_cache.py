@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from peft import PeftModel
@@ -24,12 +23,12 @@ from tqdm import tqdm
 from transformers import VoxtralForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from stages.common.cache import ContentCache, code_of
-from stages.common.files import sha256_of_file
+from stages.common.cache import ContentCache
+from stages.common.code import code_hash
 from stages.common.stage import UserError
-from stages.speech import audio, augment, prepared
+from stages.speech import augment, prepared
 from stages.speech.clips import Clip
-from stages.voxtral import collation, loading, processes
+from stages.voxtral import processes
 from stages.voxtral.batches import in_batches
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import device_name
@@ -129,7 +128,7 @@ def take_encoder_out(
             "behind": "projector" if projector_too else "encoder",
             "dtype": str(weight.dtype),
             "device": device_name(),
-            "code": [*code_of(audio, loading, collation), sha256_of_file(Path(__file__))],
+            "code": code_hash("stages.voxtral.encoder_cache"),
             "libraries": [version(package) for package in ("torch", "transformers")],
         },
     )

@@ -1,0 +1,60 @@
+"""Which code decides a result: comments, layout and docstrings never, statements in any imported module always."""
+
+import pytest
+
+from stages.common import code
+
+MODULE = """"A module."
+
+from stages.other import FACTOR
+
+
+def twice(x):
+    "Two times x."
+    return FACTOR * x
+"""
+SAME = [
+    MODULE.replace("A module", "Another text"),
+    MODULE.replace("Two times x", "x, twice"),
+    MODULE.replace('    "Two times x."\n', ""),
+    MODULE.replace("return FACTOR * x", "# why\n    return (\n        FACTOR * x\n    )"),
+]
+OTHER = [
+    MODULE.replace("FACTOR * x", "FACTOR + x"),
+    MODULE.replace("def twice(x)", "def twice(x=1)"),
+    MODULE.replace("return", 'x = "text"\n    return'),
+]
+
+
+@pytest.fixture
+def hash_of(tmp_path, monkeypatch):
+    """The hash of a module with this text, and of stages.other with another one."""
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    (tmp_path / "stages").mkdir()
+
+    def of(module: str, other: str = "FACTOR = 2\n") -> str:
+        code._read.cache_clear()
+        (tmp_path / "stages/module.py").write_text(module)
+        (tmp_path / "stages/other.py").write_text(other)
+        return code.code_hash("stages.module")
+
+    yield of
+    code._read.cache_clear()
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_comments_layout_and_docstrings_change_no_hash(hash_of, text):
+    assert text != MODULE and hash_of(text) == hash_of(MODULE)
+
+
+@pytest.mark.parametrize("text", OTHER)
+def test_statements_change_the_hash(hash_of, text):
+    assert text != MODULE and hash_of(text) != hash_of(MODULE)
+
+
+def test_statements_of_an_imported_module_change_the_hash_unless_it_is_plumbing(hash_of, monkeypatch):
+    assert hash_of(MODULE, "FACTOR = 3\n") != hash_of(MODULE)
+    inside = "def f(x):\n    import stages.other\n"
+    assert hash_of(inside, "FACTOR = 3\n") != hash_of(inside)
+    monkeypatch.setitem(code.PLUMBING, "stages.other", "a reason")
+    assert hash_of(MODULE, "FACTOR = 3\n") == hash_of(MODULE)
