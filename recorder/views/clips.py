@@ -7,8 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from recorder import collection, inbox, pictures
+from recorder import collection, inbox
 from recorder.inbox import StoredClip
+from recorder.views import charts
 from recorder.views.shared import as_plain, sound_type, spoken_text
 from stages.common.plurals import counted
 from stages.common.stage import UserError
@@ -187,27 +188,23 @@ def ask_for_speaker(speakers: list[str]) -> None:
         st.form_submit_button("Delete all recordings of this speaker", on_click=delete_all_of_speaker)
 
 
-def picture(svg: str) -> None:
-    st.image(svg, alt=pictures.alternative(svg), width=600)
-
-
 def show_pictures(clips: list) -> None:
     if not clips:
         st.info("Nothing is recorded yet.")
         return
     st.subheader("Minutes by language and speaker")
     voices = collection.minutes_by_voice(clips)
-    picture(pictures.bars(voices[:ON_A_PAGE], "min", "Minutes by language and speaker"))
+    charts.bars(voices[:ON_A_PAGE], "min", "Minutes by language and speaker")
     if len(voices) > ON_A_PAGE:
         st.text(f"and {len(voices) - ON_A_PAGE} more with fewer minutes")
     st.subheader("Length")
-    picture(pictures.histogram([clip.duration_s for clip in clips], 12, "seconds", "Length"))
+    charts.histogram([clip.duration_s for clip in clips], "seconds", "Length")
     st.subheader("Loudness")
     st.write("The loudest parts of each recording. Speech close to the microphone is mostly at -30 to -15 dB.")
-    picture(pictures.histogram([clip.level_dbfs for clip in clips], 12, "dB of full scale", "Loudness"))
+    charts.histogram([clip.level_dbfs for clip in clips], "dB of full scale", "Loudness")
     st.subheader("Distance to the noise")
     st.write("How far the speech is above the background. Above 20 dB is good, below 12 dB is noisy.")
-    picture(pictures.histogram([clip.snr_db for clip in clips], 12, "dB", "Speech above noise"))
+    charts.histogram([clip.snr_db for clip in clips], "dB", "Speech above noise")
     for covered in collection.coverage(clips):
         language = collection.language_name(covered.language)
         st.subheader(as_plain(f"{covered.kind.capitalize()} in {language}"))
@@ -218,7 +215,7 @@ def show_pictures(clips: list) -> None:
             st.progress(covered.phrases_recorded / covered.phrases, text=done)
         rows = [(word, float(count)) for word, count in covered.most_frequent]
         with st.expander(as_plain(f"Most frequent {covered.kind} in {language}")):
-            picture(pictures.bars(rows, "times", f"Most frequent {covered.kind} in {language}"))
+            charts.bars(rows, "times", f"Most frequent {covered.kind} in {language}")
 
 
 def show_rejected(clips: list[StoredClip]) -> None:

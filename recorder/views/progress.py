@@ -6,7 +6,8 @@ from datetime import datetime
 
 import streamlit as st
 
-from recorder import pictures, results, runs
+from recorder import results, runs
+from recorder.views import charts
 from recorder.views.shared import as_plain
 from stages.common.plurals import lasting
 
@@ -59,8 +60,7 @@ def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
             st.progress(progress.fraction, text=f"{words}: {progress.fraction:.0%}{until}")
     if progress.curve:
         points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]
-        picture = pictures.curve(points, "rounds", "wrong words, %")
-        st.image(picture, alt=pictures.alternative(picture), width=600)
+        charts.line(points, "rounds", "wrong words, %")
         st.caption("Wrong words on recordings kept aside, after each round. Lower is better.")
     with st.expander("Log"):
         lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]

@@ -7,8 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import streamlit as st
 
-from recorder import pictures, results, runs
+from recorder import results, runs
 from recorder.results import HeardClip, percent
+from recorder.views import charts
 from recorder.views.shared import as_plain
 from stages.commands.experiments import differing_settings
 from stages.common.plurals import counted
@@ -17,10 +18,6 @@ from stages.common.stage import UserError
 SHOWN_AT_FIRST = 5
 
 state = st.session_state
-
-
-def picture(svg: str) -> None:
-    st.image(svg, alt=pictures.alternative(svg), width=600)
 
 
 def explain(found: results.Results, is_running: bool) -> None:
@@ -37,7 +34,7 @@ def explain(found: results.Results, is_running: bool) -> None:
     elif newer := results.newer_clips():
         are = "is" if newer == 1 else "are"
         st.info(f"{counted(newer, 'newer recording')} {are} not in this result. Train again to include all.")
-    picture(pictures.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words"))
+    charts.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words")
     st.write(
         f"Measured on {counted(tuned['clips'], 'recording')} ({counted(tuned['reference_words'], 'word')}) that "
         f"training never heard{as_plain(results.whose(found.clips, state.get('speaker') or ''))} "
@@ -47,7 +44,7 @@ def explain(found: results.Results, is_running: bool) -> None:
     rows = [
         (label, percent(row["wer"]), f"{percent(row['wer_low'])} to {percent(row['wer_high'])}") for label, row in both
     ]
-    st.html(pictures.table(["Model", "Wrong words", "95 % interval"], rows))
+    charts.table(["Model", "Wrong words", "95 % interval"], rows)
     if "other_speakers" in found.metrics:
         others = found.metrics["other_speakers"]
         st.write(
@@ -57,11 +54,11 @@ def explain(found: results.Results, is_running: bool) -> None:
     with st.expander("More figures"):
         keys = ("substitutions", "deletions", "insertions")
         rows = [(label, *(str(row[key]) for key in keys)) for label, row in both]
-        st.html(pictures.table(["Model", "Wrong", "Missed", "Added"], rows))
+        charts.table(["Model", "Wrong", "Missed", "Added"], rows)
         st.text(f"Wrong letters: {percent(base['cer'])} before, {percent(tuned['cer'])} after.")
         st.write("Capitals and punctuation do not count above. As written, they do:")
         rows = [(label, percent(row["wer_as_written"]), percent(row["cer_as_written"])) for label, row in both]
-        st.html(pictures.table(["Model", "Wrong words", "Wrong letters"], rows))
+        charts.table(["Model", "Wrong words", "Wrong letters"], rows)
     if results.REPORT.exists():
         st.download_button("Download the report", results.REPORT.read_bytes(), "report.html", "text/html")
 
@@ -102,7 +99,7 @@ def show_training(found: results.Results) -> None:
     st.header("How training went")
     st.text(results.trained_with(found.training))
     points = [(epoch, 100 * wer) for epoch, wer in found.curve]
-    picture(pictures.curve(points, "epoch", "Wrong words while training, %"))
+    charts.line(points, "epoch", "Wrong words while training, %")
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -133,7 +130,7 @@ def show_reading(reading: Future, waits: bool) -> None:
         st.text("There are no experiments yet. One is made in a terminal, for example: dvc exp run -S train.lora.r=32")
         return
     points = [(float(number), 100 * experiment.tuned_wer) for number, experiment in enumerate(experiments, 1)]
-    picture(pictures.curve(points, "experiment", "Wrong words after, %"))
+    charts.line(points, "experiment", "Wrong words after, %")
     keys = differing_settings(experiments)
     rows = [
         (
@@ -145,7 +142,7 @@ def show_reading(reading: Future, waits: bool) -> None:
         )
         for number, experiment in enumerate(experiments, 1)
     ]
-    st.html(pictures.table(["", "Name", "Before", "After", *keys], rows))
+    charts.table(["", "Name", "Before", "After", *keys], rows)
 
 
 def show_runs() -> None:
@@ -153,7 +150,7 @@ def show_runs() -> None:
     if len(done) > 1:
         st.header("From training to training")
         points = [(float(number), 100 * run.wer_tuned) for number, run in enumerate(done, 1)]
-        picture(pictures.curve(points, "training", "Wrong words after, %"))
+        charts.line(points, "training", "Wrong words after, %")
 
 
 st.title("Results")

@@ -120,8 +120,8 @@ def as_plain(text: str) -> str:
 def judge(take: Take) -> None:
     """A picture of a take, and what to do about it, in words."""
     if take.samples.size:
-        picture = pictures.waveform(take.samples)
-        st.image(picture, alt=pictures.alternative(picture), width="stretch")
+        picture, words = pictures.waveform(take.samples)
+        st.image(picture, alt=words, width="stretch")
     for finding in take.findings:
         (st.error if finding.blocking else st.warning)(finding.words)
     if not take.findings:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from recorder import inbox, pictures, takes, uploads
+from recorder import inbox, takes, uploads
 from recorder.phrases import LANGUAGES
+from recorder.views import charts
 from recorder.views.shared import CONSENT, as_plain, consenting_voice, suffix_of
 from stages.common.params import load_params
 from stages.common.plurals import counted
@@ -62,9 +63,8 @@ def show_problems(problems: list[uploads.Problem]) -> None:
     st.warning(f"{counted(len(problems), 'thing')} in these files could not be used:\n\n{first}")
     if rest := problems[SHOWN_PROBLEMS:]:
         with st.expander(f"{len(rest)} more of these"):
-            # An HTML table, which screen readers read, not a canvas.
             listed = [(one.file, one.words) for one in rest[:LISTED_PROBLEMS]]
-            st.html(pictures.table(["Where", "What is wrong, and what to do"], listed))
+            charts.table(["Where", "What is wrong, and what to do"], listed)
             if len(rest) > LISTED_PROBLEMS:
                 st.text(f"and {len(rest) - LISTED_PROBLEMS} more, which are shown when these are mended")
 
