@@ -15,7 +15,7 @@ from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
 from stages.speech.clips import Clip
-from stages.speech.sources import AUDIO_SUFFIXES
+from stages.speech.tables import AUDIO_SUFFIXES
 from stages.speech.text import normalise
 
 MOST_FREQUENT = 12

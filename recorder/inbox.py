@@ -38,7 +38,8 @@ from stages.common.files import write_jsonl, write_whole
 from stages.common.locks import is_locked, lock
 from stages.common.plurals import counted
 from stages.common.stage import UserError, run
-from stages.speech.sources import RawClip, locate
+from stages.speech.clips import RawClip
+from stages.speech.sources import locate
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -344,7 +345,7 @@ def _apply(source: str, changes: list[Change]) -> None:
 
 def _kept(source: str, audio_path: str) -> Path | None:
     """The recording's place in data/raw, None where its path leads out of its source's folder."""
-    return locate(paths.RAW, RawClip(source, audio_path, text=""))
+    return locate(paths.RAW, RawClip(source, f"{source}/{audio_path}", text=""))
 
 
 def _put(kind: str, source: str, row: dict, content: bytes | None = None) -> None:

@@ -116,7 +116,15 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> dic
         raise UserError("There is no sound in this recording. Record or export it again.")
     mono = audio.to_mono_16k(samples, sample_rate_hz, "mix")  # nothing is learned from it
     figures = {**audio.measure(mono), "clipped_fraction": audio.clipped_fraction(samples)}
-    clip = Clip("recording", "recording.flac", "", language, "try it", "recording", **figures)
+    clip = Clip(
+        id="recording",
+        audio_path="recording.flac",
+        text="",
+        language=language,
+        source="try it",
+        recorded_file="recording",
+        **figures,
+    )
     collator = models.collator
     try:
         collator.check_lengths([clip])

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from stages.speech.sources import AUDIO_SUFFIXES
+from stages.speech.tables import AUDIO_SUFFIXES
 from stages.speech.text import clean
 
 TABLE_SUFFIXES = {".csv", ".tsv", ".jsonl"}

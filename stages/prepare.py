@@ -24,10 +24,9 @@ from stages.common.plurals import counted
 from stages.common.pool import keep_freed_memory, start_ahead
 from stages.common.stage import UserError, announce, run
 from stages.speech import WORKER_MODULES, filters, languages, text
-from stages.speech.clips import Clip
+from stages.speech.clips import Clip, RawClip, Rejection
 from stages.speech.conversion import convert_all, made_by
 from stages.speech.duplicates import begin_to_compare, find_copies
-from stages.speech.raw_clips import RawClip, Rejection
 from stages.speech.segments import Converted, Stored
 from stages.speech.sound_cache import Damaged, SoundCache
 from stages.speech.sources import locate_all, read_source, read_sources
@@ -84,7 +83,12 @@ def read_other_speakers(folder: str | None) -> tuple[list[Located], list[Rejecti
     clips, unpaired = read_source(source)
     located, unlocated = locate(source.parent, clips)
     rejections = [replace(rejection, file=OTHER_SPEAKERS + rejection.file) for rejection in unpaired + unlocated]
-    return [(replace(clip, source=OTHER_SPEAKERS + clip.source), location) for clip, location in located], rejections
+    return [(of_others(clip), location) for clip, location in located], rejections
+
+
+def of_others(clip: RawClip) -> RawClip:
+    """A clip whose source and file say that it is other people's."""
+    return replace(clip, source=OTHER_SPEAKERS + clip.source, recorded_file=OTHER_SPEAKERS + clip.recorded_file)
 
 
 def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
@@ -95,8 +99,8 @@ def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
         from stages.hub import sources as hub_sources  # imported here, with the sound libraries: most runs need none
     for number, source in enumerate(params.sources):
         fetched = hub_sources.fetch(source, number)
-        beginning = OTHER_SPEAKERS if source.other_speakers else ""
-        located += [(replace(clip, source=beginning + clip.source), recording) for clip, recording in fetched.clips]
+        some = [(of_others(clip), sound) for clip, sound in fetched.clips] if source.other_speakers else fetched.clips
+        located += some
         read.append({**source.model_dump(), "revision": fetched.revision, "rows": len(fetched.clips)})
     return located, read
 
@@ -117,21 +121,9 @@ def join(
             first = clips[clip_id].recorded_file
             rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
         else:
-            clips[clip_id] = Clip(
-                id=clip_id,
-                audio_path="",  # follows from which clips there are
-                text=text.clean(raw_clip.text),
-                language=language_of(raw_clip, params),
-                source=raw_clip.source,
-                recorded_file=raw_clip.file,
-                speaker=raw_clip.speaker,
-                session=raw_clip.session,
-                prompt_id=raw_clip.prompt_id,
-                recorded_at=raw_clip.recorded_at,
-                begins_s=raw_clip.begins_s,
-                ends_s=raw_clip.ends_s,
-                **result.figures,
-            )
+            said = {"text": text.clean(raw_clip.text), "language": language_of(raw_clip, params)}
+            # The path follows from which clips there are.
+            clips[clip_id] = Clip(id=clip_id, audio_path="", **vars(raw_clip) | said, **result.figures)
     return list(clips.values()), rejections
 
 

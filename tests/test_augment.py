@@ -16,7 +16,19 @@ from stages.speech.clips import Clip
 from tests.workspaces import DEMO_CLIPS, ROOT
 
 RATE_HZ = 16_000
-CLIP = Clip("0" * 16, "audio/0.flac", "one two", "en", "demo", "demo/1.wav", 1.0, -3.0, -20.0, 30.0, 0.0)
+CLIP = Clip(
+    id="0" * 16,
+    audio_path="audio/0.flac",
+    text="one two",
+    language="en",
+    source="demo",
+    recorded_file="demo/1.wav",
+    duration_s=1.0,
+    peak_dbfs=-3.0,
+    level_dbfs=-20.0,
+    snr_db=30.0,
+    clipped_fraction=0.0,
+)
 NUMBERS = range(1, 31)
 
 

@@ -14,7 +14,19 @@ PARAMS = load_params(Path("params.yaml")).evaluate
 
 
 def clip(text: str) -> Clip:
-    return Clip("0" * 16, "audio/0.flac", text, "en", "s", "s/0.wav", 2.0, -3, -20, 30, 0)
+    return Clip(
+        id="0" * 16,
+        audio_path="audio/0.flac",
+        text=text,
+        language="en",
+        source="s",
+        recorded_file="s/0.wav",
+        duration_s=2.0,
+        peak_dbfs=-3,
+        level_dbfs=-20,
+        snr_db=30,
+        clipped_fraction=0,
+    )
 
 
 def figures(base: list[tuple[str, str]], tuned: list[str]) -> dict:

@@ -34,7 +34,21 @@ def clips(collator) -> list[Clip]:
     ):
         name = f"{number}.flac"
         soundfile.write(collator.folder / name, rng.normal(0, 0.1, round(seconds * 16_000)), 16_000)
-        made.append(Clip(f"{number:016x}", name, text, language, "s", f"s/{name}", seconds, -3, -20, 30, 0))
+        made.append(
+            Clip(
+                id=f"{number:016x}",
+                audio_path=name,
+                text=text,
+                language=language,
+                source="s",
+                recorded_file=f"s/{name}",
+                duration_s=seconds,
+                peak_dbfs=-3,
+                level_dbfs=-20,
+                snr_db=30,
+                clipped_fraction=0,
+            )
+        )
     return made
 
 

@@ -15,10 +15,9 @@ import pytest
 import soundfile
 
 from recorder.inbox import StoredClip, agreed_to_publish, record_consent
-from stages.speech.raw_clips import AUDIO_SUFFIXES, OPTIONAL_FIELDS
 from stages.speech.sources import LAYOUTS
 from stages.speech.subtitles import SUFFIXES
-from stages.speech.tables import COLUMNS
+from stages.speech.tables import AUDIO_SUFFIXES, COLUMNS, OPTIONAL_FIELDS
 from tests.test_docs import BLOCK, SPAN, sources
 from tests.workspaces import (
     ROOT,

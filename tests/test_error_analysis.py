@@ -8,7 +8,19 @@ from stages.speech.clips import Clip
 from stages.speech.error_analysis import flag, groups, keyword_recall, misheard_words
 from stages.speech.scoring import score_clip
 
-CLIP = Clip("0" * 16, "audio/0.flac", "", "en", "demo", "demo/1.wav", 3.0, -3.0, -20.0, 25.0, 0.0)
+CLIP = Clip(
+    id="0" * 16,
+    audio_path="audio/0.flac",
+    text="",
+    language="en",
+    source="demo",
+    recorded_file="demo/1.wav",
+    duration_s=3.0,
+    peak_dbfs=-3.0,
+    level_dbfs=-20.0,
+    snr_db=25.0,
+    clipped_fraction=0.0,
+)
 
 
 def pairs(*texts: tuple[str, str], language: str = "en") -> list[tuple[Clip, str]]:

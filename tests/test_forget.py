@@ -243,7 +243,7 @@ def left(folder: Path, traces: list[bytes]) -> list[str]:
 
 def of_bob() -> dict[str, bytes]:
     clips = [clip for clip in read_sources(RAW)[0] if clip.speaker == BOB]
-    return {f"{clip.file}: {clip.text}": (RAW / clip.file).read_bytes() for clip in clips}
+    return {f"{clip.recorded_file}: {clip.text}": (RAW / clip.recorded_file).read_bytes() for clip in clips}
 
 
 @pytest.mark.parametrize("with_git", [pytest.param(False, marks=pytest.mark.slow), True])
@@ -327,13 +327,13 @@ def test_one_clip_alone_is_erased_by_its_id(project):
     for place in ("workspace/data/prepared", "workspace/.cache/prepared", "workspace/.dvc/cache", "remote"):
         assert any(name.startswith(place) for name in left(folder, converted))
     traces += converted
-    clips = {clip.file: clip.text for clip in read_sources(RAW)[0]}
+    clips = {clip.recorded_file: clip.text for clip in read_sources(RAW)[0]}
     assert len(left(folder, traces)) > 5
     result = run_forget("--clip", take.id, "--yes")
     assert result.returncode == 0, result.stdout + result.stderr
     assert left(folder, traces) == []
     del clips[f"recorded/{take.id}.flac"]
-    assert {clip.file: clip.text for clip in read_sources(RAW)[0]} == clips
+    assert {clip.recorded_file: clip.text for clip in read_sources(RAW)[0]} == clips
     assert ANN in inbox.consents() and ANN in read_json(reading.OWN_PHRASES)
     dvc(Path(), "repro", "split")
     assert len(read_rows(Path("data/prepared/clips.jsonl"))) == len(clips)
@@ -410,7 +410,7 @@ def test_a_speaker_is_taken_out_of_every_layout_and_the_others_stay_byte_for_byt
     assert {rejection.file for rejection in rejections} == {"common/clips/72.wav", "common/clips/73.wav"}
     assert {clip.speaker for clip in clips} == {ANN, BOB}
     before = {path: content.splitlines() for path, content in everything(RAW).items() if path.suffix != ".wav"}
-    theirs = [RAW / clip.file for clip in clips if clip.speaker == ANN] + [RAW / "common/clips/73.wav"]
+    theirs = [RAW / clip.recorded_file for clip in clips if clip.speaker == ANN] + [RAW / "common/clips/73.wav"]
     traces = [PLANTED.encode(), ANN.encode(), *(window for path in theirs for window in windows(path.read_bytes()))]
     bob = of_bob()
     result = run_forget("--speaker", ANN, "--yes")

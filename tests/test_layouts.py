@@ -10,8 +10,7 @@ import soundfile
 
 from stages import prepare
 from stages.common.files import read_jsonl
-from stages.speech.clips import read_clips
-from stages.speech.raw_clips import RawClip
+from stages.speech.clips import RawClip, read_clips
 from stages.speech.sources import locate, read_sources
 
 PREPARED = Path("data/prepared")
@@ -57,7 +56,7 @@ def test_table_of_any_name_is_read_with_any_usual_delimiter(raw, delimiter, mark
     rows = [["File", "Text", "speaker"], ["b.wav", "well, two; three", "ann"], ["a.wav", "one", ""]]
     lines = [delimiter.join(f'"{cell}"' if delimiter in cell else cell for cell in row) for row in rows]
     put(raw, f"phone/{name}", mark + "\r\n".join(lines) + "\r\n")
-    assert {(clip.audio_path, clip.text, clip.speaker) for clip in clips_of(raw)} == {
+    assert {(clip.path_in_source, clip.text, clip.speaker) for clip in clips_of(raw)} == {
         ("b.wav", "well, two; three", "ann"),
         ("a.wav", "one", None),
     }
@@ -105,7 +104,7 @@ def read_columns(raw: Path, rows: list[str], header: str = "") -> tuple[list[tup
         put(raw, f"lj/wavs/{number}.wav")
     lines = [header] * bool(header) + [f"{number}|{row}" for number, row in enumerate(rows)]
     put(raw, "lj/metadata.csv", "\n".join(lines) + "\n")
-    clips = [clip for clip in read_sources(raw)[0] if (raw / clip.file).exists()]
+    clips = [clip for clip in read_sources(raw)[0] if (raw / clip.recorded_file).exists()]
     return [(clip.text, clip.speaker) for clip in clips], rejected(raw)
 
 
@@ -229,8 +228,8 @@ def test_common_voice_finds_its_clips_speakers_and_languages(raw):
     put(raw, "cv/validated.tsv", COMMON_VOICE + row + other)
     put(raw, "cv/train.tsv", COMMON_VOICE + row)
     assert clips_of(raw) == [
-        RawClip("cv", "clips/common_voice_de_1.mp3", '"Ach", sagte er.', language="de", speaker="cafe01"),
-        RawClip("cv", "clips/common_voice_de_2.mp3", "Nein", language="zh", speaker="cafe02"),
+        RawClip("cv", "cv/clips/common_voice_de_1.mp3", '"Ach", sagte er.', language="de", speaker="cafe01"),
+        RawClip("cv", "cv/clips/common_voice_de_2.mp3", "Nein", language="zh", speaker="cafe02"),
     ]
 
 
@@ -255,8 +254,8 @@ def test_kaldi_folder_without_segments_has_an_utterance_for_each_recording(raw):
     put(raw, "k/wav/b.wav")
     kaldi(raw, wav_scp="u2 wav/b.wav\nu1 wav/a.flac\n", text="u1 one two\nu2 drei\n", utt2spk="u1 ann\nu2 bob\n")
     assert clips_of(raw) == [
-        RawClip("k", "wav/a.flac", "one two", speaker="ann"),
-        RawClip("k", "wav/b.wav", "drei", speaker="bob"),
+        RawClip("k", "k/wav/a.flac", "one two", speaker="ann"),
+        RawClip("k", "k/wav/b.wav", "drei", speaker="bob"),
     ]
 
 
@@ -343,7 +342,7 @@ def test_audiofolder_names_recordings_relative_to_each_metadata_file(raw, kind):
             put(raw, f"af/{part}/metadata.csv", f"file_name,transcription\na.mp3,{part}\n")
         else:
             put(raw, f"af/{part}/metadata.jsonl", json.dumps({"file_name": "a.mp3", "text": part}))
-    assert {(clip.audio_path, clip.text) for clip in clips_of(raw)} == {
+    assert {(clip.path_in_source, clip.text) for clip in clips_of(raw)} == {
         ("train/a.mp3", "train"),
         ("test/deep/a.mp3", "test/deep"),
     }
@@ -366,7 +365,7 @@ def test_subtitles_beside_a_recording_cut_it(raw, end, name):
     put(raw, "tv/talk.mp4")
     put(raw, f"tv/{name}", "\ufeff" + SRT.replace("\n", end))
     clips = clips_of(raw)
-    assert [(clip.audio_path, clip.text, clip.begins_s, clip.ends_s) for clip in clips] == [
+    assert [(clip.path_in_source, clip.text, clip.begins_s, clip.ends_s) for clip in clips] == [
         ("talk.mp4", "Good morning, Ann.", 0.5, 2.0),
         ("talk.mp4", "How are you?", 2.0, 3.5),
     ]
@@ -410,7 +409,7 @@ def test_text_and_subtitles_that_agree_cut_and_those_that_differ_are_refused(raw
     put(raw, "tv/same.txt", "Good morning, Ann. How are you?")
     put(raw, "tv/other.txt", "Good evening.")
     clips, _ = read_sources(raw)
-    assert [(clip.audio_path, clip.begins_s) for clip in clips] == [("same.wav", 0.5), ("same.wav", 2.0)]
+    assert [(clip.path_in_source, clip.begins_s) for clip in clips] == [("same.wav", 0.5), ("same.wav", 2.0)]
     assert rejected(raw) == {"tv/other.wav": "two transcripts"}
 
 

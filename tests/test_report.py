@@ -51,7 +51,21 @@ def render(tmp_path, monkeypatch):
         for number, (said, *_) in enumerate(texts):
             clip_id = f"{number:016x}"
             path = f"audio/0.zip/{clip_id}.flac"
-            clips.append(Clip(clip_id, path, said, language, "s", "s/a.wav", 0.5, -6, -9, 30.0, 0.0))
+            clips.append(
+                Clip(
+                    id=clip_id,
+                    audio_path=path,
+                    text=said,
+                    language=language,
+                    source="s",
+                    recorded_file="s/a.wav",
+                    duration_s=0.5,
+                    peak_dbfs=-6,
+                    level_dbfs=-9,
+                    snr_db=30.0,
+                    clipped_fraction=0.0,
+                )
+            )
         (paths.PREPARED / "audio").mkdir(parents=True, exist_ok=True)
         with (paths.PREPARED / "audio/0.zip").open("wb") as file:
             prepared.write_shard(file, [clip.id for clip in clips], lambda _: audio.encode_flac(tone))

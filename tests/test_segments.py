@@ -10,8 +10,8 @@ import soundfile
 
 from stages import prepare
 from stages.common.files import read_jsonl
-from stages.speech import audio, segments
-from stages.speech.clips import read_clips
+from stages.speech import audio
+from stages.speech.clips import clip_id, read_clips
 
 PREPARED = Path("data/prepared")
 RATE_HZ = 16_000
@@ -63,7 +63,7 @@ def test_id_of_a_part_follows_from_the_bytes_and_both_times(talk):
     assert [clip.id for clip in read_clips(PREPARED / "clips.jsonl")] == expected
     (twin,) = read_jsonl(PREPARED / "rejected.jsonl")  # the same to the millisecond
     assert twin["reason"] == "same recording twice" and "from 5.000 s to 6.000 s" in twin["file"]
-    assert segments.clip_id(digest, None, None) == digest[:16]
+    assert clip_id(digest, None, None) == digest[:16]
 
 
 def test_moved_times_never_take_another_part_from_the_cache(talk):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages.common.stage import UserError
-from stages.speech.sources import RawClip, locate, read_source, read_sources
+from stages.speech.clips import RawClip
+from stages.speech.sources import locate, read_source, read_sources
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def texts(raw: Path) -> dict[str, str]:
     """Text by recording, of a folder from which nothing is rejected."""
     clips, rejections = read_sources(raw)
     assert rejections == []
-    assert len({clip.file for clip in clips}) == len(clips)
-    return {clip.file: clip.text for clip in clips}
+    assert len({clip.recorded_file for clip in clips}) == len(clips)
+    return {clip.recorded_file: clip.text for clip in clips}
 
 
 def rejected(raw: Path) -> dict[str, str]:
@@ -52,7 +53,8 @@ def test_clips_jsonl_keeps_every_field(raw):
         "recorded_at": "2025-01-01T10:00:00Z",
     }
     put(raw, "phone/clips.jsonl", json.dumps(row) + "\n")
-    assert read_sources(raw) == ([RawClip(source="phone", **row)], [])
+    clip = RawClip("phone", "phone/" + row.pop("audio_path"), **row)
+    assert read_sources(raw) == ([clip], [])
 
 
 def test_clips_jsonl_with_byte_order_mark_crlf_and_blank_lines_is_read(raw):
@@ -89,7 +91,7 @@ def test_bad_row_is_rejected_with_its_line_number_and_the_others_stay(raw, line)
     first, last = b'{"audio_path": "a.wav", "text": "one"}', b'{"audio_path": "c.wav", "text": "three"}'
     put(raw, "phone/clips.jsonl", b"\n".join([first, line, last]))
     clips, _ = read_sources(raw)
-    assert [(clip.audio_path, clip.text) for clip in clips] == [("a.wav", "one"), ("c.wav", "three")]
+    assert [(clip.path_in_source, clip.text) for clip in clips] == [("a.wav", "one"), ("c.wav", "three")]
     assert rejected(raw) == {"phone/clips.jsonl:2": "unreadable row"}
 
 
@@ -103,7 +105,7 @@ def test_csv_with_header_is_read_with_or_without_byte_order_mark(raw, name, mark
     put(raw, f"phone/{name}", mark + end.join(rows) + end)
     clips, rejections = read_sources(raw)
     assert rejections == []
-    assert [(clip.audio_path, clip.text, clip.speaker) for clip in clips] == [
+    assert [(clip.path_in_source, clip.text, clip.speaker) for clip in clips] == [
         ("a.wav", "hello", "ann"),
         ("b.wav", 'well, "hello" again', None),
     ]
@@ -112,7 +114,7 @@ def test_csv_with_header_is_read_with_or_without_byte_order_mark(raw, name, mark
 def test_csv_columns_may_stand_in_any_order(raw):
     put(raw, "phone/a.wav")
     put(raw, "phone/metadata.csv", "language,text,file\nhi,नमस्ते,a.wav\n")
-    assert read_sources(raw) == ([RawClip("phone", "a.wav", "नमस्ते", language="hi")], [])
+    assert read_sources(raw) == ([RawClip("phone", "phone/a.wav", "नमस्ते", language="hi")], [])
 
 
 def test_csv_row_with_a_comma_and_no_quotes_is_rejected_not_cut(raw):
@@ -175,7 +177,7 @@ def test_ljspeech_row_without_a_bar_is_rejected(raw):
 
 def test_ljspeech_row_without_a_recording_names_the_file_that_is_missing(raw):
     put(raw, "lj/metadata.csv", "a|one\n")
-    assert [clip.file for clip in read_sources(raw)[0]] == ["lj/wavs/a.wav"]
+    assert [clip.recorded_file for clip in read_sources(raw)[0]] == ["lj/wavs/a.wav"]
 
 
 def test_text_files_of_the_same_name_are_transcripts(raw):
@@ -233,7 +235,7 @@ def test_recording_that_no_transcript_names_is_rejected(raw, manifest):
     else:
         put(raw, "phone/a.txt", "one")
     clips, rejections = read_sources(raw)
-    assert [clip.file for clip in clips] == ["phone/a.wav"]
+    assert [clip.recorded_file for clip in clips] == ["phone/a.wav"]
     assert [(rejection.file, rejection.reason) for rejection in rejections] == [("phone/deep/b.opus", "no transcript")]
     assert (manifest or "b.txt") in rejections[0].remedy
 
@@ -281,7 +283,7 @@ def test_recording_of_a_telephone_or_browser_is_a_clip(raw, suffix, layout):
         put(raw, "phone/clips.jsonl", json.dumps({"audio_path": f"memo{suffix}", "text": "one"}))
     else:
         put(raw, "phone/memo.txt", "one")
-    assert read_sources(raw)[0] == [RawClip("phone", f"memo{suffix}", "one")]
+    assert read_sources(raw)[0] == [RawClip("phone", f"phone/memo{suffix}", "one")]
     assert rejected(raw) == {f"phone/unlisted{suffix.upper()}": "no transcript"}
 
 
@@ -295,12 +297,12 @@ def test_path_that_leaves_its_source_by_dots_has_no_location(raw, path):
     put(raw, "other/a.wav")
     put(raw, "phone/deep/b.wav")
     put(raw.parent, "outside.wav")
-    assert locate(raw, RawClip("phone", path, "text")) is None
+    assert locate(raw, RawClip("phone", f"phone/{path}", "text")) is None
 
 
 def test_absolute_path_has_no_location(raw):
     outside = put(raw.parent, "outside.wav")
-    assert locate(raw, RawClip("phone", str(outside), "text")) is None
+    assert locate(raw, RawClip("phone", f"phone/{outside}", "text")) is None
 
 
 def test_link_out_of_its_source_has_no_location(raw):
@@ -308,14 +310,14 @@ def test_link_out_of_its_source_has_no_location(raw):
     put(raw, "phone/a.wav")
     (raw / "phone/link.wav").symlink_to(outside)
     (raw / "phone/folder").symlink_to(raw.parent)
-    assert locate(raw, RawClip("phone", "link.wav", "text")) is None
-    assert locate(raw, RawClip("phone", "folder/outside.wav", "text")) is None
+    assert locate(raw, RawClip("phone", "phone/link.wav", "text")) is None
+    assert locate(raw, RawClip("phone", "phone/folder/outside.wav", "text")) is None
 
 
 def test_neighbour_with_the_same_beginning_of_its_name_is_outside(raw):
     put(raw, "phone2/a.wav")
     put(raw, "phone/b.wav")
-    assert locate(raw, RawClip("phone", "../phone2/a.wav", "text")) is None
+    assert locate(raw, RawClip("phone", "phone/../phone2/a.wav", "text")) is None
 
 
 @pytest.mark.parametrize("path", ["a.wav", "deep/b.wav", "deep/../a.wav", "link.wav"])
@@ -323,14 +325,14 @@ def test_path_that_stays_inside_is_found(raw, path):
     put(raw, "phone/a.wav")
     put(raw, "phone/deep/b.wav")
     (raw / "phone/link.wav").symlink_to("a.wav")
-    assert locate(raw, RawClip("phone", path, "text")) == (raw / "phone" / path).resolve()
+    assert locate(raw, RawClip("phone", f"phone/{path}", "text")) == (raw / "phone" / path).resolve()
 
 
 def test_path_that_no_file_can_have_has_no_location(raw):
     put(raw, "phone/a.wav")
     (raw / "phone/loop.wav").symlink_to("loop.wav")
-    assert locate(raw, RawClip("phone", "a\0.wav", "text")) is None
-    assert locate(raw, RawClip("phone", "loop.wav", "text")) is None
+    assert locate(raw, RawClip("phone", "phone/a\0.wav", "text")) is None
+    assert locate(raw, RawClip("phone", "phone/loop.wav", "text")) is None
 
 
 # Catches: DVC leaves out all that lies beside .dvc, so that recordings would be trained on and never stored.

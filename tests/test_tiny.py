@@ -117,7 +117,21 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
             continue
         name = f"{len(clips)}.flac"
         soundfile.write(tmp_path / name, np.clip(samples, -1, 1), 16_000)
-        clips.append(Clip(f"{len(clips):016x}", name, text, "en", "s", name, len(samples) / 16_000, -3, -20, 30, 0))
+        clips.append(
+            Clip(
+                id=f"{len(clips):016x}",
+                audio_path=name,
+                text=text,
+                language="en",
+                source="s",
+                recorded_file=name,
+                duration_s=len(samples) / 16_000,
+                peak_dbfs=-3,
+                level_dbfs=-20,
+                snr_db=30,
+                clipped_fraction=0,
+            )
+        )
     source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
     processor, model = load_processor(source), load_model(source, torch.float32)
     collator = Collator(processor, read_sizes(model.config, processor), tmp_path)

@@ -31,7 +31,19 @@ from tests.workspaces import (
     set_params,
 )
 
-CLIP = Clip("0", "audio/0.flac", "one two", "en", "demo", "demo/1.wav", 1.0, -3.0, -20.0, 30.0, 0.0)
+CLIP = Clip(
+    id="0",
+    audio_path="audio/0.flac",
+    text="one two",
+    language="en",
+    source="demo",
+    recorded_file="demo/1.wav",
+    duration_s=1.0,
+    peak_dbfs=-3.0,
+    level_dbfs=-20.0,
+    snr_db=30.0,
+    clipped_fraction=0.0,
+)
 CLIPS = [replace(CLIP, id=f"{number:016x}") for number in range(200)]
 
 

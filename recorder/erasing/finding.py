@@ -22,10 +22,10 @@ from stages.common import paths
 from stages.common.files import read_jsonl, sha256_of_file
 from stages.common.params import PARAMS_FILE
 from stages.common.stage import UserError
-from stages.speech import prepared, segments
-from stages.speech.clips import ID_LENGTH
-from stages.speech.raw_clips import AUDIO_SUFFIXES, RawClip
+from stages.speech import prepared
+from stages.speech.clips import ID_LENGTH, RawClip, clip_id
 from stages.speech.sources import read_sources
+from stages.speech.tables import AUDIO_SUFFIXES
 from stages.speech.text import clean
 
 RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
@@ -37,7 +37,7 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
     """All that belongs to a speaker or a clip, in data/raw, in the inbox and in DVC's older versions."""
     todo = Todo(wanted)
     raw_clips = clips_in_raw()
-    clips = {normal_path(clip.file): clip for clip in raw_clips}
+    clips = {normal_path(clip.recorded_file): clip for clip in raw_clips}
     pending = [change for change in inbox.pending() if change.kind == "clip"]
     rows = {f"{change.source}/{change.row['audio_path']}": change.row for change in pending}
     sounds = {f"{change.source}/{change.row['audio_path']}": change.folder for change in pending}
@@ -49,11 +49,11 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
     def is_theirs(clip: RawClip) -> bool:
         if wanted.speaker is not None:
             return clip.speaker == wanted.speaker
-        digest = digests.get(normal_path(clip.file), "")
-        part = digest and clip.begins_s is not None and segments.clip_id(digest, clip.begins_s, clip.ends_s)
+        digest = digests.get(normal_path(clip.recorded_file), "")
+        part = digest and clip.begins_s is not None and clip_id(digest, clip.begins_s, clip.ends_s)
         return wanted.clip in (digest[:ID_LENGTH], part)
 
-    theirs = {normal_path(clip.file) for clip in raw_clips if is_theirs(clip)}
+    theirs = {normal_path(clip.recorded_file) for clip in raw_clips if is_theirs(clip)}
     if wanted.speaker is not None:
         theirs |= {name for name, row in rows.items() if wanted.is_row(row)}
     else:
@@ -133,10 +133,10 @@ def _find_older(todo: Todo, objects: Objects, kept: set[str]) -> None:
                 if content is not None:
                     todo.recordings.append(_older_recording(sound, content, row, objects.path(md5)))
     for tree in trees:
-        for label, clip_id in labels:
+        for label, known_id in labels:
             md5 = tree.get(label, "")
             content = None if md5 in known else objects.content(md5)
-            if digest_of(content).startswith(clip_id):
+            if digest_of(content).startswith(known_id):
                 todo.recordings.append(_older_recording(label, content, {}, objects.path(md5)))
                 known.add(md5)
     todo.texts, todo.prepared = list(dict.fromkeys(todo.texts)), list(dict.fromkeys(todo.prepared))
@@ -174,10 +174,10 @@ def _check_alone(theirs: set[str], clips: list[RawClip], wanted: Wanted, is_thei
     Raises: UserError for recordings in whose parts others speak, and for archives of features.
     """
     for clip in clips:
-        if clip.begins_s is not None and normal_path(clip.file) in theirs and not is_theirs(clip):
+        if clip.begins_s is not None and normal_path(clip.recorded_file) in theirs and not is_theirs(clip):
             raise UserError(
-                f"{paths.RAW / clip.file}: not all of its parts are known to be of {wanted.name}: remove it, or what "
-                "they say in it, and the rows yourself, "
+                f"{paths.RAW / clip.recorded_file}: not all of its parts are known to be of {wanted.name}: remove it, "
+                "or what they say in it, and the rows yourself, "
                 f"run 'dvc add {paths.RAW}', then this again for all older versions"
             )
     for source in sorted({name.split("/")[0] for name in theirs}):
@@ -260,7 +260,7 @@ def _since(recorded_at: str | None, path: Path) -> float:
 
 def _lengths() -> dict[str, float]:
     """Seconds of recordings, by id (as prepared) and by file (as the page measured them)."""
-    lengths = {clip.file: clip.duration_s for clip in inbox.stored_clips() if clip.duration_s is not None}
+    lengths = {clip.recorded_file: clip.duration_s for clip in inbox.stored_clips() if clip.duration_s is not None}
     prepared = paths.PREPARED / inbox.CLIPS
     return lengths | {row["id"]: row["duration_s"] for row in (read_jsonl(prepared) if prepared.exists() else [])}
 

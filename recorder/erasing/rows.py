@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stages.speech import kaldi, tables
-from stages.speech.raw_clips import RawClip
+from stages.speech.clips import RawClip
 from stages.speech.sources import names_in
 
 TABLES = (".jsonl", ".json", ".csv", ".tsv")

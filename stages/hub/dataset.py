@@ -37,8 +37,7 @@ from stages.common.stage import UserError, announce, run
 from stages.hub.receipts import amount, reason_to_stay
 from stages.speech import prepared
 from stages.speech import text as speech_text
-from stages.speech.clips import ID_LENGTH, Clip, read_clips
-from stages.speech.raw_clips import HUB
+from stages.speech.clips import HUB, ID_LENGTH, Clip, read_clips
 from stages.speech.sources import locate, read_sources
 
 UNNAMED = "USER/NAME"  # of a data set that is only looked at
@@ -176,7 +175,7 @@ def check_current(clips: list[Clip], default_language: str) -> None:
             f"not yours to publish, from data sets on the Hub such as {foreign[0].source}: {len(foreign)} of "
             f"{counted(len(clips), 'clip')}: take prepare.sources out, or set push.dataset.enabled to false"
         )
-    raw_clips = {(clip.file, clip.begins_s, clip.ends_s): clip for clip in read_sources(paths.RAW)[0]}
+    raw_clips = {(clip.recorded_file, clip.begins_s, clip.ends_s): clip for clip in read_sources(paths.RAW)[0]}
     changed = 0
     for clip in clips:
         now = raw_clips.get((clip.recorded_file, clip.begins_s, clip.ends_s))

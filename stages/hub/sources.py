@@ -22,7 +22,7 @@ from stages.common.plurals import counted
 from stages.common.stage import UserError
 from stages.hub import client
 from stages.speech import audio
-from stages.speech.raw_clips import HUB, RawClip
+from stages.speech.clips import HUB, RawClip
 
 CACHE = "hub"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -174,7 +174,7 @@ class _Rows:
         source = self.source
         return RawClip(
             source=HUB + source.repo_id,
-            audio_path=f"{source.config or 'default'}/{source.split}/{recording.index}",
+            recorded_file=f"{HUB}{source.repo_id}/{source.config or 'default'}/{source.split}/{recording.index}",
             text=row["text"],
             language=row["language"] or source.language,
             speaker=row["speaker"],

@@ -1,59 +1,98 @@
-"""A clip as every stage after prepare sees it, and the manifests (JSON lines) that hold clips."""
+"""Clips: as a source lists them (RawClip), as every stage after prepare sees them (Clip), and why there is none.
+
+Also ids, and the manifests (JSON lines) that hold clips.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stages.common.files import read_jsonl, write_jsonl
 
 ID_LENGTH = 16
+HUB = "hf://datasets/"  # begins the source of a clip from a data set on the Hub
 
 
-# To be left as it is, but not frozen: ten thousands would take three times as long to make.
+# Not to be changed, but not frozen: ten thousand frozen ones take three times as long to make.
 @dataclass(unsafe_hash=True)
-class Clip:
-    """One recording, or the part of one between two times, and what was said in it.
+class RawClip:
+    """A recording, or the part of it between two times, and what its source says about it.
 
-    `id` is the first 16 hex digits of the sha256 of the recorded file's bytes (for a part see cuts.clip_id);
-    `audio_path` is relative to data/prepared. Levels are in dB relative to full scale; `snr_db` is an estimate (see
-    audio.measure).
+    `recorded_file` is relative to data/raw and begins with the source. `begins_s` and `ends_s` are None for a whole
+    recording; a part with `begins_s` alone ends with the recording.
     """
 
-    id: str
-    audio_path: str
-    text: str
-    language: str
     source: str
     recorded_file: str
-    duration_s: float
-    peak_dbfs: float
-    level_dbfs: float
-    snr_db: float
-    clipped_fraction: float
+    text: str
+    language: str | None = None
     speaker: str | None = None
     session: str | None = None
     prompt_id: str | None = None
     recorded_at: str | None = None
     begins_s: float | None = None
     ends_s: float | None = None
-    bandwidth_hz: float | None = None
+
+    @property
+    def path_in_source(self) -> str:
+        """The recording's path below its source's folder."""
+        return self.recorded_file[len(self.source) + 1 :]
 
     @property
     def where(self) -> str:
-        """The recorded file, and for a part of it between which times: no two clips share it."""
-        return where(self.recorded_file, self.begins_s, self.ends_s)
+        """The recording and the part of it, in words: different for any two clips."""
+        if self.begins_s is None:
+            return self.recorded_file
+        ends = "its end" if self.ends_s is None else f"{self.ends_s:.3f} s"
+        return f"{self.recorded_file} from {self.begins_s:.3f} s to {ends}"
 
 
-def where(file: str, begins_s: float | None, ends_s: float | None) -> str:
-    """A recording, or its part between two times, in words."""
+@dataclass(unsafe_hash=True, kw_only=True)
+class Clip(RawClip):
+    """A clip with its converted sound: `audio_path` is relative to data/prepared.
+
+    Levels are in dB relative to full scale; `snr_db` is an estimate (audio.measure).
+    """
+
+    id: str
+    audio_path: str
+    duration_s: float
+    peak_dbfs: float
+    level_dbfs: float
+    snr_db: float
+    clipped_fraction: float
+    bandwidth_hz: float | None = None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A recording, row or file that does not become a clip: where, why, and what to do."""
+
+    file: str
+    reason: str
+    remedy: str
+
+    def row(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def digest(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
+    """Hex digest that identifies a recording (its sha256) or a part of it (over that sha256 and both times in ms)."""
     if begins_s is None:
-        return file
-    return f"{file} from {begins_s:.3f} s to " + ("its end" if ends_s is None else f"{ends_s:.3f} s")
+        return recorded_sha256
+    times = f"{round(begins_s * 1000)}-{'' if ends_s is None else round(ends_s * 1000)}"
+    return hashlib.sha256(f"{recorded_sha256} {times}".encode()).hexdigest()
+
+
+def clip_id(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
+    """The first 16 hex digits of `digest`."""
+    return digest(recorded_sha256, begins_s, ends_s)[:ID_LENGTH]
 
 
 def read_clips(path: Path) -> list[Clip]:
-    """Raises: UserError where the stage that writes `path` has not run."""
+    """Raises: UserError if the stage that writes `path` has not run."""
     return [Clip(**row) for row in read_jsonl(path)]
 
 

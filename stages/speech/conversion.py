@@ -17,7 +17,8 @@ from stages.common.code import code_hash
 from stages.common.params import PrepareParams
 from stages.common.pool import CHUNK, Failed, Result, run_each
 from stages.common.stage import UserError
-from stages.speech import WORKER_MODULES, segments
+from stages.speech import WORKER_MODULES
+from stages.speech.clips import digest as digest_of
 from stages.speech.segments import Converted, Part, Stored
 from stages.speech.sound_cache import Measured, SoundCache
 
@@ -62,7 +63,7 @@ def convert_all(
     for location, times in zip(locations, times_s, strict=True):
         digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
         if not isinstance(digest, OSError):
-            recorded_sha256, digest = digest, segments.digest(digest, *times)
+            recorded_sha256, digest = digest, digest_of(digest, *times)
             wanted[digest] = location, recorded_sha256, *times
         found.append(digest)
     by_digest = _convert_missing(wanted, cache, params)

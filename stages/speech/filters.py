@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from stages.common.params import FilterParams
 from stages.speech import languages, segments
-from stages.speech.clips import Clip
+from stages.speech.clips import Clip, Rejection
 from stages.speech.normalisers import words_of
-from stages.speech.raw_clips import Rejection
 from stages.speech.text import normalise
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.speech.raw_clips import RawClip, Rejection, raw_clip, read_text, seconds, where_in
+from stages.speech.clips import RawClip, Rejection
+from stages.speech.tables import raw_clip, read_text, seconds, where_in
 
 MANIFEST = "wav.scp"
 TO_THE_END = "-1"

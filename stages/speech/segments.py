@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from stages.speech.clips import ID_LENGTH, Clip
+from stages.speech.clips import ID_LENGTH, Clip, digest
 
 # Times in manifests and subtitles are rounded: so much may a part reach beyond the end, or into the next part.
 TOLERANCE_S = 0.1
-
-
-def digest(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
-    """What stands for a recording, or a part of it, as a sha256 does for a file: over the recording's and both times.
-
-    A clip's id is its beginning (clips.ID_LENGTH).
-    """
-    if begins_s is None:
-        return recorded_sha256
-    return hashlib.sha256(f"{recorded_sha256} {times(begins_s, ends_s)}".encode()).hexdigest()
-
-
-def clip_id(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
-    return digest(recorded_sha256, begins_s, ends_s)[:ID_LENGTH]
-
-
-def times(begins_s: float | None, ends_s: float | None) -> str:
-    """Both times in whole milliseconds, `12340-15600`; `12340-` up to the end, '' for the whole recording."""
-    if begins_s is None:
-        return ""
-    return f"{round(begins_s * 1000)}-{'' if ends_s is None else round(ends_s * 1000)}"
 
 
 class Stored(Protocol):

@@ -14,18 +14,8 @@ from pathlib import Path
 
 from stages.common.stage import UserError
 from stages.speech import kaldi, subtitles, tables
-from stages.speech.raw_clips import (
-    AUDIO_SUFFIXES as AUDIO_SUFFIXES,  # what a file may end in, for those who store recordings
-)
-from stages.speech.raw_clips import (
-    RawClip,
-    Rejection,
-    is_audio,
-    printable,
-    raw_clip,
-    read_text,
-    where_in,
-)
+from stages.speech.clips import RawClip, Rejection
+from stages.speech.tables import AUDIO_SUFFIXES, is_audio, printable, raw_clip, read_text, where_in
 from stages.speech.text import normalise
 
 Item = RawClip | Rejection
@@ -111,7 +101,7 @@ def locate(raw: Path, clip: RawClip) -> Path | None:
     """The recording's file, None where its path leads out of its source's folder (by .., a root or a link)."""
     try:
         folder = (raw / clip.source).resolve()
-        path = (folder / clip.audio_path).resolve()
+        path = (folder / clip.path_in_source).resolve()
     except (ValueError, RuntimeError, OSError):  # a zero byte, a circle of links, a name too long
         return None
     return path if path.is_relative_to(folder) else None
@@ -122,9 +112,9 @@ def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
     folders: dict[tuple[str, str], tuple[Path | None, set[str]]] = {}
     found: list[str | None] = []
     for clip in clips:
-        place, name = os.path.split(clip.audio_path) if "/" in clip.audio_path else ("", clip.audio_path)
+        place, name = os.path.split(clip.path_in_source)
         if (clip.source, place) not in folders:
-            folder = locate(raw, replace(clip, audio_path=place))
+            folder = locate(raw, replace(clip, recorded_file=f"{clip.source}/{place}"))
             folders[clip.source, place] = folder, _names_without_links(folder)
         folder, plain = folders[clip.source, place]
         path = f"{folder}/{name}" if name in plain else locate(raw, clip)
@@ -162,7 +152,7 @@ def _read_source(source: Path, walk: Walk) -> Iterator[Item]:
     items = list(_with_subtitles(source, names, listed, alone=layout is None))
     yield from items
     # Recordings that no row names would be missed without a word.
-    paths = {item.audio_path for item in items if isinstance(item, RawClip)}
+    paths = {item.path_in_source for item in items if isinstance(item, RawClip)}
     named = paths | {os.path.normpath(path) for path in paths.difference(names)}
     refused = {item.file for item in items if isinstance(item, Rejection)}
     for name in names:
@@ -223,30 +213,30 @@ def _with_subtitles(source: Path, names: list[str], items: Iterable[Item], alone
                 remedy = "put the recording of the same name beside it, or remove it"
                 yield Rejection(where_in(path, source), "missing audio", remedy)
     for item in items:
-        name = os.path.normpath(item.audio_path) if isinstance(item, RawClip) else ""
+        name = os.path.normpath(item.path_in_source) if isinstance(item, RawClip) else ""
         if name in found and item.begins_s is None:
             yield from _cut_by(source, found.pop(name), item)
         else:
             found.pop(name, None)  # the row has times of its own
             yield item
     for name in sorted(found) if alone else []:
-        yield from _cut_by(source, found[name], RawClip(source.name, name, text=""))
+        yield from _cut_by(source, found[name], RawClip(source.name, f"{source.name}/{name}", text=""))
 
 
 def _cut_by(source: Path, paths: list[Path], clip: RawClip) -> Iterator[Item]:
     if len(paths) > 1:
         names = ", ".join(path.name for path in paths)
-        yield Rejection(clip.file, "subtitles twice", f"keep the one of the language that is spoken, of {names}")
+        yield Rejection(clip.recorded_file, "subtitles twice", f"of {names} keep the one in the language spoken")
         return
     parts = list(subtitles.read(paths[0], source))
     cues = [part for part in parts if isinstance(part, subtitles.Cue)]
     if clip.text and normalise(clip.text) != normalise(" ".join(cue.text for cue in cues)):
         remedy = f"its text and {where_in(paths[0], source)} differ: make them say the same, or remove one of them"
-        yield Rejection(clip.file, "two transcripts", remedy)
+        yield Rejection(clip.recorded_file, "two transcripts", remedy)
         return
     yield from (part for part in parts if isinstance(part, Rejection))
     if not cues:
-        yield Rejection(clip.file, "no transcript", f"mend {where_in(paths[0], source)}: it holds no cue with words")
+        yield Rejection(clip.recorded_file, "no transcript", f"{where_in(paths[0], source)} holds no cue with words")
     code = re.search(r"\.([a-z]{2})$", paths[0].stem)
     for cue in cues:
         yield replace(
@@ -255,8 +245,8 @@ def _cut_by(source: Path, paths: list[Path], clip: RawClip) -> Iterator[Item]:
             begins_s=cue.begins_s,
             ends_s=cue.ends_s,
             speaker=clip.speaker or cue.speaker,
-            session=clip.session or clip.audio_path,
-            language=clip.language or (code[1] if code and Path(clip.audio_path).stem != paths[0].stem else None),
+            session=clip.session or clip.path_in_source,
+            language=clip.language or (code[1] if code and Path(clip.path_in_source).stem != paths[0].stem else None),
         )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.speech.raw_clips import Rejection, read_text, where_in
+from stages.speech.clips import Rejection
+from stages.speech.tables import read_text, where_in
 from stages.speech.text import clean
 
 SUFFIXES = (".srt", ".vtt")

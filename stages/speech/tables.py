@@ -10,25 +10,22 @@ import csv
 import functools
 import io
 import json
+import math
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import orjson
 
-from stages.speech.raw_clips import (
-    AUDIO_SUFFIXES,
-    RawClip,
-    Rejection,
-    is_audio,
-    raw_clip,
-    read_text,
-    seconds,
-    where_in,
-)
-from stages.speech.text import normalise
+from stages.speech.clips import RawClip, Rejection
+from stages.speech.text import clean, normalise
 
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
+# What telephones, browsers and cameras record: read by FFmpeg.
+AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
+OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 # The names that tables give to a column, the first that a table has; compared in small letters.
 COLUMNS = {
     "audio_path": ("audio_path", "file", "file_name", "audio_filepath", "path"),
@@ -300,3 +297,72 @@ def delimiter_of(header: str) -> str | None:
         if names & set(COLUMNS["audio_path"]) and names & set(COLUMNS["text"]):
             return delimiter
     return None
+
+
+def raw_clip(
+    manifest: Path,
+    source: Path,
+    audio_path: str,
+    text: str,
+    row: Mapping,
+    begins_s: float | None = None,
+    ends_s: float | None = None,
+) -> RawClip:
+    """A clip from a manifest's row, whose path is relative to the manifest; `source` is the folder below data/raw."""
+    audio_path = audio_path.strip()
+    name, folder = _place_of(manifest, source)
+    if folder:
+        audio_path = posixpath.join(folder, audio_path)
+    optional = {name: clean(str(row[name])) or None for name in OPTIONAL_FIELDS if row.get(name) is not None}
+    if begins_s is not None or ends_s is not None:
+        begins_s = begins_s or 0.0
+        optional.setdefault("session", audio_path)  # what was said in one go shares its room, day and microphone
+    return RawClip(name, f"{name}/{audio_path}", text, **optional, begins_s=begins_s, ends_s=ends_s)
+
+
+def seconds(value: object) -> float | None:
+    """A time in a manifest, to the millisecond; None where there is none.
+
+    Raises: ValueError where it is no number of seconds.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not math.isfinite(time_s := float(value)) or time_s < 0:
+        raise ValueError(f"{value!r} is no time in seconds")
+    return round(time_s, 3)
+
+
+def where_in(manifest: Path, source: Path, line: int | None = None) -> str:
+    """A manifest, or one line of it, as rejected.jsonl names it."""
+    name = _name_of(manifest, source)
+    return name if line is None else f"{name}:{line}"
+
+
+# Asked again for each row of a manifest.
+@functools.lru_cache(maxsize=16)
+def _place_of(manifest: Path, source: Path) -> tuple[str, str]:
+    """The source's name, and the manifest's folder below it."""
+    folder = manifest.parent.relative_to(source).as_posix()
+    return source.name, "" if folder == "." else folder
+
+
+@functools.lru_cache(maxsize=16)
+def _name_of(manifest: Path, source: Path) -> str:
+    return printable(f"{source.name}/{manifest.relative_to(source).as_posix()}")
+
+
+def read_text(path: Path, source: Path) -> str | Rejection:
+    """A text file's content, its byte order mark gone."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Rejection(where_in(path, source), "unreadable row", f"save it as UTF-8: {error.reason}")
+
+
+def printable(name: str) -> str:
+    """A file name with bytes that are no UTF-8 spelled out, so that it can be written down."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()

@@ -59,7 +59,21 @@ def make_clips(folder: Path, count: int) -> list[Clip]:
         soundfile.write(folder / name, samples, audio.SAMPLE_RATE_HZ)
         clip_id = hashlib.sha256(f"{number}".encode()).hexdigest()[:16]
         seconds = len(samples) / audio.SAMPLE_RATE_HZ
-        clips.append(Clip(clip_id, name, row["text"], "en", "kathleen", row["file"], seconds, -3, -20, 30, 0))
+        clips.append(
+            Clip(
+                id=clip_id,
+                audio_path=name,
+                text=row["text"],
+                language="en",
+                source="kathleen",
+                recorded_file=row["file"],
+                duration_s=seconds,
+                peak_dbfs=-3,
+                level_dbfs=-20,
+                snr_db=30,
+                clipped_fraction=0,
+            )
+        )
     return clips
 
 
