@@ -4,8 +4,8 @@
 
 Reads data/split/{train,validation}.jsonl and the sound in data/prepared. Writes best/ (adapter or full model, with
 processor), training.json (resolved settings, versions, speed), validation.json (for `dvc exp show`), curve.csv (for
-`dvc plots show`). Killed at any moment, the next run goes on from the last checkpoint; changed settings, data, code or
-versions start afresh.
+`dvc plots show`). Interrupted training resumes from the last checkpoint and gives the same model; finished training is
+not repeated unless settings, data, code or versions change.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,13 +24,13 @@ import torch
 from stages.common import paths
 from stages.common.cache import fingerprint
 from stages.common.code import code_hash
-from stages.common.files import whole_folder, write_json
+from stages.common.files import read_json, write_json
 from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
-from stages.speech import augment
+from stages.speech import augment, prepared
 from stages.speech.clips import Clip, read_clips
-from stages.voxtral import adapters, encoder_cache, last_layer, processes, training
+from stages.voxtral import adapters, encoder_cache, last_layer, processes, scratch, training
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
@@ -46,17 +47,17 @@ from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common")
 MEMORY_REMEDY = (
-    "run it again where train.batch_size is auto (it then takes half as many clips at once), else make it auto, and "
-    "train.clips_per_update what it was; or set train.gradient_checkpointing to true, or take the encoder out of "
+    "if train.batch_size is auto, run it again (it then takes half as many clips at once), else make it auto and set "
+    "train.clips_per_update to its old value; or set train.gradient_checkpointing to true, or remove encoder from "
     "train.lora.scope"
 )
 TIMED_CLIPS = 16
-# What a checkpoint holds beyond the model, needed only to go on training.
-TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md")
+# What a checkpoint holds beyond the model, needed only to resume training.
+TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md", scratch.COMPLETE)
 
 
 def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
-    """At most `max_clips`, drawn by a seeded hash of their ids: a smaller set always lies within a larger one."""
+    """At most `max_clips`, drawn by a seeded hash of their ids: a smaller set is always part of a larger one."""
     if params.max_clips is None:
         return clips
     order = sorted(clips, key=lambda clip: hashlib.sha256(f"{params.seed} {clip.id}".encode()).digest())
@@ -64,7 +65,7 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
 
 
 def check_validation(params: TrainParams, clips: int) -> None:
-    """Raises: UserError where training would end before its first validation, and nothing could be chosen."""
+    """Raises: UserError if training would end before its first validation, so that no checkpoint could be chosen."""
     updates = math.ceil(clips / training.clips_per_update(params, params.batch_size)) * params.epochs
     if params.validate_every_steps and params.validate_every_steps > updates:
         raise UserError(
@@ -74,18 +75,35 @@ def check_validation(params: TrainParams, clips: int) -> None:
         )
 
 
-def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip], validation_clips: list[Clip]) -> str:
-    """Names everything that a run's result depends on; only a run with the same name is resumed."""
+def sound_and_text(clip: Clip) -> list:
+    """Everything of a clip that training depends on."""
+    return [clip.id, prepared.sha256(paths.PREPARED / clip.audio_path), clip.text, clip.language, clip.duration_s]
+
+
+def run_fingerprint(
+    source: ModelSource, params: Params, train_clips: Sequence[Clip], validation_clips: Sequence[Clip]
+) -> str:
+    """Names everything that a training's result depends on."""
     return fingerprint(
         {
             "model": source.identity,
+            "model_name": [source.name, source.revision],  # written into the adapter
             "dtype": params.model.dtype,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "device": device_name(),
             "bfloat16": computes_in_bfloat16(params.model.dtype),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
             "processes": [processes.world_size(), processes.is_sharded()],
             "clips": [
-                [[clip.id, clip.text, clip.language, clip.duration_s] for clip in part]
+                [
+                    [
+                        prepared.sha256(paths.PREPARED / clip.audio_path),
+                        clip.id,
+                        clip.text,
+                        clip.language,
+                        clip.duration_s,
+                    ]
+                    for clip in part
+                ]
                 for part in (train_clips, validation_clips)
             ],
             "code": code_hash("stages.train"),
@@ -94,8 +112,8 @@ def run_fingerprint(source: ModelSource, params: Params, train_clips: list[Clip]
     )[:16]
 
 
-def seconds_of_a_variant(collator: Collator, clips: list[Clip], params: TrainParams) -> float:
-    """What a variant's features take longer than the clip's own, by the clock, over a few clips."""
+def seconds_of_a_variant(collator: Collator, clips: Sequence[Clip], params: TrainParams) -> float:
+    """Extra seconds per augmented clip, measured over a few clips."""
     seconds = []
     for epoch in (0, 1):
         heard = [augment.of_epoch(clip, epoch, params, fixed=True) for clip in clips[:TIMED_CLIPS]]
@@ -110,7 +128,7 @@ def seconds_of_a_variant(collator: Collator, clips: list[Clip], params: TrainPar
 def load_trainee(
     source: ModelSource, model_params: ModelParams, params: TrainParams
 ) -> tuple[torch.nn.Module, dict[str, int]]:
-    """The model with the weights to be trained made trainable, and how many layers of each part were adapted."""
+    """The model, its weights to be trained made trainable, and how many layers of each part have adapters."""
     if params.mode == "full":
         # Full precision weights under mixed precision: updates of a millionth would vanish in bfloat16.
         model = load_model(source, torch.float32)
@@ -122,34 +140,94 @@ def load_trainee(
     return adapters.add_lora(model, params.lora).train(), layers
 
 
-def save_best(checkpoint: Path, source: ModelSource, collator: Collator, folder: Path) -> None:
-    """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
-    collator.processor.save_pretrained(folder)
-    shutil.copytree(
-        checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES, training.COMPLETE), dirs_exist_ok=True
+def train_model(
+    params: Params, source: ModelSource, train_clips: list[Clip], validation_clips: list[Clip], folder: Path
+) -> None:
+    """Train, or resume a training, and keep its result in `folder`, the training's own in the cache."""
+    processor = load_processor(source)
+    torch.manual_seed(params.train.seed)
+    with enough_memory(MEMORY_REMEDY):
+        model, adapted_layers = load_trainee(source, params.model, params.train)
+        collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+        collator.check_lengths([*train_clips, *validation_clips])
+        last_layer.only_kept_positions(model)
+        stopwatch = training.Stopwatch()
+        is_frozen = encoder_cache.is_frozen(model)
+        variant_s = None
+        if params.train.augment != "off":
+            variant_s = round(seconds_of_a_variant(collator, train_clips, params.train), 4)
+            often = "once, for the encoder cache" if is_frozen else "in every epoch that uses one"
+            print(f"train: an augmented clip takes {1000 * variant_s:.0f} ms more, {often}", flush=True)
+        if is_frozen:
+            heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
+            projector_too = encoder_cache.is_projector_frozen(model)
+            collator = encoder_cache.take_encoder_out(model, collator, heard, source.identity, projector_too)
+    learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
+    print(f"train: {trainable:,} trainable parameters, layers: {layers}; learning rate {learning_rate:.2e}", flush=True)
+
+    settings = {
+        **params.train.model_dump(),
+        "learning_rate": learning_rate,
+        "bfloat16": computes_in_bfloat16(params.model.dtype),
+        "quantisation": "4 bits (NF4)" if params.train.mode == "qlora" else None,
+        "model": {
+            "name": source.name,
+            "revision": source.revision,
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
+    }
+    with enough_memory(MEMORY_REMEDY):
+        batch_size = training.resolve_batch_size(
+            model, collator, train_clips, params.train, settings["bfloat16"], folder
+        )
+    settings |= {"batch_size": batch_size, "clips_per_update": training.clips_per_update(params.train, batch_size)}
+    callbacks = [stopwatch]
+    if processes.is_main():
+        callbacks.append(Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", folder.name), settings))
+    trainer = training.build_trainer(
+        model, collator, train_clips, validation_clips, params.train, settings, folder, callbacks
     )
-    if (folder / adapters.ADAPTER_CONFIG).exists():
-        adapters.name_base(folder, source.name, source.revision)
+    checkpoint = scratch.last_checkpoint(folder)
+    resumed_from_step = scratch.step_of(checkpoint) if checkpoint else None
+    if checkpoint:
+        print(f"train: resumes from step {resumed_from_step}", flush=True)
+    with enough_memory(MEMORY_REMEDY):
+        training.fit(trainer, checkpoint)
+    if processes.is_main():
+        facts = {
+            "settings": settings,
+            "train_clips": len(train_clips),
+            "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
+            "validation_clips": len(validation_clips),
+            "adapted_layers": adapted_layers,
+            "trainable_parameters": trainable,
+            "resumed_from_step": resumed_from_step,
+            "seconds_more_for_a_variant": variant_s,
+        }
+        with scratch.new_result(folder) as result:
+            write_results(result, trainer.state, folder, source, collator, facts)
 
 
 def write_results(
-    folder: Path, state: training.TrainerState, scratch: Path, source: ModelSource, collator: Collator, facts: dict
-) -> dict:
-    """Write all of data/checkpoints into `folder`; returns the validation of the best checkpoint."""
-    save_best(scratch / f"checkpoint-{state.best_global_step}", source, collator, folder / "best")
-    training.write_curve(folder / "curve.csv", state.log_history)
+    result: Path, state: training.TrainerState, folder: Path, source: ModelSource, collator: Collator, facts: dict
+) -> None:
+    """Write all of data/checkpoints into `result`."""
+    save_best(folder / f"checkpoint-{state.best_global_step}", source, collator, result / "best")
+    training.write_curve(result / "curve.csv", state.log_history)
     best = next(
         entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry
     )
     seconds = training.seconds_of(state)
-    # A metric of DVC's: what experiments are compared by, so that the test part stays unseen.
+    # A metric of DVC's, to compare experiments by, so that the test part stays unseen.
     chosen = {"wer": best["eval_wer"], "loss": best["eval_loss"], "epoch": best["epoch"]}
     write_json(
-        folder / "validation.json",
+        result / "validation.json",
         {**chosen, "train_clips": facts["train_clips"], "train_minutes": facts["train_minutes"]},
     )
     write_json(
-        folder / "training.json",
+        result / "training.json",
         {
             **facts,
             "versions": {package: version(package) for package in PACKAGES},
@@ -168,7 +246,14 @@ def write_results(
             "peak_memory_bytes": training.peak_memory_bytes(),
         },
     )
-    return best
+
+
+def save_best(checkpoint: Path, source: ModelSource, collator: Collator, folder: Path) -> None:
+    """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
+    collator.processor.save_pretrained(folder)
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES), dirs_exist_ok=True)
+    if (folder / adapters.ADAPTER_CONFIG).exists():
+        adapters.name_base(folder, source.name, source.revision)
 
 
 def main() -> str:
@@ -177,80 +262,22 @@ def main() -> str:
     announce("train", model=params.model.name, **params.train.model_dump())
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
-    clips = [*train_clips, *validation_clips]
     training.check_batches(params.train)
     check_validation(params.train, len(train_clips))
     source = find_model(params.model)
-    processor = load_processor(source)
-    torch.manual_seed(params.train.seed)
-    with enough_memory(MEMORY_REMEDY):
-        model, adapted_layers = load_trainee(source, params.model, params.train)
-        collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
-        collator.check_lengths(clips)
-        last_layer.only_kept_positions(model)
-        stopwatch = training.Stopwatch()
-        is_frozen = encoder_cache.is_frozen(model)
-        variant_s = None
-        if params.train.augment != "off":
-            variant_s = round(seconds_of_a_variant(collator, train_clips, params.train), 4)
-            often = "once, for the encoder cache" if is_frozen else "afresh in every epoch that hears it"
-            print(f"train: a variant of a clip takes {1000 * variant_s:.0f} ms more, {often}", flush=True)
-        if is_frozen:
-            heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
-            projector_too = encoder_cache.is_projector_frozen(model)
-            collator = encoder_cache.take_encoder_out(model, collator, heard, source.identity, projector_too)
-    learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
-    print(f"train: {trainable:,} trainable parameters, layers: {layers}; learning rate {learning_rate:.2e}", flush=True)
-
     run_name = run_fingerprint(source, params, train_clips, validation_clips)
-    settings = {
-        **params.train.model_dump(),
-        "learning_rate": learning_rate,
-        "bfloat16": computes_in_bfloat16(params.model.dtype),
-        "quantisation": "4 bits (NF4)" if params.train.mode == "qlora" else None,
-        "model": {
-            "name": source.name,
-            "revision": source.revision,
-            "dtype": str(model.dtype).removeprefix("torch."),
-        },
-    }
-    with training.scratch_folder(run_name) as scratch:
-        with enough_memory(MEMORY_REMEDY):
-            batch_size = training.resolve_batch_size(
-                model, collator, train_clips, params.train, settings["bfloat16"], scratch
-            )
-        settings |= {"batch_size": batch_size, "clips_per_update": training.clips_per_update(params.train, batch_size)}
-        callbacks = [stopwatch]
-        if processes.is_main():
-            callbacks.append(Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", run_name), settings))
-        trainer = training.build_trainer(
-            model, collator, train_clips, validation_clips, params.train, settings, scratch, callbacks
-        )
-        checkpoint = training.last_checkpoint(scratch)
-        resumed_from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
-        if checkpoint:
-            print(f"train: going on from step {resumed_from_step}", flush=True)
-        with enough_memory(MEMORY_REMEDY):
-            training.fit(trainer, checkpoint)
-        facts = {
-            "settings": settings,
-            "train_clips": len(train_clips),
-            "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
-            "validation_clips": len(validation_clips),
-            "adapted_layers": adapted_layers,
-            "trainable_parameters": trainable,
-            "resumed_from_step": resumed_from_step,
-            "seconds_more_for_a_variant": variant_s,
-        }
+    with scratch.scratch_folder(run_name) as folder:
+        if scratch.has_result(folder):
+            print("train: already trained with these settings, clips and code: result taken from the cache", flush=True)
+        else:
+            train_model(params, source, train_clips, validation_clips, folder)
         if not processes.is_main():
             return "done"
-        with whole_folder(paths.CHECKPOINTS) as folder:
-            best = write_results(folder, trainer.state, scratch, source, collator, facts)
+        scratch.copy_result(folder, paths.CHECKPOINTS)
+    facts = read_json(paths.CHECKPOINTS / "training.json")
     return (
-        f"{counted(len(train_clips), 'clip')}, {counted(trainer.state.epoch, 'epoch')}, best validation WER "
-        f"{best['eval_wer']:.1%} at epoch {best['epoch']:g} -> {paths.CHECKPOINTS}"
+        f"{counted(facts['train_clips'], 'clip')}, {counted(facts['epochs_run'], 'epoch')}, best validation WER "
+        f"{facts['best_validation_wer']:.1%} at epoch {facts['best_epoch']:g} -> {paths.CHECKPOINTS}"
     )
 
 

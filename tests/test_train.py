@@ -148,30 +148,37 @@ def test_killed_training_goes_on_from_its_last_checkpoint_and_ends_the_same(eith
     assert all(weights[name].equal(tensor) for name, tensor in whole_weights.items())
 
 
-@pytest.mark.slow
-def test_training_that_had_ended_is_not_done_again(short_run):
-    """As when DVC is killed after the stage and before it has noted the result."""
-    run_stages(short_run, "train")
-    first = read_json(short_run / "data/checkpoints/training.json")
-    weights = (short_run / "data/checkpoints/best/adapter_model.safetensors").read_bytes()
-    shutil.rmtree(short_run / "data/checkpoints")
-    result = run_stage(short_run, "train")
-    assert f"going on from step {first['steps']}" in result.stdout
-    again = read_json(short_run / "data/checkpoints/training.json")
-    different = {key for key in first if first[key] != again[key]}
-    assert different <= {"resumed_from_step", "peak_memory_bytes"}
-    assert (short_run / "data/checkpoints/best/adapter_model.safetensors").read_bytes() == weights
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
-def test_scratch_of_an_ended_run_goes_with_the_next_run(short_run):
-    run_stages(short_run, "train")
-    [ended] = short_run.glob(".cache/training/*/finished")
-    set_params(short_run, train__seed=5)
-    run_stages(short_run, "train")
-    set_params(short_run, train__seed=0)
-    [left] = short_run.glob(".cache/training/*/finished")
-    assert left.parent != ended.parent
+def test_only_a_change_that_decides_the_result_trains_again(short_run, tmp_path):
+    """A night of training must survive a typo in a comment, and no change of code may give a stale result."""
+    workspace = tmp_path / "workspace"
+    shutil.copytree(short_run, workspace, ignore=shutil.ignore_patterns("checkpoints", "training"))
+    set_params(workspace, train__epochs=1, train__max_clips=8, train__validate_every_steps=None)
+    init_dvc(workspace)
+    dvc(workspace, "add", "--quiet", "data/raw")
+    results = workspace / "data/checkpoints"
+
+    def repro_after(file: str, old: str, new: str) -> tuple[bool, int]:
+        """Whether DVC runs train after a change of code, and how many trainings there have been."""
+        path = workspace / file
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        printed = dvc(workspace, "repro", "train").stdout
+        return "Running stage 'train'" in printed, len(list(workspace.glob(".cache/training/*/result")))
+
+    assert repro_after("stages/voxtral/training.py", "import math", "import math") == (True, 1)
+    first = files_in(results)
+    assert repro_after("stages/voxtral/training.py", "import math", "import math  # for e") == (True, 1)
+    assert files_in(results) == first
+    assert repro_after("stages/common/plurals.py", "hours", "h") == (False, 1)
+    assert repro_after(
+        "stages/voxtral/training.py", "LORA_LEARNING_RATE_TIMES_WIDTH = 0.3", "LORA_LEARNING_RATE_TIMES_WIDTH = 0.2"
+    ) == (True, 2)
+    assert files_in(results) != first
 
 
 @pytest.mark.slow
@@ -197,7 +204,7 @@ def test_same_training_twice_at_once_is_refused(short_run):
         process.kill()
         process.wait()
     assert second.returncode == 1
-    assert second.stderr.strip().splitlines()[-1].startswith("train: the same training already runs (process")
+    assert second.stderr.strip().splitlines()[-1].startswith("train: the same training is already running")
 
 
 @pytest.mark.slow

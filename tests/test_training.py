@@ -8,7 +8,7 @@ import torch
 
 from stages.common.params import load_params
 from stages.common.stage import UserError, run
-from stages.voxtral.training import last_checkpoint, resolve_learning_rate, selection, write_curve
+from stages.voxtral.training import resolve_learning_rate, selection, write_curve
 
 TRAIN = load_params(Path("params.yaml")).train
 
@@ -34,16 +34,6 @@ def test_automatic_learning_rate_falls_with_the_width():
 
 def test_learning_rate_given_is_taken():
     assert resolve_learning_rate(TRAIN.model_copy(update={"learning_rate": 3e-4}), 3072) == 3e-4
-
-
-def test_only_complete_checkpoints_are_resumed_and_the_others_go(tmp_path):
-    assert last_checkpoint(tmp_path) is None
-    for step, files in {9: ["complete"], 12: ["complete"], 100: ["model.safetensors"]}.items():
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        for name in files:
-            (tmp_path / f"checkpoint-{step}" / name).touch()
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
-    assert not (tmp_path / "checkpoint-100").exists()
 
 
 def test_curve_has_a_row_for_each_validation_with_the_mean_loss_before_it(tmp_path):

@@ -17,6 +17,7 @@ PLUMBING = {
     "stages.common.cache": "stores results; each key names what its result follows from",
     "stages.common.code": "names the code in a key",
     "stages.common.files": "writes and reads files whole; what is in them comes from its callers",
+    "stages.common.locks": "keeps others waiting",
     "stages.common.params": "checks settings; their values are in dvc.yaml and in the keys",
     "stages.common.paths": "says where files are",
     "stages.common.plurals": "words messages",

@@ -26,13 +26,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from stages.common.files import sha256_of_file
 from stages.common.params import TrainParams
 from stages.speech.audio import SAMPLE_RATE_HZ
 from stages.speech.clips import Clip
@@ -88,8 +86,8 @@ class Variant(Clip):
         return np.random.default_rng(int.from_bytes(drawn))
 
     def key(self) -> dict:
-        """All that decides over the variant beside the clip's sound: a part of cache keys."""
-        return {"id": self.id, "level": self.level, "seed": self.seed, "number": self.number, "made_by": _made_by()}
+        """What decides the variant, besides the clip's sound and this code: a part of cache keys."""
+        return {"id": self.id, "level": self.level, "seed": self.seed, "number": self.number, "libraries": _libraries()}
 
 
 def of_epoch(clip: Clip, epoch: int, params: TrainParams, *, fixed: bool) -> Clip:
@@ -202,5 +200,5 @@ def transmit(samples: np.ndarray, file_format: str, subtype: str, sample_rate_hz
 
 
 @functools.cache
-def _made_by() -> list[str]:
-    return [sha256_of_file(Path(__file__)), *(version(package) for package in PACKAGES)]
+def _libraries() -> list[str]:
+    return [version(package) for package in PACKAGES]

@@ -1,19 +1,15 @@
 """The training loop: Hugging Face's Trainer, validated by real transcription, resumable after any crash.
 
-Checkpoints lie in a scratch folder in the cache, named after everything that the result depends on; DVC deletes a
-stage's outs before it runs, so nothing there would survive. The best checkpoint is the one with the lowest validation
-WER; on equal WER, common with a dozen validation clips, the one with the lower validation loss.
+Checkpoints are in the cache (scratch.py). The best one has the lowest validation WER; on equal WER, common with a dozen
+validation clips, the lowest validation loss.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import math
 import os
 import resource
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +24,6 @@ from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, Train
 from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
-from stages.common import paths
 from stages.common.files import read_json, write_json, write_whole
 from stages.common.params import TrainParams
 from stages.common.plurals import counted
@@ -39,13 +34,11 @@ from stages.speech.scoring import score_clip, summarise
 from stages.voxtral import batches, encoder_cache, processes
 from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import device, use_bitsandbytes
+from stages.voxtral.scratch import COMPLETE, FINISHED
 from stages.voxtral.transcription import transcribe
 
-COMPLETE = "complete"  # marks a checkpoint whose every file is written
 BATCH_SIZE = "batch_size.json"  # the one found for train.batch_size auto
-FINISHED = "finished"  # marks a scratch folder whose training has ended
 KEPT_CHECKPOINTS = 3  # the best, the newest, and the one before it, for a crash before the newest is marked complete
-KEPT_UNFINISHED_S = 7 * 24 * 3600  # how long an interrupted run can still be resumed
 LORA_LEARNING_RATE_TIMES_WIDTH = 0.3
 FULL_TO_LORA_LEARNING_RATE = 0.2
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}  # train.optimizer, as the Trainer calls it
@@ -60,61 +53,6 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
         return params.learning_rate
     rate = LORA_LEARNING_RATE_TIMES_WIDTH / decoder_width
     return FULL_TO_LORA_LEARNING_RATE * rate if params.mode == "full" else rate
-
-
-@contextlib.contextmanager
-def scratch_folder(run: str) -> Iterator[Path]:
-    """The folder that holds a run's checkpoints, kept until the next run; only one training at a time may have it.
-
-    Raises: UserError where another training of the very same run is at work.
-    """
-    folder = (paths.cache_root() / "training" / run).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not processes.is_main():
-        yield folder
-        return
-    with (folder.parent / f"{run}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UserError(
-                f"the same training already runs (process {lock.read().strip()}): wait for it, or stop it first"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        _remove_old_scratch(folder)
-        yield folder
-
-
-def _remove_old_scratch(own: Path) -> None:
-    """Remove what other runs left: ended ones, and interrupted ones after a week; never one that is at work.
-
-    A run that has ended keeps its folder until the next: killed before DVC has put its result away, it need not train
-    again.
-    """
-    for lock_path in own.parent.glob("*.lock"):
-        folder = lock_path.with_suffix("")
-        if folder == own:
-            continue
-        with lock_path.open() as lock, contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (folder / FINISHED).exists() or time.time() - lock_path.stat().st_mtime > KEPT_UNFINISHED_S:
-                # The lock stays: another process may have it open, and would then hold a lock that nobody sees.
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def last_checkpoint(scratch: Path) -> Path | None:
-    """The newest complete checkpoint; incomplete ones are removed."""
-    complete = []
-    for folder in scratch.glob("checkpoint-*"):
-        if (folder / COMPLETE).exists():
-            complete.append(folder)
-        elif processes.is_main():
-            shutil.rmtree(folder)
-    processes.wait_for_all()
-    return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
 def clips_per_update(params: TrainParams, batch_size: int) -> int:
