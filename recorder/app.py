@@ -34,7 +34,8 @@ st.html("<style>[data-testid=stTextArea] [data-testid=InputInstructions] { displ
 try:
     sidebar()
     if problem := inbox.problem():
-        st.warning(f"Recordings are safe, but wait to be taken in: {as_plain(problem)}")
+        st.warning(f"Recordings are safe in data/inbox, but not yet in data/raw: {as_plain(problem)}")
+        st.button("Take them in now", on_click=inbox.start_moving)
     elif inbox.waiting():
         inbox.start_moving()
     page.run()

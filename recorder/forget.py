@@ -31,6 +31,7 @@ from recorder.erasing.todo import ERASING_FILES, Repository, Todo, Wanted, read_
 from recorder.erasing.versions import Objects
 from stages.commands import pull
 from stages.common import paths
+from stages.common.dvc import DVC_LOCK, Busy, locked_repository
 from stages.common.locks import is_locked, lock
 from stages.common.stage import UserError, run
 from stages.speech.clips import ID_LENGTH
@@ -124,7 +125,7 @@ def finish(todo: Todo, is_begun: bool = False) -> None:
     if inbox.waiting():
         inbox.start_moving()
     if todo.versioned and Path(".git").exists():
-        print(f"Commit {pull.TRACKED} and {inbox.DVC_LOCK}: git still has them as they were. They hold no recordings.")
+        print(f"Commit {pull.TRACKED} and {DVC_LOCK}: git still has them as they were. They hold no recordings.")
 
 
 @contextlib.contextmanager
@@ -141,14 +142,12 @@ def at_rest() -> Iterator[Repo]:
             if stack.enter_context(lock(runs.RUN_LOCK)) is None:
                 newest = runs.current()
                 busy = f"the pipeline (since {newest.started_at})" if newest else "the pipeline"
-            elif stack.enter_context(lock(inbox.MOVER_LOCK)) is None:
-                busy = "new recordings that move into data/raw"
             elif at_work := [*_experiments_at_work(), *_cache_users_at_work()]:
                 busy = at_work[0]
             else:
                 try:
-                    repository = stack.enter_context(inbox._dvc_at_rest())
-                except inbox.Busy as error:
+                    repository = stack.enter_context(locked_repository())
+                except Busy as error:
                     busy = str(error)
                 else:
                     yield repository

@@ -1,12 +1,13 @@
-"""Changes that the page makes to data/raw: written into data/inbox first, moved into data/raw when DVC allows.
+"""Changes that the page makes to data/raw: saved in data/inbox first, moved into data/raw when no DVC command runs.
 
-    python -m recorder.inbox        (moves what waits; the page starts it by itself)
+    python -m recorder.inbox        (moves what is waiting; the page starts it after each change)
 
-A stage hashes what it read only after it has ended. A recording that lands in data/raw meanwhile would count as
-processed and never be, so nothing is written there while DVC is at work, whoever started it. Until then a change waits
-in a folder of its own below data/inbox, whole and on the disk before the page says "saved". Moving means: with DVC's
-own lock held and no stage running, apply all waiting changes in their order, `dvc add data/raw`, remove them from the
-inbox. Killed at any point, the next moving does the same again and ends with the same result.
+DVC hashes what a stage has read only after the stage has ended: a recording that arrives in data/raw meanwhile would be
+marked as processed without being read. So each change waits in a folder of its own in data/inbox, complete and flushed
+to the disk before the page says "saved". Moving means: with DVC's lock held and no stage running, apply all changes in
+their order, `dvc add data/raw`, remove them from the inbox. If it is killed at any point, the next one does the same
+again with the same result. The inbox is moved after each change, at the start and end of each run, and whenever the
+page is drawn; until then the changes wait.
 """
 
 from __future__ import annotations
@@ -23,49 +24,37 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import psutil
 
 from recorder.takes import Take
 from stages.commands import pull
 from stages.common import paths
-from stages.common.files import write_jsonl, write_whole
-from stages.common.locks import is_locked, lock
+from stages.common.dvc import Busy, locked_repository, remove_cut_off_files, running_commands
+from stages.common.files import write_jsonl
 from stages.common.plurals import counted
 from stages.common.stage import UserError, run
 from stages.speech.clips import RawClip
 from stages.speech.sources import locate
 from stages.speech.text import clean
 
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-
 INBOX = paths.RAW.parent / "inbox"
 SOURCES = ("recorded", "uploaded")
 CLIPS, CONSENTS = "clips.jsonl", "consents.jsonl"
 CHANGE = "change.json"
-DVC_STAGES_AT_WORK, DVC_LOCK = Path(".dvc/tmp/rwlock"), Path("dvc.lock")
-MERGE_CONFLICT = b"<<<<<<<"
-CHANGE_NAME = re.compile(r"(\d{20})-[0-9a-f]{8}")  # nanoseconds since 1970, and something to tell processes apart
+CHANGE_NAME = re.compile(r"(\d{20})-[0-9a-f]{8}")  # nanoseconds since 1970, and digits that differ between processes
 UNFINISHED, GONE = ".partial-", ".gone-"
-MOVER_LOCK, MOVER_LOG, MOVER_PROBLEM = INBOX / ".mover.lock", INBOX / ".mover.log", INBOX / ".mover.problem"
+LOG = INBOX / ".mover.log"
 PAUSE_S = 0.5
-RETRY_S = 60.0
-LEFT_BY_A_KILL_S = 24 * 3600
-
-
-class Busy(Exception):
-    """DVC is at work: its text says which process, if known."""
+PATIENCE_S = 10.0
+ABANDONED_S = 24 * 3600
+_mover: subprocess.Popen | None = None  # the process that this one started last
 
 
 @dataclass(frozen=True)
 class StoredClip:
-    """A clip as data/raw will have it once all waiting changes are in."""
+    """A clip as data/raw will have it when all changes are moved."""
 
     source: str
     audio_path: str
@@ -81,7 +70,7 @@ class StoredClip:
 
     @property
     def id(self) -> str:
-        return os.path.splitext(os.path.basename(self.audio_path))[0]  # a Path takes ten times as long
+        return os.path.splitext(os.path.basename(self.audio_path))[0]  # ten times as fast as a Path
 
     @property
     def file(self) -> str:
@@ -91,7 +80,7 @@ class StoredClip:
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of the inbox: kind clip (with a sound file), text, delete or consent."""
+    """One entry of the inbox. `kind`: clip (with a sound file), text, delete or consent."""
 
     folder: Path
     kind: str
@@ -108,10 +97,10 @@ def save_clip(
     source: str = SOURCES[0],
     prompt_id: str | None = None,
 ) -> tuple[str, bool]:
-    """Store a take with what was said in it; on return it is on the disk.
+    """Save a take with what was said in it; on return it is on the disk.
 
     Returns: the clip's id, and whether it is new (the same bytes are one clip, however often they are saved).
-    Raises: UserError for a take that must not be saved, or without a text.
+    Raises: UserError if the take must not be saved or has no text.
     """
     if take.blocked:
         raise UserError(next(finding.words for finding in take.findings if finding.blocking))
@@ -135,7 +124,7 @@ def save_clip(
 
 
 def correct_text(clip: StoredClip, text: str) -> None:
-    """Raises: UserError for an empty text."""
+    """Raises: UserError if the text is empty."""
     if not clean(text):
         raise UserError("There is no text. Write down what was said, or delete the recording.")
     _put("text", clip.source, {"audio_path": clip.audio_path, "text": clean(text)})
@@ -146,7 +135,7 @@ def delete(clip: StoredClip) -> None:
 
 
 def record_consent(speaker: str, wording: str, publish: bool | None = None) -> None:
-    """Store that a speaker agreed to this wording, with the time; `publish`: and whether others may hear them."""
+    """Save when a speaker agreed to which wording and, in `publish`, whether others may hear the recordings."""
     given_at = datetime.now().astimezone().isoformat(timespec="seconds")
     about_publishing = {} if publish is None else {"publish": publish}
     _put("consent", SOURCES[0], {"speaker": speaker, "wording": wording, "given_at": given_at, **about_publishing})
@@ -158,7 +147,7 @@ def consents() -> dict[str, dict]:
 
 
 def agreed_to_publish() -> set[str]:
-    """Speakers whose latest answer about publication is yes."""
+    """Speakers whose latest answer about publishing is yes."""
     rows = _state(SOURCES[0], pending()).consents
     latest = {row["speaker"]: row["publish"] for row in rows if "publish" in row}
     return {speaker for speaker, agreed in latest.items() if agreed is True}
@@ -166,13 +155,13 @@ def agreed_to_publish() -> set[str]:
 
 def stored_clips() -> list[StoredClip]:
     """All clips that the page has saved, oldest first."""
-    waiting_names = tuple(_names())  # before the files are looked at: what has left the inbox is in them
-    return list(_stored_clips(waiting_names, *(_signature(paths.RAW / source / CLIPS) for source in SOURCES)))
+    waiting_names = tuple(_names())  # listed before the files are read: a change that leaves the inbox is in a file
+    return list(_stored_clips(waiting_names, *(_version(paths.RAW / source / CLIPS) for source in SOURCES)))
 
 
 @functools.lru_cache(maxsize=2)
-def _stored_clips(waiting_names: tuple[str, ...], *signatures: tuple[int, ...]) -> list[StoredClip]:
-    """Made anew when a file or the inbox changes: a page asks several times while it is drawn."""
+def _stored_clips(waiting_names: tuple[str, ...], *versions: tuple[int, ...]) -> list[StoredClip]:
+    """The page asks several times while it is drawn: read again only if the inbox or a file has changed."""
     changes = pending()
     fields = StoredClip.__dataclass_fields__
     clips = [
@@ -184,14 +173,14 @@ def _stored_clips(waiting_names: tuple[str, ...], *signatures: tuple[int, ...]) 
 
 
 def content_of(clip: StoredClip) -> bytes:
-    """The sound file as it was saved. Raises: UserError where it is gone."""
-    waiting_places = [
+    """The sound file as it was saved. Raises: UserError if it is missing."""
+    places = [
         change.folder / clip.audio_path
         for change in pending()
         if change.kind == "clip" and (change.source, change.row["audio_path"]) == (clip.source, clip.audio_path)
     ]
-    kept = _kept(clip.source, clip.audio_path)
-    for place in (kept, *waiting_places, kept):  # twice: it may be moved while we look
+    places.append(_kept(clip.source, clip.audio_path))  # last: a recording that leaves the inbox is there
+    for place in places:
         if place is not None:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 return place.read_bytes()
@@ -199,11 +188,10 @@ def content_of(clip: StoredClip) -> bytes:
 
 
 def pending() -> list[Change]:
-    """What waits in the inbox, in the order in which it was put there."""
+    """The changes in the inbox, oldest first."""
     changes = []
     for name in _names():
-        # Moved away since the listing: then data/raw has it.
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # moved into data/raw since the listing
             content = json.loads((INBOX / name / CHANGE).read_text(encoding="utf-8"))
             changes.append(Change(INBOX / name, content["kind"], content["source"], content["row"]))
     return changes
@@ -211,44 +199,44 @@ def pending() -> list[Change]:
 
 def waiting() -> int:
     """How many changes are not yet in data/raw."""
-    return len(pending())
-
-
-def problem() -> str | None:
-    """Why the inbox could not be moved, None where it was, or is being, or is to be tried again."""
-    try:
-        found, age_s = MOVER_PROBLEM.read_text(encoding="utf-8"), time.time() - MOVER_PROBLEM.stat().st_mtime
-    except FileNotFoundError:
-        return None
-    return found if waiting() and age_s < RETRY_S and not is_locked(MOVER_LOCK) else None
+    return len(_names())
 
 
 def start_moving() -> None:
-    """Let a process of its own move the inbox, unless one is at it; it outlives the page's server."""
-    INBOX.mkdir(parents=True, exist_ok=True)
-    if is_locked(MOVER_LOCK):
+    """Move the inbox in a process beside the page, unless this page's last one still runs or a stage does."""
+    global _mover
+    if (_mover and _mover.poll() is None) or running_commands():
         return
-    with MOVER_LOG.open("wb") as log:
-        mover = subprocess.Popen(
+    INBOX.mkdir(parents=True, exist_ok=True)
+    with LOG.open("wb") as log:
+        _mover = subprocess.Popen(
             [sys.executable, "-m", "recorder.inbox"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    # Killed and not waited for, it would stay in the list of processes, and DVC would take it for alive.
-    threading.Thread(target=mover.wait, daemon=True).start()
+    # A killed process that nobody waits for stays in the list of processes, and DVC would take it for running.
+    threading.Thread(target=_mover.wait, daemon=True).start()
+
+
+def problem() -> str | None:
+    """Why the process that `start_moving` started last has failed; None if it has not, or if nothing is waiting."""
+    if _mover is None or not _mover.poll() or not waiting():
+        return None
+    lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines() or ["it was killed"]
+    return lines[-1].removeprefix("inbox: ")
 
 
 def bring_in() -> int:
     """Move all waiting changes into data/raw; returns how many.
 
-    Raises: Busy while DVC is at work, UserError where data/raw has fewer files than DVC knows of.
+    Raises: Busy while a dvc command runs, UserError if data/raw has fewer files than DVC knows of.
     """
-    with _dvc_at_rest() as repository:
+    with locked_repository() as repository:
         _sweep()
         changes = pending()
-        if not _mend(repository) and not changes:
+        if not remove_cut_off_files(repository) and not changes:
             return 0
         deleted = {_kept(change.source, change.row["audio_path"]) for change in changes if change.kind == "delete"}
         pull.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
@@ -256,41 +244,12 @@ def bring_in() -> int:
             if any(change.source == source for change in changes):
                 _apply(source, changes)
         repository.add(str(paths.RAW))
-        os.sync()  # a power cut must not find the inbox empty and data/raw unwritten
+        os.sync()  # after a power cut the inbox must not be empty and data/raw unwritten
         for change in changes:
-            # Renamed first: a kill leaves a change whole or not at all.
-            gone = INBOX / f"{GONE}{change.folder.name}"
+            gone = INBOX / f"{GONE}{change.folder.name}"  # renamed first: after a kill a change is whole or gone
             change.folder.rename(gone)
             shutil.rmtree(gone)
     return len(changes)
-
-
-def stages_at_work() -> list[str]:
-    """DVC commands that read or write something right now, as `process 123 (dvc repro)`.
-
-    Raises: UserError where DVC's list of them is damaged.
-    """
-    gives_up_at_s = time.monotonic() + 2
-    while True:
-        try:
-            locks = json.loads(DVC_STAGES_AT_WORK.read_text(encoding="utf-8"))
-            break
-        except FileNotFoundError:
-            return []
-        except ValueError:
-            if time.monotonic() < gives_up_at_s:  # DVC is writing it
-                time.sleep(0.02)
-                continue
-            remedy = "DVC was killed while it wrote it. Make sure that no dvc command runs, then delete the file"
-            raise UserError(f"{DVC_STAGES_AT_WORK} is damaged: {remedy}.") from None
-    holders = [*locks.get("write", {}).values(), *(one for many in locks.get("read", {}).values() for one in many)]
-    alive = {holder["pid"]: holder["cmd"] for holder in holders if psutil.pid_exists(holder["pid"])}
-    return [f"process {pid} ({_short(command)})" for pid, command in alive.items()]
-
-
-def _short(command: str) -> str:
-    program, *arguments = command.split()
-    return " ".join([os.path.basename(program).replace("__main__.py", "dvc"), *arguments])
 
 
 @dataclass
@@ -300,9 +259,9 @@ class _State:
 
 
 def _state(source: str, changes: list[Change]) -> _State:
-    """A source's rows with the changes applied; what is read from data/raw is not changed."""
+    """A source's rows with the changes applied; writes nothing."""
     folder = paths.RAW / source
-    state = _State({row["audio_path"]: row for row in _rows(folder / CLIPS)}, list(_rows(folder / CONSENTS)))
+    state = _State({row["audio_path"]: row for row in _rows(folder / CLIPS)}, _rows(folder / CONSENTS))
     for change in changes:
         if change.source != source:
             continue
@@ -319,20 +278,19 @@ def _state(source: str, changes: list[Change]) -> _State:
 
 
 def _apply(source: str, changes: list[Change]) -> None:
-    """Write a source's rows and sounds as the changes say; sounds come before their rows, and go after them."""
+    """Write a source's rows and sounds: new sounds before their rows, removed sounds after them."""
     folder = paths.RAW / source
     state = _state(source, changes)
     folder.mkdir(parents=True, exist_ok=True)
     for change in changes:
         name = change.row.get("audio_path")
         if change.source == source and change.kind == "clip" and name in state.clips and not (folder / name).exists():
-            # Renamed into place, so that no half file is ever in data/raw; the inbox keeps its own until the end.
+            # Copied in the inbox, renamed into data/raw: no half file is ever there, and the inbox keeps its own.
             partial = change.folder / f".{name}"
             shutil.copyfile(change.folder / name, partial)
             os.replace(partial, folder / name)
     for name, rows in ((CLIPS, state.clips.values()), (CONSENTS, state.consents)):
         if rows or (folder / name).exists():
-            # Written in the inbox: killed here, nothing unfinished is left in data/raw.
             partial = changes[-1].folder / f".{name}"
             write_jsonl(partial, rows)
             os.replace(partial, folder / name)
@@ -344,63 +302,38 @@ def _apply(source: str, changes: list[Change]) -> None:
 
 
 def _kept(source: str, audio_path: str) -> Path | None:
-    """The recording's place in data/raw, None where its path leads out of its source's folder."""
+    """The recording's place in data/raw, None if its path leads out of its source's folder."""
     return locate(paths.RAW, RawClip(source, f"{source}/{audio_path}", text=""))
 
 
 def _put(kind: str, source: str, row: dict, content: bytes | None = None) -> None:
-    """Write a change where nobody looks, force it to the disk, and rename it into the inbox."""
+    """Write a change under a hidden name, flush it to the disk, and rename it into the inbox."""
     INBOX.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=INBOX))
     if content is not None:
         _write_through(partial / row["audio_path"], content)
     _write_through(partial / CHANGE, json.dumps({"kind": kind, "source": source, "row": row}).encode())
-    _force_to_disk(partial)
+    _flush(partial)
     digest = hashlib.sha256(f"{os.getpid()} {partial.name}".encode()).hexdigest()[:8]
-    # Never before one that waits already, even where the clock was set back.
+    # After all that are waiting, even if the clock was set back.
     newest_ns = max((int(CHANGE_NAME.fullmatch(name)[1]) for name in _names()), default=0)
     partial.rename(INBOX / f"{max(time.time_ns(), newest_ns + 1):020d}-{digest}")
-    _force_to_disk(INBOX)
+    _flush(INBOX)
 
 
 def _names() -> list[str]:
-    """Of the folders of waiting changes, in their order; what else lies in the inbox is left alone."""
+    """The folders of waiting changes, oldest first; other files in the inbox are left alone."""
     return sorted(name for name in os.listdir(INBOX) if CHANGE_NAME.fullmatch(name)) if INBOX.is_dir() else []
 
 
 def _sweep() -> None:
-    """Remove what processes that were killed have left in the inbox."""
+    """Remove what killed processes have left in the inbox."""
     for gone in INBOX.glob(f"{GONE}*"):
         shutil.rmtree(gone)
     for unfinished in INBOX.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(FileNotFoundError):  # it has just been finished
-            if time.time() - unfinished.stat().st_mtime > LEFT_BY_A_KILL_S:
+        with contextlib.suppress(FileNotFoundError):  # finished in this moment
+            if time.time() - unfinished.stat().st_mtime > ABANDONED_S:
                 shutil.rmtree(unfinished)
-
-
-def _mend(repository: Repo) -> bool:
-    """Remove what DVC was killed in the middle of writing, for it refuses to do anything until that is gone.
-
-    Nothing is lost with them: data/raw is added anew, and without dvc.lock DVC finds what the stages have made in its
-    cache of runs.
-
-    Raises: UserError for what git has left half merged.
-    """
-    from dvc.dvcfile import Lockfile
-    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
-
-    for path in (pull.TRACKED, DVC_LOCK):
-        if path.exists() and MERGE_CONFLICT in path.read_bytes():
-            raise UserError(f"{path} is half merged: finish the merge in git, then try again")
-    cut_off = [pull.TRACKED] if pull.TRACKED.exists() and pull.TRACKED.stat().st_size == 0 else []
-    try:
-        Lockfile(repository, str(DVC_LOCK)).load()
-    except (YAMLSyntaxError, YAMLValidationError):
-        cut_off.append(DVC_LOCK)
-    for path in cut_off:
-        print(f"{path} was cut off when DVC was killed: it is made anew", flush=True)
-        path.unlink()
-    return bool(cut_off)
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -410,7 +343,7 @@ def _write_through(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _force_to_disk(folder: Path) -> None:
+def _flush(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -418,13 +351,8 @@ def _force_to_disk(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _rows(path: Path) -> tuple[dict, ...]:
-    signature = _signature(path)
-    return _read_rows(path, *signature) if signature else ()
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    """Changes whenever a file, which is only ever replaced as a whole, does; empty where there is none."""
+def _version(path: Path) -> tuple[int, ...]:
+    """Changes whenever a file that is only replaced as a whole does; empty if there is no file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -432,12 +360,11 @@ def _signature(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-@functools.lru_cache(maxsize=8)
-def _read_rows(path: Path, *signature: int) -> tuple[dict, ...]:
-    """Rows of a file that is only ever replaced as a whole; read again when any part of the signature changes."""
+def _rows(path: Path) -> list[dict]:
+    """Raises: UserError if a line is damaged."""
     needed = ("audio_path", "text") if path.name == CLIPS else ("speaker",)
     rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
         if not line.strip():
             continue
         try:
@@ -445,57 +372,24 @@ def _read_rows(path: Path, *signature: int) -> tuple[dict, ...]:
             if not (isinstance(row, dict) and all(isinstance(row.get(name), str) for name in needed)):
                 raise ValueError(f"it needs {' and '.join(needed)}")
         except ValueError as error:
-            remedy = "Mend the line, or restore the file with 'dvc checkout'"
+            remedy = "Fix the line, or restore the file with 'dvc checkout'"
             raise UserError(f"{path}:{number} is damaged ({error}). {remedy}.") from None
         rows.append(row)
-    return tuple(rows)
-
-
-@contextlib.contextmanager
-def _dvc_at_rest() -> Iterator[Repo]:
-    """DVC's repository, locked against any other DVC command, with no stage running.
-
-    DVC gives its lock away while a stage's command runs, but first notes the stage in its list of readers and writers;
-    so with the lock held and the list empty nobody reads data/raw, and nobody can begin to.
-    """
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.lock import LockError
-    from dvc.repo import Repo, lock_repo
-
-    if busy := stages_at_work():  # without the lock: who waits for long disturbs nobody
-        raise Busy(", ".join(busy))
-    try:
-        with Repo() as repository, lock_repo(repository):
-            if busy := stages_at_work():
-                raise Busy(", ".join(busy))
-            yield repository
-    except LockError:
-        raise Busy("another DVC command") from None
-    except NotDvcRepoError:
-        raise UserError(
-            "this folder is no DVC repository: run 'dvc init' here, or go to the project's folder"
-        ) from None
-    except DvcException as error:
-        raise UserError(f"DVC cannot take the recordings in: {' '.join(str(error).split())}") from None
+    return rows
 
 
 def main() -> str:
-    """Move until nothing waits; a second mover leaves it to the first."""
-    os.nice(10)  # nobody waits for it, and the page is to stay quick
+    """Move until nothing is waiting, or until DVC has been busy for PATIENCE_S."""
+    os.nice(10)  # the page stays quick
     moved = 0
-    # Looked at again after the lock is free: what was put there meanwhile has found it taken.
+    gives_up_at_s = time.monotonic() + PATIENCE_S
     while waiting():
-        with lock(MOVER_LOCK) as held:
-            if held is None:
-                return "another process is moving"
-            MOVER_PROBLEM.unlink(missing_ok=True)
-            try:
-                moved += bring_in()
-            except Busy:
-                time.sleep(PAUSE_S)
-            except Exception as error:
-                write_whole(MOVER_PROBLEM, (str(error) or type(error).__name__).encode())
-                raise
+        try:
+            moved += bring_in()
+        except Busy as busy:
+            if time.monotonic() > gives_up_at_s:
+                return f"{counted(waiting(), 'change')} waiting for {busy}"
+            time.sleep(PAUSE_S)
     return f"{counted(moved, 'change')} moved into {paths.RAW}"
 
 

@@ -1,4 +1,4 @@
-"""The inbox: what the page has confirmed is kept and reaches data/raw once, whoever is killed or at work meanwhile."""
+"""The inbox: every confirmed change is kept and reaches data/raw once, whatever is killed or running meanwhile."""
 
 import json
 import multiprocessing
@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -26,7 +25,7 @@ from tests.recordings import (
     track_recordings,
     wait_until,
 )
-from tests.workspaces import dvc, read_rows
+from tests.workspaces import dvc, git, read_rows
 
 RAW, INBOX = Path("data/raw"), Path("data/inbox")
 RECORDED = RAW / "recorded"
@@ -70,40 +69,33 @@ def tracked_files() -> int:
     return YAML(typ="safe").load(Path("data/raw.dvc"))["outs"][0]["nfiles"]
 
 
-def run_mover() -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "recorder.inbox"], capture_output=True, text=True, timeout=60)
-
-
 # Saving
 
 
 def test_saved_clip_is_stored_at_once_and_in_data_raw_after_moving():
     take = make_take(0)
-    clip = save(0, prompt_id="en-12345678")
+    clip = save(0, text="  two   spaces ", prompt_id="en-12345678")
     assert clip.id == take.id
-    assert (clip.file, clip.text, clip.language, clip.speaker) == (f"recorded/{take.id}.flac", text_of(0), "en", "ann")
+    assert (clip.file, clip.text, clip.language, clip.speaker) == (
+        f"recorded/{take.id}.flac", "two spaces", "en", "ann"
+    )  # fmt: skip
     assert (clip.prompt_id, clip.duration_s) == ("en-12345678", take.figures["duration_s"])
     assert clip.recorded_at.startswith(clip.session)
     assert inbox.content_of(clip) == take.content
-    assert inbox.waiting() == 1
-    assert inbox.bring_in() == 1
+    other = save(1, source="uploaded", speaker=None)
+    assert inbox.waiting() == 2 and files_in_raw() == {}
+    assert inbox.bring_in() == 2
     assert inbox.waiting() == 0 and not [path for path in INBOX.iterdir() if path.is_dir()]
-    assert stored(take.id) == clip
+    assert inbox.stored_clips() == [clip, other]
     assert inbox.content_of(clip) == take.content == (RECORDED / f"{take.id}.flac").read_bytes()
-
-
-def test_stages_read_what_the_page_stored():
-    clips = [save(0, text="  two   spaces "), save(1, source="uploaded", speaker=None)]
-    inbox.bring_in()
-    read, rejected = read_sources(RAW)
+    read, rejected = read_sources(RAW)  # as the stages do
     assert rejected == []
-    for clip, raw_clip in zip(clips, read, strict=True):
+    for stored_clip, raw_clip in zip((clip, other), read, strict=True):
         for name in ("file", "text", "language", "speaker", "session", "prompt_id", "recorded_at"):
-            assert getattr(raw_clip, name) == getattr(clip, name)
-    assert clips[0].text == "two spaces"
+            assert getattr(raw_clip, name) == getattr(stored_clip, name)
 
 
-def test_clip_survives_kill_9_right_after_it_was_confirmed(place):
+def test_clip_survives_kill_9_right_after_it_was_confirmed():
     code = """
 import os
 from recorder import inbox
@@ -115,7 +107,6 @@ os.kill(os.getpid(), 9)
     assert result.returncode == -signal.SIGKILL
     clip = stored(result.stdout.strip())
     assert clip.text == "kept"
-    assert inbox.content_of(clip) == make_take(3).content
     assert inbox.bring_in() == 1
     assert inbox.content_of(stored(clip.id)) == make_take(3).content
 
@@ -124,76 +115,47 @@ def test_same_take_is_one_clip_however_often_it_is_saved():
     clip = save(0)
     assert inbox.save_clip(make_take(0), text="other", language="de", speaker="bob") == (clip.id, False)
     inbox.bring_in()
-    assert inbox.save_clip(make_take(0), text="other", language="de", speaker="bob") == (clip.id, False)
     assert inbox.save_clip(make_take(0), text="x", language="de", speaker=None, source="uploaded") == (clip.id, False)
     assert inbox.stored_clips() == [clip]
 
 
-def save_many(place: Path, numbers: list[int], barrier) -> None:
-    os.chdir(place)
-    barrier.wait()
-    for number in numbers:
-        inbox.save_clip(make_take(number), text=text_of(number), language="en", speaker="ann")
-
-
-def run_together(place: Path, *work: list[int]) -> None:
-    barrier = FORKS.Barrier(len(work))
-    savers = [FORKS.Process(target=save_many, args=(place, numbers, barrier)) for numbers in work]
-    for saver in savers:
-        saver.start()
-    for saver in savers:
-        saver.join(60)
-        assert saver.exitcode == 0
-
-
 def copy_of_newest_change() -> Path:
-    """The same once more in the inbox, as two tabs leave it that saved a take before either could see the other's."""
+    """The newest change twice, as two tabs leave it that saved a take before either could see the other's."""
     newest = inbox.pending()[-1].folder
     copy = INBOX / f"{int(newest.name[:20]) + 1:020d}-00000000"
     shutil.copytree(newest, copy)
     return copy
 
 
-def test_same_take_saved_in_two_tabs_at_the_same_moment_is_one_clip(place):
-    for number in range(5):
-        run_together(place, [number], [number])
-        assert [clip.id for clip in inbox.stored_clips()].count(make_take(number).id) == 1
-    inbox.bring_in()
-    assert [row["audio_path"] for row in rows_in_raw()] == [f"{make_take(number).id}.flac" for number in range(5)]
-    assert tracked_files() == 6
-
-
-def test_first_of_two_that_saved_the_same_take_counts():
+def test_first_of_two_tabs_that_saved_the_same_take_counts():
     clip = save(0, text="first")
-    second = copy_of_newest_change()
-    change = json.loads((second / "change.json").read_text())
-    change["row"]["text"] = "second"
-    (second / "change.json").write_text(json.dumps(change))
+    second = copy_of_newest_change() / "change.json"
+    second.write_text(second.read_text().replace("first", "second"))
     assert inbox.waiting() == 2
     assert stored(clip.id).text == "first"
     inbox.bring_in()
-    assert stored(clip.id).text == "first"
+    assert [row["text"] for row in rows_in_raw()] == ["first"] and tracked_files() == 2
 
 
-def test_many_tabs_that_save_at_the_same_time_lose_no_row(place):
-    started = FORKS.Process(target=move_until_all_are_in, args=(place, 40))
-    started.start()
-    run_together(place, *(list(range(first, 40, 4)) for first in range(4)))
-    started.join(60)
-    assert started.exitcode == 0
-    ids = [make_take(number).id for number in range(40)]
-    assert sorted(clip.id for clip in inbox.stored_clips()) == sorted(ids)
-    assert sorted(row["audio_path"] for row in rows_in_raw()) == sorted(f"{clip_id}.flac" for clip_id in ids)
-    assert {clip.text for clip in inbox.stored_clips()} == {text_of(number) for number in range(40)}
-
-
-def move_until_all_are_in(place: Path, count: int) -> None:
+def save_many(place: Path, numbers: list[int]) -> None:
     os.chdir(place)
-    while inbox.waiting() or len(inbox.stored_clips()) < count:
+    for number in numbers:
+        inbox.save_clip(make_take(number), text=text_of(number), language="en", speaker="ann")
+
+
+def test_no_row_is_lost_when_four_tabs_save_while_the_inbox_is_moved(place):
+    tabs = [FORKS.Process(target=save_many, args=(place, list(range(first, 40, 4)))) for first in range(4)]
+    for tab in tabs:
+        tab.start()
+    while any(tab.is_alive() for tab in tabs) or inbox.waiting():
         inbox.bring_in()
+    assert [tab.exitcode for tab in tabs] == [0] * 4
+    texts = {f"{make_take(number).id}.flac": text_of(number) for number in range(40)}
+    assert len(inbox.stored_clips()) == len(rows_in_raw()) == 40 == tracked_files() - 1
+    assert {row["audio_path"]: row["text"] for row in rows_in_raw()} == texts
 
 
-@pytest.mark.parametrize("text", ["", "  ", "\u200b\n"])
+@pytest.mark.parametrize("text", ["", "\u200b\n"])
 def test_clip_without_text_is_refused(text):
     with pytest.raises(UserError, match=r"^There is no text\."):
         inbox.save_clip(make_take(0), text=text, language="en", speaker="ann")
@@ -201,15 +163,6 @@ def test_clip_without_text_is_refused(text):
     with pytest.raises(UserError, match=r"^There is no text\."):
         inbox.correct_text(clip, text)
     assert inbox.stored_clips() == [clip]
-
-
-def test_clips_are_listed_oldest_first_whatever_their_source():
-    clips = [save(0, source="uploaded")]
-    time.sleep(1.0)  # recorded_at counts seconds
-    clips.append(save(1))
-    assert [clip.id for clip in inbox.stored_clips()] == [clip.id for clip in clips]
-    inbox.bring_in()
-    assert [clip.id for clip in inbox.stored_clips()] == [clip.id for clip in clips]
 
 
 # Changing
@@ -232,9 +185,10 @@ def test_changes_count_in_their_order_before_and_after_moving(moved):
     inbox.correct_text(other, "too late")
     step(2)
     again = save(1, text="again")
-    assert {clip.id: clip.text for clip in inbox.stored_clips()} == {clip.id: "second", other.id: "again"}
+    expected = {clip.id: "second", other.id: "again"}
+    assert {clip.id: clip.text for clip in inbox.stored_clips()} == expected
     inbox.bring_in()
-    assert {clip.id: clip.text for clip in inbox.stored_clips()} == {clip.id: "second", other.id: "again"}
+    assert {clip.id: clip.text for clip in inbox.stored_clips()} == expected
     assert inbox.content_of(again) == make_take(1).content
     assert set(files_in_raw()) == {clip.file, other.file, "recorded/clips.jsonl"}
 
@@ -266,43 +220,39 @@ def test_correction_counts_though_the_clock_was_set_back():
     assert stored(clip.id).text == "corrected"
 
 
-def test_fields_that_others_wrote_are_kept():
+def test_rows_that_others_wrote_are_read_and_their_fields_kept():
     RECORDED.mkdir()
     (RECORDED / "a.wav").write_bytes(b"sound")
-    (RECORDED / "clips.jsonl").write_text('{"audio_path": "a.wav", "text": "old", "microphone": "X1"}\n')
+    row = {"audio_path": "a.wav", "text": "old", "microphone": "X1", "recorded_at": "9999-01-01"}
+    (RECORDED / "clips.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(row).encode() + b"\n")
     (clip,) = inbox.stored_clips()
     inbox.correct_text(clip, "new")
-    save(0)
+    new = save(0)
+    assert [clip.id for clip in inbox.stored_clips()] == [new.id, "a"]  # oldest first
     inbox.bring_in()
-    assert rows_in_raw()[0] == {"audio_path": "a.wav", "text": "new", "microphone": "X1"}
+    assert rows_in_raw()[0] == row | {"text": "new"}
 
 
 def test_consent_is_kept_per_speaker_with_date_and_wording():
     inbox.record_consent("ann", "I agree.")
-    inbox.record_consent("bob", "I agree.")
+    inbox.record_consent("bob", "I agree.", publish=True)
     inbox.bring_in()
-    inbox.record_consent("ann", "I agree to more.")
-    assert {name: row["wording"] for name, row in inbox.consents().items()} == {
-        "ann": "I agree to more.",
-        "bob": "I agree.",
-    }
+    inbox.record_consent("ann", "I agree to more.", publish=False)
+    wordings = {name: row["wording"] for name, row in inbox.consents().items()}
+    assert wordings == {"ann": "I agree to more.", "bob": "I agree."}
+    assert inbox.agreed_to_publish() == {"bob"}
     inbox.bring_in()
     rows = read_rows(RECORDED / "consents.jsonl")
-    assert [(row["speaker"], row["wording"]) for row in rows] == [
-        ("ann", "I agree."),
-        ("bob", "I agree."),
-        ("ann", "I agree to more."),
-    ]
+    assert [row["wording"] for row in rows] == ["I agree.", "I agree.", "I agree to more."]
     assert all(row["given_at"][:4] == str(time.localtime().tm_year) for row in rows)
-    assert inbox.stored_clips() == []
     assert read_sources(RAW) == ([], [])
 
 
 # Moving
 
 
-def make_every_kind_of_change(place: Path) -> None:
-    """Clips A and B in data/raw; then new ones, a correction, deletions and a consent that wait."""
+def make_every_kind_of_change() -> None:
+    """Two clips and a consent in data/raw; then nine changes that wait."""
     first, second = save(0), save(1)
     inbox.record_consent("ann", "I agree.")
     inbox.bring_in()
@@ -314,13 +264,6 @@ def make_every_kind_of_change(place: Path) -> None:
     inbox.delete(save(4))
     save(5)
     copy_of_newest_change()
-
-
-def make_only_deletions(place: Path) -> None:
-    clips = [save(number) for number in range(3)]
-    inbox.bring_in()
-    inbox.delete(clips[0])
-    inbox.delete(clips[2])
 
 
 def bring_in_and_die(place: Path, at_change: int) -> None:
@@ -349,21 +292,12 @@ def bring_in_and_die(place: Path, at_change: int) -> None:
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.kill)])
-@pytest.mark.parametrize(
-    ("make_changes", "waiting", "texts", "least_kills"),
-    [
-        (make_every_kind_of_change, 9, {"corrected", text_of(2), text_of(3), text_of(5)}, 30),
-        (make_only_deletions, 2, {text_of(1)}, 10),
-    ],
-)
-def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(
-    place, tmp_path, monkeypatch, make_changes, waiting, texts, least_kills, every
-):
-    make_changes(place)
+def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(place, tmp_path, monkeypatch, every):
+    make_every_kind_of_change()
     clips = inbox.stored_clips()
     contents = [inbox.content_of(clip) for clip in clips]
-    assert {clip.text for clip in clips} == texts
-    assert inbox.waiting() == waiting
+    assert {clip.text for clip in clips} == {"corrected", text_of(2), text_of(3), text_of(5)}
+    assert inbox.waiting() == 9
 
     def moved(folder: Path) -> tuple[dict[str, bytes], str]:
         monkeypatch.chdir(folder)
@@ -392,41 +326,28 @@ def test_moving_that_is_killed_at_any_point_ends_with_the_same_result(
         monkeypatch.chdir(place)
         shutil.rmtree(folder)
         died_at += every
-    assert died_at > least_kills
+    assert died_at > 30
 
 
-def bring_in_and_die_while_copying(place: Path) -> None:
-    os.chdir(place)
-
-    def copy_half(source: Path, target: Path) -> None:
-        target.write_bytes(source.read_bytes()[:1000])
-        os._exit(9)
-
-    shutil.copyfile = copy_half
-    inbox.bring_in()
-
-
-def test_recording_that_was_half_copied_is_never_taken_for_whole(place):
-    clip = save(0)
-    mover = FORKS.Process(target=bring_in_and_die_while_copying, args=(place,))
-    mover.start()
-    mover.join(60)
-    assert mover.exitcode == 9
-    assert files_in_raw() == {}
-    assert inbox.content_of(clip) == make_take(0).content
-    inbox.bring_in()
-    assert (RAW / clip.file).read_bytes() == make_take(0).content
-
-
-def test_moving_adds_to_dvc():
+def test_what_was_moved_is_in_dvcs_cache_and_nothing_is_committed(tmp_path, monkeypatch):
+    # `dvc exp apply` deletes recordings in data/raw that are not in the cache.
+    folder = tmp_path / "in-git"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    git(folder, "init", "--quiet")
+    Path(".gitignore").write_text("/data/raw\n/data/inbox\n")
+    track_recordings(folder, no_scm=False)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", "start")
     for number in range(3):
         save(number)
     inbox.bring_in()
     assert tracked_files() == 4
-    assert broken_cache_objects(Path()) == []
+    assert broken_cache_objects(folder) == []
     cached = {path.read_bytes() for path in Path(".dvc/cache/files/md5").glob("??/*")}
     assert set(files_in_raw().values()) <= cached
-    assert "up to date" in dvc(Path(), "status").stdout
+    assert "up to date" in dvc(folder, "status").stdout
+    assert git(folder, "status", "--porcelain").stdout == " M data/raw.dvc\n"
 
 
 def test_clips_that_were_removed_on_another_machine_are_not_forgotten():
@@ -446,62 +367,16 @@ def test_clips_that_were_removed_on_another_machine_are_not_forgotten():
     assert [clip.id for clip in inbox.stored_clips()] == [clips[0].id, clips[1].id, new.id]
 
 
-# Catches: git's objects, counted as recordings, hide that recordings are missing.
-@pytest.mark.parametrize("mark", [".git/objects/one", ".git", ".dvc/config"])
-def test_repository_in_data_raw_is_named_and_the_recording_waits(mark):
-    save(0)
-    inbox.bring_in()
-    tracked = Path("data/raw.dvc").read_text()
-    path = RAW / "corpus" / mark
-    path.parent.mkdir(parents=True)
-    path.touch()
-    new = save(1)
-    with pytest.raises(UserError, match=r"^data/raw/corpus is a repository of its own \(it holds \.(git|dvc)\), "):
-        inbox.bring_in()
-    assert Path("data/raw.dvc").read_text() == tracked and len(rows_in_raw()) == 1
-    assert inbox.waiting() == 1 and stored(new.id) == new
-    shutil.rmtree(RAW / "corpus")
-    inbox.bring_in()
-    assert len(rows_in_raw()) == 2
-
-
 def test_folder_without_dvc_says_so(tmp_path, monkeypatch):
     (tmp_path / "bare").mkdir()
     monkeypatch.chdir(tmp_path / "bare")
     save(0)
-    with pytest.raises(UserError, match=r"this folder is no DVC repository: run 'dvc init' here"):
+    with pytest.raises(UserError, match="run 'dvc init' here"):
         inbox.bring_in()
     assert len(inbox.stored_clips()) == 1
 
 
-def test_moving_in_a_git_repository_commits_and_stages_nothing(tmp_path, monkeypatch):
-    folder = tmp_path / "in-git"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    Path(".gitignore").write_text("/data/raw\n/data/inbox\n")
-    track_recordings(folder, no_scm=False)
-    subprocess.run(["git", "add", "--all"], check=True)
-    subprocess.run(
-        ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "start"],
-        check=True,
-    )
-    save(0)
-    inbox.bring_in()
-    status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    assert status == " M data/raw.dvc\n"
-
-
-# While DVC is at work
-
-SLOW_PIPELINE = """
-stages:
-  read:
-    cmd: >-
-      touch began; while [ ! -e go-on ]; do sleep 0.05; done; ls data/raw/recorded > heard.txt
-    deps: [data/raw]
-    outs: [heard.txt]
-"""
+# While DVC is running
 
 
 @pytest.fixture
@@ -509,7 +384,8 @@ def repro(place):
     """A `dvc repro` whose stage reads data/raw until the file go-on is there."""
     save(0)
     inbox.bring_in()
-    Path("dvc.yaml").write_text(SLOW_PIPELINE)
+    command = "touch began; while [ ! -e go-on ]; do sleep 0.05; done; ls data/raw/recorded > heard.txt"
+    YAML().dump({"stages": {"read": {"cmd": command, "deps": ["data/raw"], "outs": ["heard.txt"]}}}, Path("dvc.yaml"))
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -525,17 +401,16 @@ def test_nothing_is_moved_while_a_stage_reads_and_all_of_it_after(repro):
     clip = save(1)
     with pytest.raises(inbox.Busy, match=rf"^process {repro.pid} \(dvc repro\)$"):
         inbox.bring_in()
+    last = inbox._mover
     inbox.start_moving()
-    time.sleep(3)
-    assert inbox.waiting() == 1 and inbox.problem() is None
-    assert files_in_raw() == before
-    assert stored(clip.id) == clip
+    assert inbox._mover is last and inbox.problem() is None  # no process for nothing
+    assert inbox.waiting() == 1 and files_in_raw() == before
     Path("go-on").touch()
     assert repro.wait(60) == 0
-    wait_until(lambda: inbox.waiting() == 0)
-    assert clip.file in files_in_raw()
     assert clip.audio_path not in Path("heard.txt").read_text()
-    wait_until(lambda: not inbox.is_locked(inbox.MOVER_LOCK))
+    inbox.start_moving()
+    wait_until(lambda: inbox.waiting() == 0)
+    assert inbox._mover.wait(60) == 0 and clip.file in files_in_raw()
     dvc(Path(), "repro")
     assert clip.audio_path in Path("heard.txt").read_text()
 
@@ -548,119 +423,51 @@ def test_stage_that_was_killed_does_not_block_the_inbox(repro):
     assert clip.file in files_in_raw()
 
 
-def test_damaged_list_of_stages_is_named_with_the_remedy(place):
-    save(0)
-    Path(".dvc/tmp/rwlock").write_text('{"read": {"/x": [{"pi')  # dvc writes it in place
-    with pytest.raises(UserError, match=r"^\.dvc/tmp/rwlock is damaged: .* delete the file\.$"):
-        inbox.bring_in()
-    assert inbox.waiting() == 1
-    Path(".dvc/tmp/rwlock").unlink()
-    assert inbox.bring_in() == 1
-
-
-@pytest.mark.parametrize("left", [0, 150])
-def test_file_that_dvc_was_killed_in_the_middle_of_writing_is_made_anew(place, left):
-    save(0)
-    inbox.bring_in()
-    Path("go-on").touch()
-    Path("dvc.yaml").write_text(SLOW_PIPELINE)
-    dvc(place, "repro")
-    Path("began").unlink()
-    whole, tracked = Path("dvc.lock").read_text(), Path("data/raw.dvc").read_text()
-    assert len(whole) > 150
-    Path("dvc.lock").write_text(whole[:left])
-    if left == 0:
-        Path("data/raw.dvc").write_text("")
-    assert dvc(place, "repro", check=False).returncode != 0  # by itself, it would not get over it
-    assert inbox.bring_in() == 0
-    assert Path("data/raw.dvc").read_text() == tracked
-    dvc(place, "repro")
-    assert Path("dvc.lock").read_text() == whole
-    assert not Path("began").exists()  # no stage ran again: its result was still known
-
-
-def test_half_merged_files_are_left_to_the_person(place):
-    save(0)
-    inbox.bring_in()
-    for path in (Path("data/raw.dvc"), Path("dvc.lock")):
-        path.write_text("<<<<<<< HEAD\nouts: []\n=======\nouts: 1\n>>>>>>> other\n")
-        before = path.read_text()
-        with pytest.raises(UserError, match=rf"^{path} is half merged: finish the merge in git, then try again$"):
-            inbox.bring_in()
-        assert path.read_text() == before
-        path.unlink()
-
-
-def test_two_movers_at_once_do_the_work_once(place):
+def test_three_movers_at_once_move_every_change_once():
     for number in range(5):
         save(number)
-    movers = [
-        subprocess.Popen([sys.executable, "-m", "recorder.inbox"], stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    assert [mover.communicate(timeout=60) and mover.returncode for mover in movers] == [0, 0, 0]
+    command = [sys.executable, "-m", "recorder.inbox"]
+    movers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    words = [mover.communicate(timeout=60)[0] for mover in movers]
+    assert [mover.returncode for mover in movers] == [0, 0, 0]
+    assert sorted(int(one.split()[1]) for one in words) == [0, 0, 5]
     assert len(rows_in_raw()) == 5 and inbox.waiting() == 0
-    result = run_mover()
-    assert result.returncode == 0 and result.stdout.startswith("inbox: 0 changes moved")
 
 
-def test_mover_that_was_killed_is_followed_by_another():
-    save(0)
-    for _ in range(3):
-        inbox.start_moving()
-        wait_until(lambda: inbox.is_locked(inbox.MOVER_LOCK))
-        for process in psutil.Process().children():
-            if "recorder.inbox" in process.cmdline():
-                process.kill()
-        wait_until(lambda: not inbox.is_locked(inbox.MOVER_LOCK))
-        assert inbox.waiting() == 1
-    inbox.start_moving()
-    wait_until(lambda: not inbox.waiting())
-    assert len(rows_in_raw()) == 1
-
-
-def test_problem_of_the_mover_is_told_until_it_is_gone():
+def test_problem_of_a_mover_is_told_until_the_next_one_succeeds():
     clip = save(0)
     inbox.start_moving()
-    wait_until(lambda: not inbox.waiting() and not inbox.is_locked(inbox.MOVER_LOCK))
-    assert inbox.problem() is None
-    content = (RAW / clip.file).read_bytes()
-    (RAW / clip.file).unlink()
+    assert inbox._mover.wait(60) == 0
+    assert inbox.problem() is None and inbox.waiting() == 0
+    (RAW / clip.file).rename("elsewhere")
     save(1)
-    assert inbox.problem() is None  # nobody has tried yet
+    assert inbox.problem() is None  # not tried yet
     inbox.start_moving()
-    wait_until(inbox.problem)
+    assert inbox._mover.wait(60) == 1
     assert inbox.problem().startswith("data/raw holds 1 file, data/raw.dvc names 2: run 'make pull'")
     assert len(inbox.stored_clips()) == 2
-    (RAW / clip.file).write_bytes(content)
-    long_ago_s = time.time() - inbox.RETRY_S - 1
-    os.utime(inbox.MOVER_PROBLEM, (long_ago_s, long_ago_s))
-    assert inbox.problem() is None  # so that the page tries again
+    Path("elsewhere").rename(RAW / clip.file)
     inbox.start_moving()
-    wait_until(lambda: not inbox.waiting() and not inbox.is_locked(inbox.MOVER_LOCK))
-    assert inbox.problem() is None
+    inbox._mover.kill()
+    assert inbox._mover.wait(60) == -signal.SIGKILL
+    assert inbox.problem() and inbox.waiting() == 1
+    inbox.start_moving()
+    assert inbox._mover.wait(60) == 0
+    assert inbox.problem() is None and inbox.waiting() == 0
 
 
-def test_what_others_put_into_the_inbox_is_left_alone():
-    INBOX.mkdir()
+def test_leftovers_of_killed_processes_are_removed_and_other_files_left_alone():
+    for name in (".gone-1", ".partial-old", ".partial-new", "20240101"):
+        (INBOX / name).mkdir(parents=True)
+        (INBOX / name / "x").touch()
     (INBOX / "my song.wav").write_bytes(b"sound")
-    (INBOX / "20240101").mkdir()
+    long_ago_s = time.time() - inbox.ABANDONED_S - 60
+    os.utime(INBOX / ".partial-old", (long_ago_s, long_ago_s))
     clip = save(0)
     assert inbox.waiting() == 1
     inbox.bring_in()
     assert inbox.stored_clips() == [clip]
-    assert {path.name for path in INBOX.iterdir()} == {"my song.wav", "20240101"}
-
-
-def test_leftovers_of_killed_processes_are_swept_but_not_what_is_being_written():
-    INBOX.mkdir()
-    for name in (".gone-1", ".partial-old", ".partial-new"):
-        (INBOX / name).mkdir()
-        (INBOX / name / "x").touch()
-    long_ago_s = time.time() - inbox.LEFT_BY_A_KILL_S - 60
-    os.utime(INBOX / ".partial-old", (long_ago_s, long_ago_s))
-    save(0)
-    inbox.bring_in()
-    assert [path.name for path in INBOX.iterdir()] == [".partial-new"]
+    assert {path.name for path in INBOX.iterdir()} == {".partial-new", "20240101", "my song.wav"}
 
 
 # Files that somebody changed by hand
@@ -686,31 +493,14 @@ def test_path_that_leaves_the_folder_is_neither_read_nor_deleted(place, outside)
     assert len(rows_in_raw()) == 1
 
 
-@pytest.mark.parametrize(
-    ("row", "why"),
-    [
-        (b'{"audio_path": "a.wav", "te', "Unterminated string"),
-        (b'["a.wav"]', "it needs audio_path and text"),
-        (b'{"audio_path": "a.wav"}', "it needs audio_path and text"),
-        (b'{"audio_path": 7, "text": "x"}', "it needs audio_path and text"),
-        (b'{"audio_path": "a.wav", "text": "\xff"}', "codec can't decode"),
-    ],
-)
-def test_damaged_list_of_clips_is_one_line_with_its_place(row, why):
+@pytest.mark.parametrize("row", [b'{"audio_path": "a.wav", "te', b'["a.wav"]', b'{"audio_path": 7, "text": "\xff"}'])
+def test_damaged_list_of_clips_is_one_line_with_its_place(row):
     RECORDED.mkdir()
     damaged = b'{"audio_path": "b.wav", "text": "fine"}\n\n' + row + b"\n"
     (RECORDED / "clips.jsonl").write_bytes(damaged)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"^data/raw/recorded/clips\.jsonl:3 is damaged \([^\n]*$"):
         inbox.stored_clips()
-    assert str(caught.value).startswith("data/raw/recorded/clips.jsonl:3 is damaged (")
-    assert why in str(caught.value) and "\n" not in str(caught.value)
     inbox.record_consent("ann", "I agree.")
     with pytest.raises(UserError):
         inbox.bring_in()
     assert (RECORDED / "clips.jsonl").read_bytes() == damaged
-
-
-def test_list_with_a_byte_order_mark_is_read():
-    RECORDED.mkdir()
-    (RECORDED / "clips.jsonl").write_bytes(b'\xef\xbb\xbf{"audio_path": "a.wav", "text": "x"}\n')
-    assert [clip.text for clip in inbox.stored_clips()] == ["x"]

@@ -53,7 +53,7 @@ def wait_until_moved() -> None:
     gives_up_at_s = time.monotonic() + 60
     while inbox.waiting():
         inbox.start_moving()
-        assert time.monotonic() < gives_up_at_s, inbox.MOVER_LOG.read_text()
+        assert time.monotonic() < gives_up_at_s, inbox.LOG.read_text()
         time.sleep(0.2)
 
 

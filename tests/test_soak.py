@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from recorder import inbox, runs
+from stages.common.dvc import RUNNING_STAGES
 from stages.common.stage import UserError
 from tests.recordings import broken_cache_objects, make_take, recorder_environment, track_recordings, wait_until
 from tests.workspaces import dvc, make_workspace, read_rows
@@ -137,8 +138,8 @@ def test_all_clips_arrive_once_whoever_runs_and_is_killed_meanwhile(workspace):
     print(f"seed {SEED}: started {dict(started)}, killed {dict(killed)}, runs {outcomes()}")
 
     wait_until(lambda: not processes())
-    if is_damaged(inbox.DVC_STAGES_AT_WORK):  # DVC was killed while it wrote it: a person is told to delete it
-        inbox.DVC_STAGES_AT_WORK.unlink()
+    if is_damaged(RUNNING_STAGES):  # DVC was killed while it wrote it: a person is told to delete it
+        RUNNING_STAGES.unlink()
     runs.start("page")
     wait_until(lambda: not processes())
     assert runs.history()[0].outcome == "done", runs.history()[0].why

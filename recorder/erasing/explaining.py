@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from recorder import inbox, runs
+from recorder import runs
 from recorder.erasing.finding import RESULTS, clips_in_raw, learned_from, published
 from recorder.erasing.todo import Recording, Todo
 from recorder.erasing.versions import Objects, experiments, git, versions_in_git
 from stages.common import paths
+from stages.common.dvc import DVC_LOCK
 from stages.common.params import PARAMS_FILE, load_params
 from stages.common.plurals import counted, lasting
 
@@ -73,11 +74,11 @@ def _explain_made_with(todo: Todo, objects: Objects) -> None:
             settings = ", ".join(f"{key} {value}" for key, value in past.settings.items() if value is not None)
             made.append(f"training of {past.started_at}, {past.outcome} ({settings})")
     for name, commit in experiments():
-        lock_text = git("show", f"{commit}:./{inbox.DVC_LOCK}")
+        lock_text = git("show", f"{commit}:./{DVC_LOCK}")
         with_them = lock_text is None or learned_from(todo, lock_text, objects)
         what = "made with them" if with_them else "made without them, but its results go with DVC's older versions"
         made.append(f"experiment {name} ({commit[:7]}): removed; {what}")
-    locks = versions_in_git(str(inbox.DVC_LOCK))
+    locks = versions_in_git(str(DVC_LOCK))
     versions = [commit[:7] for commit, text in locks if learned_from(todo, text, objects)]
     if versions:
         some = ", ".join(versions[:8]) + (" ..." if len(versions) > 8 else "")

@@ -19,6 +19,7 @@ from recorder.erasing.todo import PERHAPS, Recording, Repository, Todo, Wanted, 
 from recorder.erasing.traces import pieces_of
 from recorder.erasing.versions import Objects, rows_of, versions_in_git
 from stages.common import paths
+from stages.common.dvc import DVC_LOCK
 from stages.common.files import read_jsonl, sha256_of_file
 from stages.common.params import PARAMS_FILE
 from stages.common.stage import UserError
@@ -86,8 +87,8 @@ def find(wanted: Wanted, objects: Objects) -> Todo:
             todo.prepared += [piece.hex() for piece in pieces_of(prepared.content(flac) if flac else b"")]
     is_older = any(one.place == "older" for one in todo.recordings) or bool(todo.prepared)
     todo.versioned = bool(todo.files) or is_older or wanted.speaker in _agreed()
-    if inbox.DVC_LOCK.exists():
-        todo.results = learned_from(todo, inbox.DVC_LOCK.read_text(encoding="utf-8"), objects) or _is_in_results(todo)
+    if DVC_LOCK.exists():
+        todo.results = learned_from(todo, DVC_LOCK.read_text(encoding="utf-8"), objects) or _is_in_results(todo)
     else:
         todo.results = todo.versioned and any(folder.exists() for folder in RESULTS)
     return todo

@@ -20,6 +20,7 @@ from recorder.erasing.todo import Todo, write_todo
 from recorder.erasing.traces import Traces, files_below
 from recorder.erasing.versions import git
 from stages.common import paths
+from stages.common.dvc import DVC_LOCK
 from stages.common.files import write_json, write_whole
 from stages.common.params import PARAMS_FILE, load_params
 from stages.common.stage import UserError
@@ -47,7 +48,7 @@ def erase(todo: Todo, repository: Repo) -> list[str]:
     _erase_from_inbox(todo)
     _erase_by_name(todo)
     if todo.results:
-        inbox.DVC_LOCK.unlink(missing_ok=True)
+        DVC_LOCK.unlink(missing_ok=True)
         for folder in RESULTS:
             for path in (folder, *folder.parent.glob(f".{folder.name}-*")):
                 _remove(path)
@@ -140,7 +141,7 @@ def _erase_by_name(todo: Todo) -> None:
         runs.change_settings({"push.dataset.confirmed": [one for one in confirmed if one not in ids]})
     traces = Traces({name.encode(): "a name" for one in todo.recordings for name in (one.id, one.file)})
     logs = [path for path in runs.FOLDER.rglob("*") if path.suffix in (".txt", ".log")]
-    for path in (*logs, inbox.MOVER_LOG, inbox.MOVER_PROBLEM):
+    for path in (*logs, inbox.LOG):
         if path.is_file() and traces.in_file(path):
             lines = path.read_bytes().splitlines(keepends=True)
             write_whole(path, b"".join(line for line in lines if not traces.in_bytes(line)))

@@ -17,12 +17,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from stages.common import paths
-from stages.common.dvc import run_dvc
+from stages.common.dvc import TRACKED, run_dvc
 from stages.common.plurals import counted
 from stages.common.stage import UserError, run
 from stages.speech.sources import walk_raw
-
-TRACKED = Path("data/raw.dvc")
 
 
 def count_files() -> int:

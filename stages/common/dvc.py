@@ -1,15 +1,36 @@
-"""DVC as a child process, the one way to call it. (`Repo.reproduce` resolves paths against the process's folder.)"""
+"""DVC: the one way to run a dvc command, who else runs one, and the repository locked against all of them.
+
+Commands run in a child process, because `Repo.reproduce` resolves paths against the process's own folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
+
+from stages.common import paths
 from stages.common.stage import UserError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+TRACKED = paths.RAW.with_suffix(".dvc")
+DVC_LOCK = Path("dvc.lock")
+RUNNING_STAGES = Path(".dvc/tmp/rwlock")
+
+
+class Busy(Exception):
+    """Another dvc command is running; the text says which one, if known."""
 
 
 def dvc_command(*arguments: str) -> list[str]:
@@ -56,6 +77,89 @@ def run_dvc(
         why = "see above" if to_screen else _reason(complaints)
         raise UserError(f"'dvc {' '.join(arguments)}' failed{where} with exit code {done.returncode}: {why}")
     return printed
+
+
+def running_commands() -> list[str]:
+    """Commands in DVC's list of readers and writers, as `process 123 (dvc repro)`.
+
+    Raises: UserError if the list is damaged.
+    """
+    gives_up_at_s = time.monotonic() + 2
+    while True:
+        try:
+            lists = json.loads(RUNNING_STAGES.read_text(encoding="utf-8"))
+            break
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            if time.monotonic() < gives_up_at_s:  # DVC is writing it
+                time.sleep(0.02)
+                continue
+            reason = "is damaged, because DVC was killed while writing it"
+            raise UserError(f"{RUNNING_STAGES} {reason}: check that no dvc command runs, then delete it") from None
+    holders = [*lists.get("write", {}).values(), *(one for many in lists.get("read", {}).values() for one in many)]
+    running = {holder["pid"]: holder["cmd"].split() for holder in holders if psutil.pid_exists(holder["pid"])}
+    return [f"process {pid} ({_shown(command)})" for pid, command in running.items()]
+
+
+@contextlib.contextmanager
+def locked_repository() -> Iterator[Repo]:
+    """DVC's repository, locked against every other dvc command, while no stage runs.
+
+    DVC gives up its lock while a stage's command runs, but lists the stage as reader or writer before. So with the
+    lock held and an empty list, nobody reads data/raw and nobody can begin to.
+
+    Raises: Busy if another command runs, UserError if this folder is not a repository or DVC fails.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.repo import Repo, lock_repo
+
+    if commands := running_commands():  # without the lock, so that a waiting process does not disturb others
+        raise Busy(", ".join(commands))
+    try:
+        with Repo() as repository, lock_repo(repository):
+            if commands := running_commands():
+                raise Busy(", ".join(commands))
+            yield repository
+    except LockError:
+        raise Busy("another dvc command") from None
+    except NotDvcRepoError:
+        raise UserError(
+            "this folder is not a DVC repository: run 'dvc init' here, or go to the project's folder"
+        ) from None
+    except DvcException as error:
+        raise UserError(f"DVC failed: {' '.join(str(error).split())}") from None
+
+
+def remove_cut_off_files(repository: Repo) -> bool:
+    """Remove files that DVC was killed in the middle of writing: it refuses to run until they are gone.
+
+    Nothing is lost: data/raw is to be added again, and without dvc.lock DVC finds all results in its run cache.
+
+    Returns: whether there were any.
+    Raises: UserError if a file has git's conflict marks.
+    """
+    from dvc.dvcfile import Lockfile
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+
+    for path in (TRACKED, DVC_LOCK):
+        if path.exists() and b"<<<<<<<" in path.read_bytes():
+            raise UserError(f"{path} is half merged: finish the merge in git, then try again")
+    cut_off = [TRACKED] if TRACKED.exists() and TRACKED.stat().st_size == 0 else []
+    try:
+        Lockfile(repository, str(DVC_LOCK)).load()
+    except (YAMLSyntaxError, YAMLValidationError):
+        cut_off.append(DVC_LOCK)
+    for path in cut_off:
+        print(f"{path} was cut off when DVC was killed: it is made anew", flush=True)
+        path.unlink()
+    return bool(cut_off)
+
+
+def _shown(command: list[str]) -> str:
+    program, *arguments = command
+    return " ".join([os.path.basename(program).replace("__main__.py", "dvc"), *arguments])
 
 
 def _content(file) -> str:
