@@ -91,7 +91,8 @@ def test_saved_clip_is_stored_at_once_and_in_data_raw_after_moving():
     read, rejected = read_sources(RAW)  # as the stages do
     assert rejected == []
     for stored_clip, raw_clip in zip((clip, other), read, strict=True):
-        for name in ("file", "text", "language", "speaker", "session", "prompt_id", "recorded_at"):
+        assert raw_clip.recorded_file == stored_clip.file
+        for name in ("text", "language", "speaker", "session", "prompt_id", "recorded_at"):
             assert getattr(raw_clip, name) == getattr(stored_clip, name)
 
 
