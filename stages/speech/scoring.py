@@ -7,6 +7,7 @@ tests/test_scoring.py.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from stages.speech.normalisers import characters_of, comparable, words_of
 # standard errors (Cohen 1988, power 0.8).
 TWO_SIDED_95 = 1.96
 POWER_80 = 0.84
+CLIPS_AT_ONCE = 1_000_000  # drawn in one step: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ def summarise(scores: Sequence[ClipScore]) -> dict[str, float | int]:
 def wer_interval(
     scores: Sequence[ClipScore], samples: int, units: Sequence[Hashable] | None = None, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the WER, by drawing clips again and again, or the `units` (sessions) that they are of.
+    """95 % interval of the WER: a bootstrap of `samples` draws over clips, or over `units` (each clip's session).
 
-    tests/benchmarks/coverage.py measures how often it holds the true rate.
+    tests/benchmarks/coverage.py measures how often it contains the true rate.
     """
     return _interval(lambda errors, words: errors / words, _by_unit(units, *_errors_and_words(scores)), samples, seed)
 
@@ -124,10 +126,10 @@ def relative_improvement(
 ) -> dict[str, float | None]:
     """How much better the tuned model is, with 95 % intervals and a p-value; both models heard the same clips.
 
-    wer_relative, low, high: how much smaller the WER is, as a fraction of the base's; None where the base makes no
-    error, since then there is nothing to improve. difference, difference_low, difference_high: base minus tuned WER.
-    p_value: two-sided, by swapping the two models' results clip by clip at random (a paired permutation test, Good
-    2005). visible_difference: the change of the WER that a set like this shows in four of five cases.
+    wer_relative, low, high: 1 - tuned WER / base WER; None if the base model made no error. difference,
+    difference_low, difference_high: base WER - tuned WER. p_value: two-sided, of a paired permutation test (Good 2005)
+    that swaps the two models' results at random. visible_difference: the change of the WER that a test set like this
+    shows in four of five cases.
     """
     base_errors, words = _errors_and_words(base)
     tuned_errors, _ = _errors_and_words(tuned)
@@ -144,7 +146,10 @@ def relative_improvement(
         "visible_difference": (TWO_SIDED_95 + POWER_80) * (high - low) / (2 * TWO_SIDED_95),
     }
     if columns[0].sum():
-        low, high = _interval(lambda before, after, _: 1 - after / before, columns, samples, seed)
+        # A draw without an error of the base model shows no improvement.
+        low, high = _interval(
+            lambda before, after: (before - after) / np.maximum(before, 1), columns[:2], samples, seed
+        )
         found |= {"wer_relative": float(1 - columns[1].sum() / columns[0].sum()), "low": low, "high": high}
     return found
 
@@ -165,53 +170,54 @@ def _by_unit(units: Sequence[Hashable] | None, *columns: np.ndarray) -> list[np.
 def _interval(
     rate: Callable[..., np.ndarray], columns: Sequence[np.ndarray], samples: int, seed: int
 ) -> tuple[float, float]:
-    """95 % interval of a rate of column sums: bootstrap over units (Bisani and Ney 2004), corrected twice.
+    """95 % interval of a rate of column sums: bootstrap over units (Bisani and Ney 2004), by scipy.
 
-    BCa (Efron 1987) for skew, which few and rare errors have; Student's t and n - 1 in its levels (Hesterberg 2015, The
-    American Statistician 69:4, section 3.3) for small sets, where any bootstrap is too narrow. One unit tells nothing
-    about others: the interval is then the rate itself.
+    BCa (Efron 1987) corrects for skew, which few and rare errors have. Its level is wider than 95 %, by Student's t and
+    n - 1 (Hesterberg 2015, The American Statistician 69:4, section 3.3): any bootstrap is too narrow for small sets.
+    One unit says nothing about others, and its interval is the rate itself.
     """
-    from scipy import stats
+    from scipy import stats  # imported here: it takes longer than most stages
 
     count = len(columns[0])
-    totals = [column.sum() for column in columns]
-    found = float(rate(*totals))
     if count < 2:
+        found = float(rate(*(column.sum() for column in columns)))
         return found, found
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = rate(*_resampled_sums(samples, seed, *columns))
-        without_one = rate(*(total - column for total, column in zip(totals, columns, strict=True)))
-    drawn, without_one = drawn[np.isfinite(drawn)], without_one[np.isfinite(without_one)]
-    if np.ptp(drawn) == 0:
-        return found, found
-    below = ((drawn < found).sum() + 0.5 * (drawn == found).sum()) / len(drawn)
-    bias = stats.norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
-    pulls = without_one.mean() - without_one
-    spread = (pulls**2).sum()
-    skew = (pulls**3).sum() / (6 * spread**1.5) if spread else 0.0
     reach = -stats.t.ppf(0.025, count - 1) * np.sqrt(count / (count - 1))
-    levels = [stats.norm.cdf(bias + (bias + side) / (1 - skew * (bias + side))) for side in (-reach, reach)]
-    low, high = np.quantile(drawn, np.clip(levels, 0, 1))
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            columns,
+            lambda *chosen, axis: rate(*(column.sum(axis=axis) for column in chosen)),
+            paired=True,
+            confidence_level=1 - 2 * stats.norm.cdf(-reach),
+            n_resamples=samples,
+            batch=max(1, CLIPS_AT_ONCE // count),
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = drawn.confidence_interval
+    if not np.isfinite([low, high]).all():  # all draws are the same
+        low, high = np.quantile(drawn.bootstrap_distribution, [0.025, 0.975])
     return float(low), float(high)
 
 
 def _swapping_p_value(differences_: np.ndarray, samples: int, seed: int) -> float:
-    """Share of random swaps whose summed difference is as far from zero as the one found, that one included."""
-    rng = np.random.default_rng(seed)
-    found = abs(differences_.sum())
-    as_far = sum(
-        abs(differences_ @ (1 - 2 * rng.integers(0, 2, len(differences_)))) >= found - 1e-9 for _ in range(samples)
+    """Of a permutation test that swaps the two models' results; exact if there are fewer swaps than `samples`."""
+    from scipy import stats
+
+    if len(differences_) < 2:
+        return 1.0
+
+    def total(chosen: np.ndarray, axis: int) -> np.ndarray:
+        return chosen.sum(axis=axis)
+
+    tested = stats.permutation_test(
+        [differences_],
+        total,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=samples,
+        batch=max(1, CLIPS_AT_ONCE // len(differences_)),
+        rng=np.random.default_rng(seed),
     )
-    return float((as_far + 1) / (samples + 1))
-
-
-def _resampled_sums(samples: int, seed: int, *columns: np.ndarray) -> list[np.ndarray]:
-    """Sums [samples] of each column over units drawn with replacement, the same units for all columns."""
-    rng = np.random.default_rng(seed)
-    count = len(columns[0])
-    sums = np.empty((len(columns), samples))
-    # A draw at a time keeps memory flat for sets of any size.
-    for draw in range(samples):
-        counts = rng.multinomial(count, np.full(count, 1 / count))
-        sums[:, draw] = [column @ counts for column in columns]
-    return list(sums)
+    return float(tested.pvalue)
