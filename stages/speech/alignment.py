@@ -1,24 +1,36 @@
-"""Lines of a text on a long recording: which line is said in which of its pieces (see pieces.py).
+"""Which line of a text is said in which part of a long recording (`make align`).
 
-What the base model hears in the pieces is aligned with all lines as a whole, in order, with
-as few errors as there are (Levenshtein, by jiwer); a line gets the pieces that hold its words, or none.
+The recording is cut into pieces in its pauses. What the base model hears in the pieces is aligned with all lines as a
+whole, in order, with the fewest errors (Levenshtein, by jiwer). A line gets the pieces with its words, or none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
+import jiwer
+import numpy as np
+
+from stages.speech import audio
 from stages.speech.normalisers import words_of
+from stages.speech.scoring import score_clip
 from stages.speech.text import clean, normalise
 
-MISHEARD = 0.1  # of a word: what it says about its piece, where another word was heard
+READ_AT_ONCE_S = 600.0
+FRAME_S = 0.02
+# A stop consonant closes the mouth for a tenth of a second, people wait half a second and more between sentences.
+PAUSE_S = 0.4
+MARGIN_S = 0.2  # of a pause, kept at both ends of a piece
+QUIET = 1 / 3  # of the way from the noise's level to that of speech, in dB
+MISHEARD = 0.1  # weight of a word heard as another one, when the pieces of a line are counted
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a text file, from 1, and its words."""
+    """A line of a text file, counted from 1, and its words."""
 
     number: int
     text: str
@@ -26,10 +38,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Placed:
-    """A line and the times of the pieces that hold its words; no times where none does.
+    """A line, and begin and end of the pieces with its words; None if no piece has them.
 
-    agreement: 1 - WER of what is heard there, never below 0. ends_heard: whether the first piece holds its first word,
-    and the last one its last, so that no more of it lies beyond.
+    agreement: 1 - WER of what is heard there, never below 0. ends_heard: the first piece has the line's first word and
+    the last piece its last word, so no more of the line lies outside.
     """
 
     line: Line
@@ -41,7 +53,7 @@ class Placed:
 
 
 def lines_of(text: str) -> list[Line]:
-    """The lines of a text that have words in them."""
+    """The lines of a text that have words."""
     lines = [Line(number, clean(line)) for number, line in enumerate(text.splitlines(), 1)]
     return [line for line in lines if normalise(line.text)]
 
@@ -49,15 +61,11 @@ def lines_of(text: str) -> list[Line]:
 def place(
     lines: Sequence[Line], pieces: Sequence[tuple[float, float]], heard: Sequence[str], language: str
 ) -> list[Placed]:
-    """Each line with the times of the pieces in which it is said, in the lines' order.
+    """Each line with the times of its pieces, in the lines' order.
 
-    heard: the transcript of each piece. A piece belongs to one line: two that are said without a pause between them
-    agree badly, both.
+    pieces: begin and end in seconds; heard: the transcript of each. A piece belongs to one line, so two lines that are
+    said without a pause between them are both placed badly.
     """
-    import jiwer  # imported here: only long recordings need it
-
-    from stages.speech.scoring import score_clip
-
     said = [(number, word) for number, line in enumerate(lines) for word in words_of(normalise(line.text), language)]
     found = [(piece, word) for piece, text in enumerate(heard) for word in words_of(normalise(text), language)]
     words_at: dict[int, list[int]] = {}
@@ -65,21 +73,19 @@ def place(
         words_at.setdefault(number, []).append(at)
     aligned = jiwer.process_words(" ".join(word for _, word in said), " ".join(word for _, word in found))
     votes: dict[int, Counter] = {}
-    piece_of: dict[int, int] = {}  # of each word that was said
+    piece_of: dict[int, int] = {}  # of each word in `said`
     for chunk in aligned.alignments[0]:
         if chunk.type in ("equal", "substitute"):
             for offset in range(chunk.ref_end_idx - chunk.ref_start_idx):
                 word, piece = chunk.ref_start_idx + offset, found[chunk.hyp_start_idx + offset][0]
                 votes.setdefault(piece, Counter())[said[word][0]] += 1 if chunk.type == "equal" else MISHEARD
                 piece_of[word] = piece
-    owner = {piece: counted.most_common(1)[0][0] for piece, counted in votes.items()}
     pieces_at: dict[int, list[int]] = {}
-    for piece, number in owner.items():
-        pieces_at.setdefault(number, []).append(piece)
+    for piece, counted in votes.items():
+        pieces_at.setdefault(counted.most_common(1)[0][0], []).append(piece)
     placed = []
     for number, line in enumerate(lines):
-        own = pieces_at.get(number, [])
-        words = words_at[number]
+        own = pieces_at.get(number)
         if not own:
             placed.append(Placed(line))
             continue
@@ -87,6 +93,54 @@ def place(
         text = " ".join(filter(None, heard[first : last + 1]))
         score = score_clip(line.text, text, language)
         agreement = max(0.0, 1 - score.word_errors / score.reference_words)
+        words = words_at[number]
         ends_heard = piece_of.get(words[0]) == first and piece_of.get(words[-1]) == last
         placed.append(Placed(line, text, agreement, ends_heard, pieces[first][0], pieces[last][1]))
     return placed
+
+
+def find_pieces(recorded: BinaryIO, channels: str) -> tuple[float, list[tuple[float, float]]]:
+    """A recording's length, and begin and end of each stretch of sound between two pauses, in seconds.
+
+    channels: prepare.channels. Only READ_AT_ONCE_S of the recording are in memory at a time.
+    Raises: audio.UnreadableSound, audio.ChannelsDiffer.
+    """
+    levels_dbfs = np.concatenate([_levels_dbfs(samples) for samples in _read_in_parts(recorded, channels)])
+    noise_dbfs, speech_dbfs = np.percentile(levels_dbfs, [10, 95])
+    loud = levels_dbfs > noise_dbfs + QUIET * (speech_dbfs - noise_dbfs)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int))) * FRAME_S
+    duration_s = len(levels_dbfs) * FRAME_S
+    pieces: list[list[float]] = []
+    for begins_s, ends_s in edges.reshape(-1, 2):
+        if pieces and begins_s - pieces[-1][1] < PAUSE_S:
+            pieces[-1][1] = ends_s
+        else:
+            pieces.append([begins_s, ends_s])
+    widened = ((max(begin - MARGIN_S, 0.0), min(end + MARGIN_S, duration_s)) for begin, end in pieces)
+    return round(duration_s, 3), [(round(float(begin), 3), round(float(end), 3)) for begin, end in widened]
+
+
+def _read_in_parts(recorded: BinaryIO, channels: str) -> Iterator[np.ndarray]:
+    """Samples [frames] at 16 kHz, some minutes at a time."""
+    begins_s = 0.0
+    while True:
+        try:
+            samples, sample_rate_hz = audio.decode(recorded, begins_s, begins_s + READ_AT_ONCE_S)
+            is_last = False
+        except audio.EndsEarly:
+            is_last = True
+            try:
+                samples, sample_rate_hz = audio.decode(recorded, begins_s)
+            except audio.EndsEarly:  # the part before was the last one
+                return
+        yield audio.to_mono_16k(samples, sample_rate_hz, channels)
+        if is_last:
+            return
+        begins_s += READ_AT_ONCE_S
+
+
+def _levels_dbfs(samples: np.ndarray) -> np.ndarray:
+    """RMS of each frame of FRAME_S."""
+    length = round(FRAME_S * audio.SAMPLE_RATE_HZ)
+    frames = samples[: len(samples) // length * length].reshape(-1, length)
+    return 20 * np.log10(np.maximum(np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1)), 1e-5))

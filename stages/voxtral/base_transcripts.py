@@ -1,7 +1,6 @@
-"""What the base model hears in recordings before there is a data set: for prepare's filters, and for placing lines.
+"""What the base model hears, for `make align` and `make review`: each transcript is made once and kept in the cache.
 
-Each transcript is kept in the content cache, so that a new clip among thousands is the only one that is transcribed;
-the model is loaded only where one is missing.
+The model is loaded only if a transcript is missing.
 """
 
 from __future__ import annotations
@@ -25,32 +24,30 @@ from stages.voxtral.collation import Collator
 from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model, load_model, load_processor
 from stages.voxtral.transcription import transcribe
 
-KEPT_AT_ONCE = 512  # transcripts that a killed run may have to make again
+KEPT_AT_ONCE = 512  # transcripts that an interrupted run may lose
 
 
 @dataclass(frozen=True)
 class Listener(Collator):
-    """A collator for clips whose sound is not in data/prepared yet: `sound_of` gives the FLAC file of each."""
+    """A collator for any sound: `sound_of` gives a clip's samples [frames] at 16 kHz."""
 
-    sound_of: Callable[[Clip], bytes]
+    sound_of: Callable[[Clip], np.ndarray]
 
     def samples_of(self, clip: Clip) -> np.ndarray:
-        samples, _ = audio.decode(self.sound_of(clip))
-        return samples[:, 0]
+        return self.sound_of(clip)
 
 
 def base_transcripts(
     clips: Sequence[Clip],
     sound_keys: Sequence[Mapping],
-    sound_of: Callable[[Clip], bytes],
+    sound_of: Callable[[Clip], np.ndarray],
     model_params: ModelParams,
     batch_size: int,
 ) -> list[str]:
-    """What the base model hears in each clip, in the order given.
+    """What the base model hears in each clip, in the order given; with a progress bar.
 
-    sound_keys: everything that each clip's sound follows from, so that a known one need not be read.
-    sound_of: the FLAC file of a clip, as prepare makes it.
-    Raises: UserError where the model cannot be found or loaded, or a clip is longer than it reads.
+    sound_keys: everything that determines each clip's sound, the cache's key. sound_of: a clip's samples [frames].
+    Raises: UserError if the model cannot be found or loaded, or a clip is longer than it reads.
     """
     source = find_model(model_params)
     made_by = {
@@ -66,19 +63,18 @@ def base_transcripts(
     cache = ContentCache("base-transcripts")
     entries = [cache.read(key) for key in keys]
     missing = [index for index, entry in enumerate(entries) if entry is None]
+    print(f"base model: {len(clips) - len(missing)} of {counted(len(clips), 'transcript')} in the cache", flush=True)
     if missing:
         made = _transcribe([clips[index] for index in missing], sound_of, source, model_params, batch_size)
         for index, text in zip(missing, made, strict=True):
             entries[index] = text.encode()
             cache.write(keys[index], entries[index])
-    made_now = counted(len(missing), "transcript")
-    print(f"prepare: base model: {made_now} made, {len(clips) - len(missing)} from the cache", flush=True)
     return [entry.decode() for entry in entries]
 
 
 def _transcribe(
     clips: Sequence[Clip],
-    sound_of: Callable[[Clip], bytes],
+    sound_of: Callable[[Clip], np.ndarray],
     source: ModelSource,
     model_params: ModelParams,
     batch_size: int,
