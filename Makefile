@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pull repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench docs lint clean
+.PHONY: help setup demo pull align review repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench docs lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your o
 
 pull: $(INSTALLED) ## fetch the recordings of a fresh clone from your DVC remote (docs/remotes.md)
 	@python -m stages.commands.pull
+
+# Names are taken from the environment, where make puts them: no letter of theirs is a command to the shell.
+align: $(INSTALLED) ## cut long recordings by the lines of their text: write subtitles (FILE=data/raw/SOURCE/talk.wav AGREEMENT=0.7)
+	@python -m stages.commands.align $(if $(FILE),--file "$$FILE") $(if $(AGREEMENT),--agreement "$$AGREEMENT")
+
+review: $(INSTALLED) ## list the clips that the base model hears most differently from their text (WER=0.5)
+	@python -m stages.commands.review $(if $(WER),--wer "$$WER")
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
 	@python -m recorder.runs
@@ -52,7 +59,6 @@ push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml,
 listen: $(INSTALLED) ## copy one clip, as the model hears it, into this folder: CLIP=id
 	@python -m stages.speech.prepared "$$CLIP"
 
-# Names are taken from the environment, where make puts them: no letter of theirs is a command to the shell.
 forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=1 also what was published
 	@python -m recorder.forget $(if $(SPEAKER),--speaker "$$SPEAKER") $(if $(CLIP),--clip "$$CLIP") $(if $(YES),--yes) $(if $(HUB),--hub)
 

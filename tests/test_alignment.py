@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stages.speech import alignment, audio, pieces
+from stages.speech import alignment, audio
 
 RATE_HZ = 16_000
 
@@ -69,8 +69,8 @@ def test_pieces_end_in_pauses_however_the_recording_is_read(container, monkeypat
     samples = loud * 0.2 * np.sin(2 * np.pi * 300 * time_s) + np.random.default_rng(0).normal(0, 1e-3, len(time_s))
     content = in_format(samples, container)
     for read_at_once_s in (600.0, 7.0, 40.0):
-        monkeypatch.setattr(pieces, "READ_AT_ONCE_S", read_at_once_s)
-        duration_s, found = pieces.find_pieces(io.BytesIO(content), "auto")
+        monkeypatch.setattr(alignment, "READ_AT_ONCE_S", read_at_once_s)
+        duration_s, found = alignment.find_pieces(io.BytesIO(content), "auto")
         assert duration_s == pytest.approx(40, abs=0.2)
         expected = [(0.8, 4.2), (4.8, 9.7), (10.3, 30.2), (30.8, 39.2)]
         assert np.array(found) == pytest.approx(np.array(expected), abs=0.1)
@@ -85,7 +85,7 @@ def test_recording_too_long_to_be_read_at_once_has_its_pieces(tmp_path):
     with path.open("rb") as recorded, pytest.raises(audio.UnreadableSound, match="longer than 60 minutes"):
         audio.decode(recorded)
     with path.open("rb") as recorded:
-        duration_s, found = pieces.find_pieces(recorded, "auto")
+        duration_s, found = alignment.find_pieces(recorded, "auto")
     assert duration_s == pytest.approx(62 * 60, abs=0.1) and len(found) == 62
 
 

@@ -16,7 +16,6 @@ from stages.common.cache import ContentCache
 from stages.common.code import code_hash
 from stages.common.params import ModelParams
 from stages.common.plurals import counted
-from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.voxtral import loading
 from stages.voxtral.batches import in_batches

@@ -1,0 +1,80 @@
+"""List the clips that the base model hears most differently from their text, for a person to listen to.
+
+    make review             (after 'dvc repro prepare')
+    make review WER=0.3     with smaller differences
+
+Transcribes data/prepared with the base model (`model` in params.yaml); known transcripts come from the cache. Writes
+data/review/base_model.jsonl, which the page's Clips view shows beside data/prepared/review.jsonl: rows as there, with
+`heard` and `wer`, the highest WER first. Only a list: no clip is left out, because the base model mishears just the
+speech that there is most to learn from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from stages.common import paths
+from stages.common.files import write_jsonl
+from stages.common.params import Params, load_params
+from stages.common.plurals import counted
+from stages.common.stage import UserError, run
+from stages.speech import audio, prepared
+from stages.speech.clips import Clip, read_clips
+from stages.speech.scoring import score_clip
+
+WER = 0.5  # another sentence has more, hardly any misheard one of typical speech
+
+
+def disagreements(clips: Sequence[Clip], heard: Sequence[str], limit: float) -> list[dict]:
+    """Rows of base_model.jsonl: clips that are heard with a WER above `limit`, the highest first."""
+    rows = []
+    for clip, text in zip(clips, heard, strict=True):
+        score = score_clip(clip.text, text, clip.language)
+        wer = score.word_errors / score.reference_words
+        if wer > limit:
+            rows.append(
+                {
+                    "id": clip.id,
+                    "file": clip.where,
+                    "text": clip.text,
+                    "reason": "base model disagrees",
+                    "listen_for": f"whether the text is what is said: the base model hears {text!r}",
+                    "heard": text,
+                    "wer": round(wer, 5),
+                }
+            )
+    return sorted(rows, key=lambda row: -row["wer"])
+
+
+def hear(clips: Sequence[Clip], params: Params) -> list[str]:
+    """What the base model hears in each prepared clip."""
+    from stages.voxtral.base_transcripts import base_transcripts  # torch: mistakes are reported before it is loaded
+
+    keys = [{"flac": prepared.sha256(paths.PREPARED / clip.audio_path)} for clip in clips]
+    return base_transcripts(
+        clips,
+        keys,
+        lambda clip: audio.read_prepared(paths.PREPARED / clip.audio_path),
+        params.model,
+        params.evaluate.batch_size,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = argparse.ArgumentParser(prog="make review")
+    parser.add_argument("--wer", type=float, default=WER)
+    limit = parser.parse_args(arguments).wer
+    if limit < 0:
+        raise UserError(f"WER is {limit:g}: give 0 or more")
+    clips = read_clips(paths.PREPARED / "clips.jsonl")
+    rows = disagreements(clips, hear(clips, load_params()), limit)
+    write_jsonl(paths.BASE_MODEL_REVIEW, rows)
+    for row in rows[:3]:
+        print(f"review: {row['file']}: the text is {row['text']!r}, heard is {row['heard']!r}")
+    of_all = f"{len(rows)} of {counted(len(clips), 'clip')}"
+    return f"the base model hears {of_all} with a WER above {limit:g} -> {paths.BASE_MODEL_REVIEW}"
+
+
+if __name__ == "__main__":
+    run("review", main)
