@@ -47,7 +47,7 @@ def search(clips: Sequence[Found], words: str) -> list[Found]:
 
 def from_other_folders() -> list[Clip]:
     """Clips of the last preparation that lie in folders of data/raw which the page does not write."""
-    return [Clip(**row) for row in _prepared("clips.jsonl") if row["source"] not in SOURCES]
+    return [Clip(**row) for row in _rows(paths.PREPARED / "clips.jsonl") if row["source"] not in SOURCES]
 
 
 def other_folders() -> list[str]:
@@ -58,8 +58,15 @@ def other_folders() -> list[str]:
 
 def rejected(stored: Sequence[StoredClip]) -> list[dict]:
     """What the last preparation could not use (file, reason, remedy), without what has been deleted since."""
-    there = {clip.file for clip in stored}
-    return [row for row in _prepared("rejected.jsonl") if row["file"] in there or not _is_deleted(row["file"])]
+    return _not_deleted(stored, _rows(paths.PREPARED / "rejected.jsonl"))
+
+
+def to_review(stored: Sequence[StoredClip]) -> list[dict]:
+    """Clips that training uses but a person should hear (file, text, reason, listen_for), without deleted ones.
+
+    From prepare, and from `make review` if somebody has run it.
+    """
+    return _not_deleted(stored, [*_rows(paths.PREPARED / "review.jsonl"), *_rows(paths.BASE_MODEL_REVIEW)])
 
 
 def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, float]]:
@@ -100,6 +107,11 @@ def _coverage_of(language: str, clips: Sequence[StoredClip | Clip]) -> Coverage:
     )
 
 
+def _not_deleted(stored: Sequence[StoredClip], rows: Sequence[dict]) -> list[dict]:
+    there = {clip.file for clip in stored}
+    return [row for row in rows if row["file"] in there or not _is_deleted(row["file"])]
+
+
 def _is_deleted(file: str) -> bool:
     is_ours = file.split("/")[0] in SOURCES and Path(file).suffix in AUDIO_SUFFIXES
     return is_ours and not (paths.RAW / file).exists()
@@ -111,9 +123,8 @@ def _searched(clip: StoredClip | Clip) -> str:
     return f"{clip.text} {clip.speaker or ''} {code} {language_name(code)} {own_name}".casefold()
 
 
-def _prepared(name: str) -> list[dict]:
-    """Rows of a file in data/prepared; none before the first preparation, and while one is under way."""
-    path: Path = paths.PREPARED / name
+def _rows(path: Path) -> list[dict]:
+    """Rows of a file; none if it is not there, such as before the first preparation."""
     if not path.exists():
         return []
     try:

@@ -235,7 +235,7 @@ def test_damaged_list_is_explained(project):
 
 def test_nothing_recorded_says_where_to_begin(workspace):
     assert "Begin on the Record page" in page("clips").info[0].value
-    for section in ("Pictures", "Not used", "Other folders"):
+    for section in ("Pictures", "To check", "Not used", "Other folders"):
         assert len(page("clips", clips_section=section).info) == 1
 
 
@@ -263,6 +263,16 @@ def test_rejected_recordings_come_with_reason_and_remedy(project):
     app = page("clips", clips_section="Not used")
     assert "silence: record it again" in html(app) and "&lt;script&gt;" in html(app)
     assert "<script" not in html(app)
+
+
+def test_clips_to_check_are_those_of_prepare_and_of_make_review(project):
+    row = {"id": "0" * 16, "file": f"phone/{HOSTILE}.wav", "text": "turn it on"}
+    write_jsonl(project / "data/prepared/review.jsonl", [row | {"reason": "noise", "listen_for": "the words"}])
+    by_model = row | {"reason": "base model disagrees", "listen_for": "the text", "heard": "on", "wer": 0.7}
+    write_jsonl(project / "data/review/base_model.jsonl", [by_model])
+    shown = html(page("clips", clips_section="To check"))
+    assert "noise: the words" in shown and "base model disagrees: the text" in shown
+    assert "<script" not in shown
 
 
 def test_other_folders_can_be_read_but_not_changed(project):

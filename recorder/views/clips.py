@@ -11,10 +11,11 @@ from recorder import collection, inbox
 from recorder.inbox import StoredClip
 from recorder.views import charts
 from recorder.views.shared import as_plain, sound_type, spoken_text
+from stages.common import paths
 from stages.common.plurals import counted
 from stages.common.stage import UserError
 
-RECORDINGS, PICTURES, REJECTED, OTHERS = "Recordings", "Pictures", "Not used", "Other folders"
+RECORDINGS, PICTURES, REVIEW, REJECTED, OTHERS = "Recordings", "Pictures", "To check", "Not used", "Other folders"
 ON_A_PAGE = 20
 ROWS_SHOWN = 100
 
@@ -229,6 +230,16 @@ def show_rejected(clips: list[StoredClip]) -> None:
     show_list(items, "see data/prepared/rejected.jsonl")
 
 
+def show_to_review(clips: list[StoredClip]) -> None:
+    rows = collection.to_review(clips)
+    if not rows:
+        st.info("Nothing to check in the recordings of the last training.")
+        return
+    st.write(f"Training uses these recordings ({len(rows)}). Listen whether the text is right.")
+    items = [(row["text"], [f"{row['reason']}: {row['listen_for']}", row["file"]]) for row in rows]
+    show_list(items, f"see data/prepared/review.jsonl and {paths.BASE_MODEL_REVIEW}")
+
+
 def show_others(others: list) -> None:
     if not others:
         st.info("The last training had no other folders than the ones that this page writes.")
@@ -268,7 +279,7 @@ if waiting := inbox.waiting():
     )
 section = st.segmented_control(
     "Show",
-    [RECORDINGS, PICTURES, REJECTED, OTHERS],
+    [RECORDINGS, PICTURES, REVIEW, REJECTED, OTHERS],
     default=RECORDINGS,
     required=True,
     key="clips_section",
@@ -278,6 +289,8 @@ if section == RECORDINGS:
     show_recordings(clips)
 elif section == PICTURES:
     show_pictures([*clips, *collection.from_other_folders()])
+elif section == REVIEW:
+    show_to_review(clips)
 elif section == REJECTED:
     show_rejected(clips)
 else:
