@@ -14,8 +14,7 @@ from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.speech import alignment, audio, subtitles
 from stages.speech.alignment import Line, Placed
-from stages.speech.clips import read_clips
-from stages.speech.raw_clips import RawClip
+from stages.speech.clips import RawClip, read_clips
 from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL
 
 PREPARED = Path("data/prepared")
@@ -131,7 +130,7 @@ def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk, speak
     soundfile.write(talk, whole, RATE_HZ)
     text = "\n".join(text for text, some in sounds.items() for _ in some)
     params = load_params()
-    cut = align.cut_in_pauses(RawClip("tv", "talk.wav", text), talk, True, params.prepare)
+    cut = align.cut_in_pauses(RawClip("tv", "tv/talk.wav", text), talk, True, params.prepare)
     (heard,) = align.hear([cut], params)
     placed = alignment.place(alignment.lines_of(text), cut.pieces, heard, "en")
     found = [one for one in placed if align.problem_of(one, align.AGREEMENT) is None]

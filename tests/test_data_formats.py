@@ -141,7 +141,9 @@ def workspace(tmp_path_factory) -> Path:
     noise = np.random.default_rng(0).normal(scale=0.1, size=16_000)
     soundfile.write(folder / "others/1.wav", noise, 16_000)
     (folder / "others/1.txt").write_text("good morning")
-    run_stages(folder, "prepare", "split", "train", "evaluate", "card", "push", "deploy", "hub.dataset")
+    run_stages(
+        folder, "prepare", "split", "train", "evaluate", "card", "push", "deploy", "hub.dataset", "commands.review"
+    )
     return folder
 
 

@@ -128,12 +128,6 @@ def test_counts_are_those_of_jiwer(case):
     assert score.character_errors / score.reference_characters == pytest.approx(jiwer.cer(said, heard))
 
 
-def test_missing_vowel_sign_of_hindi_is_an_error():
-    score = score_clip("कितने शब्द", "कतने शब्द")
-    assert (score.substitutions, score.reference_words) == (1, 2)
-    assert (score.character_errors, score.reference_characters) == (1, 10)
-
-
 @pytest.mark.parametrize("hypothesis", ["", "  ", "…"])
 def test_empty_hypothesis_is_all_deletions(hypothesis):
     score = score_clip("one two three", hypothesis)
@@ -166,13 +160,6 @@ def test_rate_of_a_set_is_not_the_mean_of_its_clips_rates():
     }
 
 
-def test_counts_of_a_set_are_sums():
-    scores = [score_clip(reference, hypothesis) for reference, hypothesis, *_ in KNOWN]
-    total = summarise(scores)
-    assert [total[kind] for kind in ("substitutions", "deletions", "insertions")] == [8, 2, 6]
-    assert total["wer"] == 16 / (13 + 2 + 6 + 1 + 3 + 2)
-
-
 @pytest.fixture
 def mixed():
     """40 clips of 1 to 10 words with 0 to all of them wrong."""
@@ -202,55 +189,32 @@ def test_interval_is_as_wide_as_theory_has_it(mixed):
     assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
 
 
-def test_interval_of_clips_with_the_same_rate_has_no_width():
-    scores = scores_of(("a b", "a x"), ("a b c d", "a b x y"), ("a b c d e f", "a b c x y z"))
-    assert wer_interval(scores, samples=200) == (0.5, 0.5)
+@pytest.mark.parametrize(
+    ("pairs", "rate"),
+    [
+        ([("a b c d", "x b c d")], 0.25),  # one clip says nothing about others
+        ([("a b", "a x"), ("a b c d", "a b x y"), ("a b c d e f", "a b c x y z")], 0.5),
+    ],
+)
+def test_interval_of_one_clip_or_of_equal_rates_has_no_width(pairs, rate):
+    assert wer_interval(scores_of(*pairs), samples=200) == (rate, rate)
 
 
-def test_more_clips_make_the_interval_narrower(mixed):
-    low, high = wer_interval(mixed, samples=1000)
-    more_low, more_high = wer_interval(mixed * 16, samples=1000)
-    # 16 times the clips: a quarter of the width.
-    assert more_high - more_low == pytest.approx((high - low) / 4, rel=0.15)
+# (words wrong before, words wrong after) in clips of eight words; wer_relative, low, high
+IMPROVEMENTS = [
+    ([(2, 1), (4, 2), (6, 3), (8, 4)], (0.5, 0.5, 0.5)),  # drawn in pairs, although the clips differ widely
+    ([(1, 2)], (-1.0, -1.0, -1.0)),
+    ([(0, 1)], (None, None, None)),
+    ([(0, 0)] * 3, (None, None, None)),
+    ([(1, 0), *[(0, 0)] * 9], (1.0, 0.0, 1.0)),  # a third of the draws, (9/10) ** 10, has no error: nothing is shown
+]
 
 
-def of_the_errors(base, tuned, samples: int) -> tuple:
-    found = relative_improvement(base, tuned, samples)
-    return found["wer_relative"], found["low"], found["high"]
-
-
-def test_improvement_is_the_share_of_errors_that_went_away():
-    base = scores_of(("a b c d", "x x c d"), ("a b c d", "x x c d"))
-    tuned = scores_of(("a b c d", "x b c d"), ("a b c d", "a b c d"))
-    assert relative_improvement(base, tuned, samples=500)["wer_relative"] == 1 - 1 / 4
-
-
-def test_improvement_draws_both_results_of_a_clip_together():
-    # Half of each clip's errors are gone: paired, every draw says 1/2, although the clips themselves differ widely.
-    base, tuned = [], []
-    for half in (1, 2, 3, 4):
-        reference = " ".join(["a"] * 2 * half + ["b"] * (8 - 2 * half))
-        base += scores_of((reference, reference.replace("a", "x")))
-        tuned += scores_of((reference, reference.replace("a", "x", half)))
-    assert [score.word_errors for score in base] == [2, 4, 6, 8]
-    assert of_the_errors(base, tuned, 200) == (0.5, 0.5, 0.5)
-
-
-def test_worse_model_has_a_negative_improvement():
-    base, tuned = scores_of(("a b", "x b")), scores_of(("a b", "x x"))
-    assert of_the_errors(base, tuned, 100) == (-1.0, -1.0, -1.0)
-
-
-def test_perfect_base_leaves_nothing_to_improve():
-    perfect, tuned = scores_of(("a b", "a b")), scores_of(("a b", "x b"))
-    assert of_the_errors(perfect, tuned, 100) == (None, None, None)
-    assert of_the_errors(perfect, perfect, 100) == (None, None, None)
-
-
-def test_draws_in_which_the_base_makes_no_error_are_left_out():
-    # One clip of ten holds the base's only error: about a third of the draws, (9/10) ** 10, hold none.
-    base = scores_of(("a b", "x b"), *[("a b", "a b")] * 9)
-    assert relative_improvement(base, scores_of(*[("a b", "a b")] * 10), samples=200)["low"] == 1.0
+@pytest.mark.parametrize(("wrong", "expected"), IMPROVEMENTS)
+def test_improvement_is_the_share_of_errors_that_went_away(wrong, expected):
+    base, tuned = ([ClipScore(row[place], 0, 0, 8, 0, 1) for row in wrong] for place in (0, 1))
+    found = relative_improvement(base, tuned, samples=500)
+    assert (found["wer_relative"], found["low"], found["high"]) == expected
 
 
 def test_differences_show_what_was_replaced_added_and_missed():
@@ -271,20 +235,17 @@ def test_difference_has_an_interval_a_p_value_and_what_could_be_seen():
     found = relative_improvement(base, tuned, samples=2000)
     assert found["difference"] == pytest.approx(summarise(base)["wer"] - summarise(tuned)["wer"])
     assert 0 < found["difference_low"] < found["difference"] < found["difference_high"]
-    assert found["p_value"] == 1 / 2001  # no swap is as far: the smallest that so many draws can say
+    assert found["p_value"] == pytest.approx(2 / 2001)  # no swap is as far to either side: the smallest it can be
     assert 0 < found["visible_difference"] < found["difference"]
+    same = relative_improvement(base, base, samples=200)
+    assert (same["difference"], same["difference_low"], same["difference_high"]) == (0, 0, 0)
+    assert (same["p_value"], same["visible_difference"]) == (1, 0)
 
 
 def test_p_value_is_that_of_the_sign_test():
     # Six clips better by one word each, none worse: 2 of 2 ** 6 swaps are as far apart.
     base, tuned = scores_of(*[("a b", "x b")] * 6), scores_of(*[("a b", "a b")] * 6)
-    assert relative_improvement(base, tuned, samples=20_000)["p_value"] == pytest.approx(2 / 64, abs=0.005)
-
-
-def test_equal_models_differ_by_nothing(mixed):
-    found = relative_improvement(mixed, mixed, samples=200)
-    assert (found["difference"], found["difference_low"], found["difference_high"]) == (0, 0, 0)
-    assert found["p_value"] == 1 and found["visible_difference"] == 0
+    assert relative_improvement(base, tuned, samples=1000)["p_value"] == 2 / 64
 
 
 def test_clips_of_one_session_are_drawn_together(mixed):
@@ -295,11 +256,6 @@ def test_clips_of_one_session_are_drawn_together(mixed):
     assert wer_interval(copies, samples=1000, units=units) == pytest.approx((low, high))
     narrow_low, narrow_high = wer_interval(copies, samples=1000)
     assert narrow_high - narrow_low < 0.4 * (high - low)
-
-
-def test_single_clip_has_no_interval_of_its_own():
-    [score] = scores_of(("a b c d", "x b c d"))
-    assert wer_interval([score], samples=100) == (0.25, 0.25)
 
 
 def test_intervals_hold_the_true_rate_as_often_as_they_say():

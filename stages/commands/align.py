@@ -17,7 +17,7 @@ import html
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,10 @@ from stages.common.files import sha256_of_file, write_whole
 from stages.common.params import Params, PrepareParams, load_params
 from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError, run
-from stages.speech import alignment, audio, segments, sources, subtitles
+from stages.speech import alignment, audio, sources, subtitles
 from stages.speech.alignment import Placed
-from stages.speech.clips import Clip, where
-from stages.speech.raw_clips import RawClip
+from stages.speech.clips import Clip, RawClip, clip_id
+from stages.speech.tables import AUDIO_SUFFIXES
 
 AGREEMENT = 0.7
 
@@ -55,7 +55,7 @@ def choose(file: str | None) -> list[tuple[RawClip, Path]]:
     for clip in clips:
         path = sources.locate(paths.RAW, clip)
         if path and path.is_file() and clip.begins_s is None and len(alignment.lines_of(clip.text)) > 1:
-            found.append((clip, paths.RAW / clip.file))
+            found.append((clip, paths.RAW / clip.recorded_file))
     if file is None:
         if not found:
             raise UserError(f"{paths.RAW} has no recording with a text of several lines and without times or subtitles")
@@ -80,7 +80,7 @@ def subtitles_path(recording: Path) -> Path:
     for other in sorted(recording.parent.iterdir()):
         if other.suffix.lower() in subtitles.SUFFIXES and name.fullmatch(other.stem):
             raise UserError(f"{other.name} exists: remove it to align the recording again")
-        if other != recording and other.stem == recording.stem and other.suffix.lower() in sources.AUDIO_SUFFIXES:
+        if other != recording and other.stem == recording.stem and other.suffix.lower() in AUDIO_SUFFIXES:
             raise UserError(f"{other.name} would share its subtitles: rename one of the two, with its text")
     return recording.with_suffix(".srt")
 
@@ -95,7 +95,10 @@ def cut_in_pauses(clip: RawClip, path: Path, is_chosen: bool, params: PreparePar
     if duration_s <= params.max_duration_s and not is_chosen:
         return None
     subtitles_path(path)
-    print(f"align: {clip.file}: {lasting(duration_s)}, {counted(len(pieces), 'piece')} between pauses", flush=True)
+    print(
+        f"align: {clip.recorded_file}: {lasting(duration_s)}, {counted(len(pieces), 'piece')} between pauses",
+        flush=True,
+    )
     return Talk(clip, path, (clip.language or params.language).lower(), pieces)
 
 
@@ -109,11 +112,10 @@ def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
         recorded_sha256 = sha256_of_file(talk.path)
         for begins_s, ends_s in talk.pieces:
             if limits.min_duration_s <= ends_s - begins_s <= limits.max_duration_s:
+                part = replace(talk.clip, text="", language=talk.language, begins_s=begins_s, ends_s=ends_s)
                 clip = Clip(
-                    id=segments.clip_id(recorded_sha256, begins_s, ends_s), audio_path="", text="",
-                    language=talk.language, source=talk.clip.source, recorded_file=talk.clip.file,
+                    **vars(part), id=clip_id(recorded_sha256, begins_s, ends_s), audio_path="",
                     duration_s=ends_s - begins_s, peak_dbfs=0, level_dbfs=0, snr_db=0, clipped_fraction=0,
-                    begins_s=begins_s, ends_s=ends_s,
                 )  # fmt: skip
                 clips.append(clip)
                 keys.append({"part": clip.id, "recorded": recorded_sha256, "channels": limits.channels})
@@ -125,7 +127,7 @@ def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
 
     texts = base_transcripts(clips, keys, sound_of, params.model, params.evaluate.batch_size)
     heard = {(clip.recorded_file, clip.begins_s): text for clip, text in zip(clips, texts, strict=True)}
-    return [[heard.get((talk.clip.file, begins_s), "") for begins_s, _ in talk.pieces] for talk in talks]
+    return [[heard.get((talk.clip.recorded_file, begins_s), "") for begins_s, _ in talk.pieces] for talk in talks]
 
 
 def problem_of(placed: Placed, limit: float) -> str | None:
@@ -147,10 +149,11 @@ def write_subtitles(talk: Talk, heard: Sequence[str], limit: float) -> None:
     spans = [(one.begins_s, one.ends_s) for one in placed if one.begins_s is not None]
     for (begins_s, ends_s), words in zip(talk.pieces, heard, strict=True):
         if words and not any(begin <= begins_s < end for begin, end in spans):
-            print(f"align: {where(talk.clip.file, begins_s, ends_s)}: {words!r} is in no line, left out", flush=True)
+            where = replace(talk.clip, begins_s=begins_s, ends_s=ends_s).where
+            print(f"align: {where}: {words!r} is in no line, left out", flush=True)
     missing = [(one.line, problem) for one in placed if (problem := problem_of(one, limit))]
     for line, problem in missing:
-        print(f"align: {talk.clip.file} line {line.number} {line.text!r}: {problem}", flush=True)
+        print(f"align: {talk.clip.recorded_file} line {line.number} {line.text!r}: {problem}", flush=True)
     if missing:
         raise UserError(
             f"{len(missing)} of {counted(len(placed), 'line')} not found, see above, so no .srt is written: correct "
@@ -158,7 +161,7 @@ def write_subtitles(talk: Talk, heard: Sequence[str], limit: float) -> None:
         )
     path = subtitles_path(talk.path)
     write_whole(path, as_srt(placed).encode())
-    print(f"align: {path.name} beside {talk.clip.file}: {counted(len(placed), 'line')}", flush=True)
+    print(f"align: {path.name} beside {talk.clip.recorded_file}: {counted(len(placed), 'line')}", flush=True)
 
 
 def as_srt(placed: Sequence[Placed]) -> str:
@@ -202,13 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> str:
             if talk := cut_in_pauses(clip, path, options.file is not None, params.prepare):
                 talks.append(talk)
         except (UserError, audio.UnreadableSound, audio.ChannelsDiffer) as error:
-            problems.append(f"{clip.file}: {error}")
+            problems.append(f"{clip.recorded_file}: {error}")
     short = len(chosen) - len(talks) - len(problems)
     for talk, heard in zip(talks, hear(talks, params) if talks else [], strict=True):
         try:
             write_subtitles(talk, heard, options.agreement)
         except UserError as error:
-            problems.append(f"{talk.clip.file}: {error}")
+            problems.append(f"{talk.clip.recorded_file}: {error}")
     for problem in problems[:-1]:
         print(f"align: {problem}", flush=True)
     if problems:
