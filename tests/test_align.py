@@ -9,13 +9,14 @@ import soundfile
 
 from stages import prepare
 from stages.commands import align
+from stages.common.dvc import locked_repository
 from stages.common.files import read_jsonl
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.speech import alignment, audio, subtitles
 from stages.speech.alignment import Line, Placed
 from stages.speech.clips import RawClip, read_clips
-from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL
+from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL, init_dvc
 
 PREPARED = Path("data/prepared")
 RATE_HZ = 16_000
@@ -56,6 +57,7 @@ def assert_on_its_own_sound(text: str, found: np.ndarray, sounds: dict[str, list
 def talk(workspace, set_param, monkeypatch) -> Path:
     """Where the recording is to be; the tiny model hears it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    init_dvc(workspace)
     set_param("model.name", str(TINY_MODEL))
     set_param("model.revision", None)
     path = workspace / "data/raw/tv/talk.wav"
@@ -84,6 +86,9 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
     assert not talk.with_suffix(".srt").exists()
 
     talk.with_suffix(".txt").write_text("\n".join(said))
+    with locked_repository(), pytest.raises(UserError, match="run make align again"):
+        align.main([])
+    assert not talk.with_suffix(".srt").exists()
     align.main(["--file", "data/raw/tv/talk.wav"])
     assert "15 of 15 transcripts in the cache" in capsys.readouterr().out
     before = talk.with_suffix(".srt").read_bytes()

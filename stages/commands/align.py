@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import paths
+from stages.common.dvc import Busy, locked_repository
 from stages.common.files import sha256_of_file, write_whole
 from stages.common.params import Params, PrepareParams, load_params
 from stages.common.plurals import counted, lasting
@@ -143,7 +144,7 @@ def problem_of(placed: Placed, limit: float) -> str | None:
 def write_subtitles(talk: Talk, heard: Sequence[str], limit: float) -> None:
     """Write a talk's .srt if all lines are found; print lines that are not, and what is said that no line has.
 
-    Raises: UserError if a line is not found.
+    Raises: UserError if a line is not found, or while DVC runs.
     """
     placed = alignment.place(alignment.lines_of(talk.clip.text), talk.pieces, heard, talk.language)
     spans = [(one.begins_s, one.ends_s) for one in placed if one.begins_s is not None]
@@ -159,8 +160,14 @@ def write_subtitles(talk: Talk, heard: Sequence[str], limit: float) -> None:
             f"{len(missing)} of {counted(len(placed), 'line')} not found, see above, so no .srt is written: correct "
             f"these lines, remove what is not said, or lower AGREEMENT ({limit:g})"
         )
-    path = subtitles_path(talk.path)
-    write_whole(path, as_srt(placed).encode())
+    content = as_srt(placed).encode()
+    try:
+        # A run that reads data/raw now would count the new file as processed without having read it.
+        with locked_repository():
+            path = subtitles_path(talk.path)
+            write_whole(path, content)
+    except Busy as error:
+        raise UserError(f"{error} reads {paths.RAW}, so no .srt is written: run make align again after it") from None
     print(f"align: {path.name} beside {talk.clip.recorded_file}: {counted(len(placed), 'line')}", flush=True)
 
 
