@@ -1,9 +1,9 @@
-"""The model: finding and loading it (loading), prompts and batches (prompts), what is trained (adapters), the training
-loop (training), transcription (transcription) and the tiny model of the demo (tiny). torch lives here.
+"""The model: finding and loading it (loading), clips to batches (collation, batches), what is trained (adapters), the
+training loop (training, scratch), transcription (transcription) and the tiny model of the demo (tiny). torch lives here.
 
-transformers and peft import optional packages as soon as these are installed, which takes as long as torch itself
-(`python -X importtime -c "import stages.train"`). No stage needs those packages there, so both libraries are imported
-here as if the packages were missing. loading.use_bitsandbytes brings one of them back.
+transformers and peft import optional packages if these are installed, which takes as long as torch itself
+(`python -X importtime -c "import stages.train"`). No stage needs them there, so both libraries are imported here as if
+the packages were missing. loading.use_bitsandbytes brings one of them back.
 """
 
 import gc
@@ -25,8 +25,10 @@ def _import_libraries() -> None:
     sys.modules.update(dict.fromkeys(hidden))  # None stands for a package that is not installed
     gc.disable()  # looking for garbage, of which there is none, takes a fifth of the time
     try:
-        import peft  # noqa: F401
+        from peft.import_utils import is_bnb_4bit_available
         from transformers import AutoProcessor, Trainer, VoxtralForConditionalGeneration  # noqa: F401
+
+        is_bnb_4bit_available()  # peft asks once, and later than at its import
     finally:
         gc.freeze()
         gc.enable()
