@@ -31,20 +31,11 @@ from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.speech.languages import is_accepted
 from stages.voxtral import encoder_cache
-from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import (
-    ModelSource,
-    enough_memory,
-    find_model,
-    load_model,
-    load_processor,
-    read_sizes,
-    resolve_dtype,
-)
+from stages.voxtral.loading import enough_memory, find_model, resolve_dtype
+from stages.voxtral.models import BEST, check_base, is_adapter, open_model, open_tuned
 from stages.voxtral.transcription import transcribe
 
-BEST = paths.CHECKPOINTS / "best"
 TRAINING = paths.CHECKPOINTS / "training.json"
 MEMORY_REMEDY = "close other programs that use the GPU, or wait until the training has ended"
 
@@ -70,21 +61,18 @@ def load_models(folder: Path) -> Models:
     params = load_params().model
     training = read_json(TRAINING) if TRAINING.exists() else None
     source = find_model(base_of(training, params) if training else params)
-    if training and training["base_model_identity"] != source.identity:
-        raise UserError(f"{BEST} was trained from another version of {source.name}: train again")
-    processor = load_processor(source)
+    if training:
+        check_base(source)
     dtype = resolve_dtype(params.dtype)
-    model = load_model(source, dtype)
-    collator = Collator(processor, read_sizes(model.config, processor), folder)
+    model, collator = open_model(source, dtype, folder)
     if training is None:
         return Models(model, None, collator, Loaded(source.name, None, source.identity))
     identity = f"{source.identity} training:{sha256_of_file(TRAINING)}"
-    if (BEST / ADAPTER_CONFIG).exists():
-        tuned = load_adapter(model, BEST).eval()
+    tuned = open_tuned(BEST, model, dtype)
+    if is_adapter(BEST):
         if "encoder" not in training["adapted_layers"]:
             encoder_cache.remember_last_sound(tuned)
         return Models(tuned, tuned, collator, Loaded(source.name, "LoRA adapter", identity))
-    tuned = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
     return Models(model, tuned, collator, Loaded(source.name, "full fine-tuning", identity))
 
 

@@ -23,27 +23,21 @@ from stages.common.code import code_hash
 from stages.common.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
 from stages.common.params import EvaluateParams, load_params
 from stages.common.plurals import counted
-from stages.common.stage import UserError, announce, run
+from stages.common.stage import announce, run
 from stages.speech import error_analysis, prepared, report
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import encoder_cache, processes
-from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
-    ModelSource,
     VoxtralForConditionalGeneration,
     device_name,
     enough_memory,
     find_model,
-    load_model,
-    load_processor,
-    read_sizes,
     resolve_dtype,
 )
+from stages.voxtral.models import BEST, check_base, is_adapter, open_model, open_tuned
 from stages.voxtral.transcription import transcribe
-
-BEST = paths.CHECKPOINTS / "best"
 
 
 def transcribe_timed(
@@ -170,36 +164,31 @@ def main() -> str:
     everything = clips + other_speakers
     source = find_model(all_params.model)
     training = read_json(paths.CHECKPOINTS / "training.json")
-    if training["base_model_identity"] != source.identity:
-        raise UserError(f"{BEST} was trained from another base than model.name {source.name}: run 'dvc repro'")
-    processor = load_processor(source)
+    check_base(source)
     quantisation = training["settings"]["quantisation"]
     dtype = resolve_dtype(all_params.model.dtype)
     with enough_memory("halve evaluate.batch_size"):
         predictions = {}
         if quantisation:
             # What the training began with: a base in 4 bits may answer what is said instead of writing it down.
-            model = load_model(source, dtype, four_bit=True)
-            collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+            model, collator = open_model(source, dtype, paths.PREPARED, four_bit=True)
             collator.check_lengths(everything)
             identity = f"{source.identity} {quantisation}"
             predictions["base_quantised"] = transcribe_base(
                 model, collator, everything, params.batch_size, identity, quantisation
             )
             del model
-        model = load_model(source, dtype)
-        collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+        model, collator = open_model(source, dtype, paths.PREPARED)
         collator.check_lengths(everything)
-        is_adapter = (BEST / ADAPTER_CONFIG).exists()
-        if is_adapter and "encoder" not in training["adapted_layers"]:  # one and the same for both models
+        if is_adapter(BEST) and "encoder" not in training["adapted_layers"]:  # one and the same for both models
             projector_too = "projector" not in training["adapted_layers"]
             collator = encoder_cache.take_encoder_out(model, collator, everything, source.identity, projector_too)
         predictions["base"] = transcribe_base(model, collator, everything, params.batch_size, source.identity)
-        if is_adapter:
-            model = load_adapter(model, BEST).merge_and_unload()
+        if is_adapter(BEST):
+            model = open_tuned(BEST, model, dtype).merge_and_unload()
         else:
             del model  # before the tuned one takes its place in memory
-            model = load_model(ModelSource(str(BEST), None, BEST, ""), dtype)
+            model = open_tuned(BEST, None, dtype)
         predictions["tuned"] = transcribe_timed(model, collator, everything, params.batch_size, "tuned model")
     if not processes.is_main():
         return "done"

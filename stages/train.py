@@ -25,7 +25,7 @@ from stages.common import paths
 from stages.common.cache import fingerprint
 from stages.common.code import code_hash
 from stages.common.files import read_json, write_json
-from stages.common.params import ModelParams, Params, TrainParams, load_params
+from stages.common.params import Params, TrainParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
 from stages.speech import augment, prepared
@@ -38,11 +38,9 @@ from stages.voxtral.loading import (
     device_name,
     enough_memory,
     find_model,
-    load_model,
-    load_processor,
-    read_sizes,
     resolve_dtype,
 )
+from stages.voxtral.models import open_model
 from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common")
@@ -125,30 +123,28 @@ def seconds_of_a_variant(collator: Collator, clips: Sequence[Clip], params: Trai
     return seconds[1] - seconds[0]
 
 
-def load_trainee(
-    source: ModelSource, model_params: ModelParams, params: TrainParams
-) -> tuple[torch.nn.Module, dict[str, int]]:
-    """The model, its weights to be trained made trainable, and how many layers of each part have adapters."""
-    if params.mode == "full":
+def open_trainee(source: ModelSource, params: Params) -> tuple[torch.nn.Module, Collator, dict[str, int]]:
+    """The model, trainable where it will be trained, its Collator, and how many layers of each part have adapters."""
+    train = params.train
+    if train.mode == "full":
         # Full precision weights under mixed precision: updates of a millionth would vanish in bfloat16.
-        model = load_model(source, torch.float32)
+        model, collator = open_model(source, torch.float32, paths.PREPARED)
         # Fixed sinusoids by design; the library freezes them, but loading weights thaws them again.
         model.model.audio_tower.embed_positions.requires_grad_(False)
-        return model.train(), {}
-    model = load_model(source, resolve_dtype(model_params.dtype), four_bit=params.mode == "qlora")
-    layers = adapters.matched_layers(model, params.lora.scope)
-    return adapters.add_lora(model, params.lora).train(), layers
+        return model.train(), collator, {}
+    dtype = resolve_dtype(params.model.dtype)
+    model, collator = open_model(source, dtype, paths.PREPARED, four_bit=train.mode == "qlora")
+    layers = adapters.matched_layers(model, train.lora.scope)
+    return adapters.add_lora(model, train.lora).train(), collator, layers
 
 
 def train_model(
     params: Params, source: ModelSource, train_clips: list[Clip], validation_clips: list[Clip], folder: Path
 ) -> None:
     """Train, or resume a training, and keep its result in `folder`, the training's own in the cache."""
-    processor = load_processor(source)
     torch.manual_seed(params.train.seed)
     with enough_memory(MEMORY_REMEDY):
-        model, adapted_layers = load_trainee(source, params.model, params.train)
-        collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+        model, collator, adapted_layers = open_trainee(source, params)
         collator.check_lengths([*train_clips, *validation_clips])
         last_layer.only_kept_positions(model)
         stopwatch = training.Stopwatch()

@@ -264,7 +264,7 @@ def test_tuned_model_is_refused_on_another_base_than_its_own(trained):
     before = generation.read_text()
     generation.write_text(before + " ")
     try:
-        with pytest.raises(UserError, match=r"data/checkpoints/best was trained from another version of data/demo/vox"):
+        with pytest.raises(UserError, match="was trained from another base"):
             listening.load_models(trained)
     finally:
         generation.write_text(before)

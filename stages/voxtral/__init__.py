@@ -1,5 +1,5 @@
 """The model: finding and loading it (loading), clips to batches (collation, batches), what is trained (adapters), the
-training loop (training, scratch), transcription (transcription) and the tiny model of the demo (tiny). torch lives here.
+training loop (training, scratch), transcription and the tiny model of the demo (tiny). torch lives here.
 
 transformers and peft import optional packages if these are installed, which takes as long as torch itself
 (`python -X importtime -c "import stages.train"`). No stage needs them there, so both libraries are imported here as if

@@ -18,32 +18,26 @@ from stages.common.params import ModelParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, run
 from stages.speech.clips import read_clips
-from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import (
-    ModelSource,
-    enough_memory,
-    find_model,
-    load_model,
-    load_processor,
-    read_sizes,
-    resolve_dtype,
-)
+from stages.voxtral.loading import enough_memory, find_model, load_processor, read_sizes, resolve_dtype
+from stages.voxtral.models import check_base, folder_source, is_adapter, open_model, open_tuned
 from stages.voxtral.transcription import transcribe
 
 
-def load_published(folder: Path, params: ModelParams) -> nn.Module:
+def open_published(folder: Path, params: ModelParams) -> tuple[nn.Module, Collator]:
     """The model that a folder's files make, an adapter merged into its base.
 
-    Raises: UserError where an adapter was trained on another base than model.name.
+    Raises: UserError if an adapter was trained from another base than model.name.
     """
     dtype = resolve_dtype(params.dtype)
-    if not (folder / ADAPTER_CONFIG).exists():
-        return load_model(ModelSource(folder.name, None, folder, ""), dtype)
+    if not is_adapter(folder):
+        return open_model(folder_source(folder), dtype, paths.PREPARED)
     source = find_model(params)
-    if read_json(paths.CHECKPOINTS / "training.json")["base_model_identity"] != source.identity:
-        raise UserError(f"the adapter was trained on another base than model.name {source.name}: run 'dvc repro'")
-    return load_adapter(load_model(source, dtype), folder).merge_and_unload()
+    check_base(source)
+    model, _ = open_model(source, dtype, paths.PREPARED)
+    processor = load_processor(folder_source(folder))
+    collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+    return open_tuned(folder, model, dtype).merge_and_unload(), collator
 
 
 def main() -> str:
@@ -57,15 +51,13 @@ def main() -> str:
     while folders:
         folder = folders.pop(0)
         with enough_memory("use a machine with more, or set model.dtype to bfloat16"):
-            model = load_published(folder, params.model)
-            processor = load_processor(ModelSource(folder.name, None, folder, ""))
-            collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+            model, collator = open_published(folder, params.model)
             texts = transcribe(model, collator, clips, params.evaluate.batch_size, progress="check before publishing")
         replies.append({clip.id: text for clip, text in zip(clips, texts, strict=True)})
         if merge_into:
             with whole_folder(Path(merge_into)) as merged:
                 model.save_pretrained(merged)
-                processor.save_pretrained(merged)
+                collator.processor.save_pretrained(merged)
             folders.append(Path(merge_into))
             merge_into = None
         del model  # before the next one is loaded
