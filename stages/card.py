@@ -17,17 +17,13 @@ from stages.common.files import read_json, whole_folder, write_whole
 from stages.common.params import Params, load_params
 from stages.common.plurals import counted
 from stages.common.stage import announce, run
-from stages.speech.caveats import caveats, change, changes, verdict
+from stages.speech.caveats import caveats, conclusion
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
 
 def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
-
-
-def points(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
 
 
 def eval_results(metrics: dict, languages: list[str]) -> list[EvalResult]:
@@ -92,15 +88,11 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             base=metrics["base"],
             tuned=metrics["tuned"],
             base_quantised=metrics.get("base_quantised"),
-            improvement=metrics["improvement"],
-            verdict=verdict(metrics),
+            conclusion=conclusion(metrics),
             caveats=caveats(metrics),
             other_speakers=metrics.get("other_speakers"),
             bootstrap_by=params.evaluate.bootstrap_by,
             percent=percent,
-            points=points,
-            change=change,
-            changes=changes,
             counted=counted,
         )
 

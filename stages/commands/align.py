@@ -62,7 +62,7 @@ def choose(file: str | None) -> list[tuple[RawClip, Path]]:
             raise UserError(f"{paths.RAW} has no recording with a text of several lines and without times or subtitles")
         return found
     if not Path(file).is_file():
-        raise UserError(f"{file} is not a file: give FILE=data/raw/SOURCE/talk.wav")
+        raise UserError(f"{file} is not a file: give FILE=data/raw/SOURCE/talk.wav, with its text in talk.txt")
     chosen = [(clip, path) for clip, path in found if path.resolve() == Path(file).resolve()]
     if not chosen:
         raise UserError(

@@ -24,6 +24,23 @@ def verdict(metrics: Mapping) -> Literal["better", "worse", "unsure", "perfect"]
     return "worse" if high < 0 else "unsure"
 
 
+def conclusion(metrics: Mapping) -> str:
+    """The verdict in a sentence, with the difference in points of the word error rate and its 95 % interval."""
+    improvement = metrics["improvement"]
+    difference, low, high = (improvement[name] for name in ("difference", "difference_low", "difference_high"))
+    p = f"p\u00a0=\u00a0{improvement['p_value']:.4f}"
+    found = verdict(metrics)
+    if found in ("better", "worse"):
+        ends = (low, high) if found == "better" else (-high, -low)
+        interval = " to ".join(f"{100 * end:.1f}" for end in ends)
+        return f"The tuned model is {found}: {change(difference, 'points')} (95\u00a0% interval {interval}; {p})."
+    others = f", and with other recordings of the same kind {changes(low, high, 'points')} would be likely"
+    return (
+        f"This does not show which model is better: {change(difference, 'points')} here{others if low < high else ''} "
+        f"(95\u00a0% interval; {p})."
+    )
+
+
 def caveats(metrics: Mapping) -> list[str]:
     """What these figures do not show, in sentences."""
     clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]

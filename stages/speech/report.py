@@ -1,4 +1,4 @@
-"""What an evaluation tells a person: what goes wrong, and report.html."""
+"""An evaluation for a person to read: details.json and report.html."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.common import paths
 from stages.common.params import EvaluateParams
 from stages.common.plurals import counted
 from stages.speech import error_analysis, prepared
-from stages.speech.caveats import caveats, change, changes
+from stages.speech.caveats import caveats, change, changes, conclusion, verdict
 from stages.speech.clips import Clip
 from stages.speech.scoring import ClipScore, differences
 
@@ -25,9 +25,9 @@ def details_of(
     metrics: dict,
     params: EvaluateParams,
 ) -> dict:
-    """details.json: caveats, words most often wrong, marked words, groups and answers that are no transcripts.
+    """details.json: caveats, misheard words, keywords, groups, and how many answers are empty or endless.
 
-    texts and scores: of each model, clip by clip.
+    texts, scores: of each model, clip by clip.
     """
     heard = {model: list(zip(clips, answers, strict=True)) for model, answers in texts.items()}
     return {
@@ -53,7 +53,7 @@ def read_curve() -> list[dict[str, float]]:
 def render(
     metrics: dict, details: dict, rows: Sequence[dict], training: dict, curve: Sequence[dict], listed: int
 ) -> bytes:
-    """report.html: one page, with the sounds of the clips it lists in it, and without links to anywhere."""
+    """report.html: one page with the sounds of the clips that it lists, and without links."""
     tuned = [row for row in rows if row["model"] == "tuned"]
     base = {row["id"]: row for row in rows if row["model"] == "base"}
     by_error = sorted(tuned, key=lambda row: (-row["wer"], -base[row["id"]]["wer"], row["id"]))
@@ -61,6 +61,8 @@ def render(
     environment.undefined = jinja2.StrictUndefined
     page = environment.get_template("report.html.j2").render(
         metrics=metrics,
+        conclusion=conclusion(metrics),
+        verdict=verdict(metrics),
         details=details,
         training=training,
         curve=curve,
