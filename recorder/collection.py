@@ -14,8 +14,7 @@ from recorder.takes import WITHOUT_SPACES
 from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
-from stages.speech.clips import Clip
-from stages.speech.tables import AUDIO_SUFFIXES
+from stages.speech.clips import AUDIO_SUFFIXES, Clip
 from stages.speech.text import normalise
 
 MOST_FREQUENT = 12

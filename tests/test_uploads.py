@@ -1,4 +1,4 @@
-"""Uploads: text reaches its sound by name and only by name; a ZIP can neither climb out, nor fill the memory."""
+"""Uploads: text reaches its sound by name and only by name; a ZIP can neither climb out, nor fill memory or disk."""
 
 import bz2
 import functools
@@ -9,15 +9,17 @@ import stat
 import struct
 import time
 import tracemalloc
-import unicodedata
+import warnings
 import zipfile
 import zlib
 from functools import partial
 
+import numpy as np
 import pytest
+import soundfile
 
 from recorder import uploads
-from recorder.uploads import Pair, Upload, read_uploads
+from recorder.uploads import Pair, Problem, Upload, read_uploads
 
 GB = 2**30
 
@@ -44,21 +46,25 @@ def texts(files: dict[str, bytes | str]) -> dict[str, str]:
     return {pair.name: pair.text for pair in result.pairs}
 
 
-def problems(files: dict[str, bytes | str]) -> dict[str, str]:
-    """Words by file."""
+def problems(files: dict[str, bytes | str]) -> list[str]:
+    """The files that are named as problems."""
     found = upload(files).problems
-    assert len({problem.file for problem in found}) == len(found)
     assert all(problem.words.endswith(".") for problem in found)
-    return {problem.file: problem.words for problem in found}
+    return [problem.file for problem in found]
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path, monkeypatch):
+    """The folder for temporary files; nothing is left in it."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
 
 
 def test_sound_alone_has_an_empty_text_to_type():
     assert upload({"a.wav": b"one", "b.M4A": b"two"}) == Upload([Pair("a.wav", b"one"), Pair("b.M4A", b"two")], [])
-
-
-def test_text_files_belong_to_the_sound_of_the_same_name():
-    files = {"b.txt": "\ufefftwo \n", "a.wav": b"", "b.wav": b"", "a.txt": "one", "c.webm": b""}
-    assert texts(files) == {"a.wav": "one", "b.wav": "two", "c.webm": ""}
 
 
 def test_pairing_is_by_name_also_from_the_eleventh_file_on():
@@ -70,43 +76,58 @@ def test_pairing_is_by_name_also_from_the_eleventh_file_on():
     assert texts({**{f"rec_{number}.txt": f"text {number}" for number in numbers}, **sounds}) == expected
 
 
-@pytest.mark.parametrize("file_column", ["file", "audio_path", "path", "Audio_FilePath", " FILE "])
-@pytest.mark.parametrize("text_column", ["text", "Sentence", "transcript"])
 @pytest.mark.parametrize("kind", [",", ";", "\t", "jsonl"])
-def test_table_of_any_kind_gives_text_language_and_speaker(file_column, text_column, kind):
-    header = ["Speaker", text_column, "extra", file_column, "LANGUAGE"]
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_table_gives_text_language_and_speaker(kind, encoding):
+    header = ["speaker", "sentence", "extra", "file", "language"]
     row = ["Ann", 'Well, "you"; hello', "7", "a.wav", "DE"]
     if kind == "jsonl":
         name, table = "t.jsonl", json.dumps(dict(zip(header, row, strict=True)))
+        encoding = "utf-8"
     else:
         quoted = ['"' + cell.replace('"', '""') + '"' for cell in row]
         name, table = "t.tsv" if kind == "\t" else "t.csv", f"{kind.join(header)}\r\n{kind.join(quoted)}\r\n"
     expected = Upload([Pair("a.wav", b"one", 'Well, "you"; hello', "de", "Ann")], [])
-    assert upload({"a.wav": b"one", name: table}) == expected
-    assert upload({"a.wav": b"one", name: "\ufeff" + table}) == expected
-    assert upload({"a.wav": b"one", name: table.encode("utf-16")}) == expected
+    assert upload({"a.wav": b"one", name: table.encode(encoding)}) == expected
 
 
-def test_row_may_leave_text_language_and_speaker_out():
-    files = {
-        "a.wav": b"",
-        "b.wav": b"",
-        "t.csv": "file,text,language\na.wav\nb.wav,,\n\n",
-        "u.csv": "path;text\nb.wav;two;;\n",
-    }
-    assert upload(files) == Upload([Pair("a.wav", b""), Pair("b.wav", b"", "two")], [])
+def test_table_and_text_files_complete_each_other():
+    files = {"a.wav": b"", "b.wav": b"", "c.wav": b"", "t.csv": "file,text\na.wav,one\n", "b.txt": "two", "a.txt": "no"}
+    assert texts(files) == {"a.wav": "one", "b.wav": "two", "c.wav": ""}
 
 
-def test_several_tables_and_text_files_complete_each_other():
-    files = {
-        "a.wav": b"",
-        "b.wav": b"",
-        "one.csv": "file,text\na.wav,one\n",
-        "two.jsonl": '{"file": "a.wav", "text": "one ", "speaker": "Ann"}\n{"file": "b.wav", "language": "fr"}',
-        "b.txt": "two",
-    }
-    pairs = [Pair("a.wav", b"", "one", None, "Ann"), Pair("b.wav", b"", "two", "fr", None)]
-    assert upload(files) == Upload(pairs, [])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"wav.scp": "a a.wav\n", "text": "a hello\n"},
+        {"metadata.csv": "a|hello\n", "wavs/a.wav": b"one"},
+        {"clips.jsonl": '{"audio_path": "./a.wav", "text": "hello"}'},
+        {"validated.tsv": "path\tsentence\na.wav\thello\n", "clips/a.wav": b"one"},
+    ],
+)
+def test_zip_of_a_whole_data_set_is_read_as_prepare_reads_it(files):
+    files = files if any(name.endswith(".wav") for name in files) else {"a.wav": b"one", **files}
+    result = upload({"set.zip": pack({f"set/deep/{name}": content for name, content in files.items()})})
+    assert [(pair.name.split("/")[-1], pair.content, pair.text) for pair in result.pairs] == [
+        ("a.wav", b"one", "hello")
+    ]
+    assert result.problems == []
+
+
+def test_cues_of_subtitles_come_in_as_recordings_of_their_own():
+    sound = io.BytesIO()
+    soundfile.write(sound, np.linspace(-1, 1, 30_000), 10_000, format="WAV")
+    cues = "1\n00:00:00,500 --> 00:00:01,000\none\n\n2\n00:00:01,000 --> 00:00:02,750\ntwo\n"
+    result = upload({"talk.wav": sound.getvalue(), "talk.srt": cues})
+    assert result.problems == []
+    assert [(pair.name, pair.text) for pair in result.pairs] == [("talk.flac", "one"), ("talk.flac", "two")]
+    samples = [soundfile.read(io.BytesIO(pair.content))[0] for pair in result.pairs]
+    assert [len(part) for part in samples] == [5_000, 17_500]
+    assert samples[1] == pytest.approx(np.linspace(-1, 1, 30_000)[10_000:27_500], abs=1e-4)
+    assert problems({"talk.wav": b"no sound", "talk.srt": cues}) == [
+        "talk.wav from 0.500 s to 1.000 s",
+        "talk.wav from 1.000 s to 2.750 s",
+    ]
 
 
 def test_markup_and_invisible_characters_come_out_as_plain_text():
@@ -115,137 +136,56 @@ def test_markup_and_invisible_characters_come_out_as_plain_text():
 
 
 def test_row_without_a_sound_and_text_file_without_a_sound_are_named():
-    files = {"a.wav": b"", "t.csv": "file,text\na.wav,one\nb.wav,two\n", "c.txt": "three"}
-    assert problems(files) == {
-        "t.csv, line 3": "There is no sound file b.wav. Upload it as well, or correct the name.",
-        "c.txt": "No sound file has the same name. Upload the recording as well, or rename one of them.",
-    }
-
-
-def test_two_different_texts_for_one_sound_are_named_and_neither_is_taken():
-    files = {"a.wav": b"", "t.csv": "file,text,speaker\na.wav,one,Ann\n", "a.txt": "won"}
-    assert upload(files).pairs == [Pair("a.wav", b"", "", None, "Ann")]
-    assert list(problems(files)) == ["a.wav"]
-    assert "t.csv, line 2 and a.txt give it a different text." in problems(files)["a.wav"]
-
-
-@pytest.mark.parametrize("column", ["language", "speaker"])
-def test_two_languages_or_speakers_for_one_sound_are_named_and_neither_is_taken(column):
-    files = {"a.wav": b"", "t.csv": f"file,text,{column}\na.wav,one,de\na.wav,one,fr\n"}
-    assert upload(files).pairs == [Pair("a.wav", b"", "one")]
-    assert f"t.csv, line 2 and t.csv, line 3 give it a different {column}." in problems(files)["a.wav"]
+    files = {"a.wav": b"", "t.csv": "file,text\na.wav,one\nb.wav,two\n../c.wav,three\n"}
+    assert problems(files) == ["b.wav", "../c.wav"]
+    assert [pair.text for pair in upload(files).pairs] == ["one"]
+    assert problems({"a.wav": b"", "c.txt": "three"}) == ["c.txt"]
 
 
 @pytest.mark.parametrize(
-    "name", ["a.wav", "A.WAV", "a", "./a.wav", "deep\\a.wav", "/home/ann/deep/a.wav", "x/../a.wav"]
+    ("one", "other"), [("won,de,Ann", "one,de,Ann"), ("one,de,Ann", "one,fr,Ann"), ("one,de,Ann", "one,de,Bob")]
 )
-def test_row_finds_its_sound_by_bare_name_by_path_and_without_ending(name):
-    archive = pack({"deep/a.wav": "one", "deep/b.wav": "two"})
-    files = {"set.zip": archive, "t.jsonl": json.dumps({"file": name, "text": "hello"})}
-    assert texts(files) == {"deep/a.wav": "hello", "deep/b.wav": ""}
+def test_two_texts_languages_or_speakers_for_one_sound_are_named_and_neither_is_taken(one, other):
+    files = {"a.wav": b"", "t.csv": f"file,text,language,speaker\na.wav,{one}\na.wav,{other}\n"}
+    assert upload(files).pairs == [Pair("a.wav", b"")]
+    assert problems(files) == ["a.wav"]
 
 
-@pytest.mark.parametrize("name", ["other/a.wav", "a.mp3", "b", "", "..", "deep", "deep/", "wav", ".wav"])
+@pytest.mark.parametrize("name", ["a.wav", "A.WAV", "a", "./a.wav", "x/../a.wav"])
+def test_row_finds_its_sound_by_any_capitals_and_without_ending(name):
+    files = {"set.zip": pack({"deep/a.wav": "one", "deep/b.wav": "two"})}
+    assert texts({**files, "t.jsonl": json.dumps({"file": name, "text": "hello"})}) == {"a.wav": "hello", "b.wav": ""}
+
+
+@pytest.mark.parametrize("name", ["other/a.wav", "a.mp3", "b", "", "..", "deep", "wav", ".wav", "/a.wav"])
 def test_row_with_another_name_finds_nothing(name):
     result = upload({"set.zip": pack({"deep/a.wav": "one"}), "t.jsonl": json.dumps({"file": name, "text": "hello"})})
-    assert result.pairs == [Pair("deep/a.wav", b"one")]
-    assert [problem.file for problem in result.problems] == ["t.jsonl, line 1"]
+    assert result.pairs == [Pair("a.wav", b"one")]
+    assert len(result.problems) == 1
 
 
-def test_name_written_in_another_unicode_form_is_the_same_name():
-    composed, decomposed = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))
-    assert composed != decomposed
-    files = {"set.zip": pack({f"{decomposed}.wav": ""}), "t.csv": f"file,text\n{composed}.wav,one\n"}
-    assert texts(files) == {f"{composed}.wav": "one"}
+def test_text_means_the_sound_in_its_own_folder():
+    names = [f"{folder}/{name}" for folder in ("one", "two") for name in "ab"]
+    files = {f"{name}.wav": name for name in names} | {f"{name}.txt": f"text {name}" for name in names}
+    assert texts({"set.zip": pack(files)}) == {f"{name}.wav": f"text {name}" for name in names}
+    stray = upload({"set.zip": pack({"one/a.wav": "", "two/a.txt": "hello"})})
+    assert [pair.text for pair in stray.pairs] == [""]
+    assert [problem.file for problem in stray.problems] == ["two/a.txt"]
 
 
-def test_bare_name_that_two_sounds_have_is_a_problem_and_not_a_guess():
-    archive = pack({"one/a.wav": "1", "two/a.wav": "2", "t.csv": "file,text\na.wav,hello\n"})
-    result = upload({"set.zip": archive})
-    assert [pair.text for pair in result.pairs] == ["", ""]
-    words = "a.wav could be any of one/a.wav, two/a.wav. Write it with its folder."
-    assert {problem.file: problem.words for problem in result.problems} == {"t.csv, line 2": words}
-
-
-def test_path_tells_sounds_of_one_name_apart():
-    archive = pack({"one/a.wav": "1", "two/a.wav": "2", "t.csv": "file,text\ntwo/a.wav,second\none/a.wav,first\n"})
-    assert texts({"set.zip": archive}) == {"one/a.wav": "first", "two/a.wav": "second"}
-
-
-def test_table_and_text_file_in_a_folder_mean_the_sounds_beside_them():
-    files = {}
-    for folder in ("one", "two"):
-        files |= {f"{folder}/a.wav": "", f"{folder}/b.wav": "", f"{folder}/b.txt": f"b of {folder}"}
-        files[f"{folder}/t.csv"] = f"file,text\na.wav,a of {folder}\n"
-    expected = {f"{folder}/{name}.wav": f"{name} of {folder}" for folder in ("one", "two") for name in "ab"}
-    assert texts({"set.zip": pack(files)}) == expected
-
-
-def test_text_file_of_another_folder_is_not_taken():
-    result = upload({"set.zip": pack({"one/a.wav": "", "two/a.txt": "hello"})})
-    assert [pair.text for pair in result.pairs] == [""]
-    assert [problem.file for problem in result.problems] == ["two/a.txt"]
-
-
-def test_two_sounds_that_one_text_file_could_mean_are_a_problem():
-    files = {"a.wav": b"", "a.mp3": b"", "a.txt": "hello"}
-    assert [pair.text for pair in upload(files).pairs] == ["", ""]
-    assert "a.wav, a.mp3" in problems(files)["a.txt"]
-
-
-def test_whole_name_comes_before_the_name_without_ending():
-    files = {"a.wav": b"", "a.wav.mp3": b"", "t.csv": "file,text\na.wav,one\na.wav.mp3,two\n"}
-    assert texts(files) == {"a.wav": "one", "a.wav.mp3": "two"}
-
-
-def test_each_zip_is_a_world_of_its_own_first():
+def test_each_of_several_zips_is_a_world_of_its_own():
     first = pack({"a.wav": "1", "t.csv": "file,text\na.wav,one\n"})
-    second = pack({"deep/a.wav": "2", "a.txt": "two"})
-    result = upload({"first.zip": first, "second.zip": second})
-    assert result == Upload([Pair("a.wav", b"1", "one"), Pair("deep/a.wav", b"2", "two")], [])
+    second = pack({"a.wav": "2", "a.txt": "two"})
+    result = upload({"first.zip": first, "second.zip": second, "t.csv": "file,text\na.wav,three\n"})
+    assert result.pairs == [Pair("a.wav", b"1", "one"), Pair("a.wav", b"2", "two")]
+    assert [problem.file for problem in result.problems] == ["a.wav"]  # of the loose table
 
 
-def test_loose_row_for_sounds_of_one_name_in_two_zips_is_a_problem():
-    files = {"1.zip": pack({"a.wav": "1"}), "2.zip": pack({"a.wav": "2"}), "t.csv": "file,text\na.wav,one\n"}
-    assert [pair.text for pair in upload(files).pairs] == ["", ""]
-    assert list(problems(files)) == ["t.csv, line 2"]
-
-
-# The first bytes that these formats are known by (their specifications; file(1) knows the same).
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"RIFF\x24\x00\x00\x00WAVEfmt ",
-        b"fLaC\x00\x00\x00\x22",
-        b"OggS\x00\x02",
-        b"ID3\x04\x00",
-        b"\xff\xfb\x90\x64",
-        b"\xff\xf1\x50\x40",
-        b"\x00\x00\x00\x1cftypM4A ",
-        b"\x1aE\xdf\xa3\x9f",
-        b"#!AMR\n",
-        b"FORM\x00\x00\x10\x00AIFF",
-    ],
-)
-def test_sound_is_known_by_its_content_where_its_name_does_not_say(content):
-    assert upload({"memo": content, "memo.txt": "hello"}) == Upload([Pair("memo", content, "hello")], [])
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("picture.png", b"\x89PNG\r\n\x1a\n"),
-        ("photo.heic", b"\x00\x00\x00\x24ftypheic"),
-        ("notes.md", b"# notes"),
-        ("notes.md", "notes".encode("utf-16")),
-        ("words.docx", b"PK\x03\x04 and so on"),
-        ("nothing", b""),
-    ],
-)
-def test_file_that_is_neither_sound_nor_text_nor_table_is_named(name, content):
-    for files in ({name: content}, {"set.zip": pack({name: content})}):
-        assert upload(files).pairs == []
-        assert problems(files)[name].startswith("This is not sound, text")
+@pytest.mark.parametrize("name", ["picture.png", "notes.md", "words.docx", "memo", "one/LICENSE"])
+def test_file_that_is_neither_sound_nor_text_nor_table_is_named(name):
+    for files in ({name: b"x", "a.wav": b""}, {"set.zip": pack({name: b"x", "a.wav": b""})}):
+        assert [pair.name for pair in upload(files).pairs] == ["a.wav"]
+        assert problems(files) == [name]
 
 
 def test_what_computers_put_beside_files_is_left_out_without_a_word():
@@ -255,126 +195,114 @@ def test_what_computers_put_beside_files_is_left_out_without_a_word():
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "where", "words"),
+    ("name", "table", "where"),
     [
-        ("t.csv", "a.wav,hello\n", "t.csv, line 1", "must name the columns"),
-        ("t.csv", "file,speaker\na.wav,ann\n", "t.csv, line 1", "must name the columns"),
-        ("t.csv", "", "t.csv, line 1", "must name the columns"),
-        ("t.csv", "a|turn off the lights|3.2\nt|hello|ann\n", "t.csv, line 1", "must name the columns"),
-        ("t.csv", "id|text|length\na|turn off the lights|3.2\n", "t.csv, line 1", "must name the columns"),
-        ("t.csv", "file,text\na.wav,well, hello\n", "t.csv, line 2", "It has 3 columns, the first line names 2"),
-        ("t.csv", "file,text\n,hello\n", "t.csv, line 2", "names no sound file"),
-        ("t.csv", 'file,text\na.wav,"hello\nb.wav,two\n', "t.csv, line 3", "not closed"),
-        ("t.csv", "file,text\na.wav,Müller\n".encode("latin-1"), "t.csv", "Save it as UTF-8"),
-        ("t.txt", "Müller".encode("latin-1"), "t.txt", "Save it as UTF-8"),
-        ("t.txt", b"\xff\xfe\x00", "t.txt", "Save it as UTF-8"),
-        ("t.jsonl", '{"file": "a.wav"', "t.jsonl, line 1", "not JSON"),
-        ("t.jsonl", "[" * 100_000, "t.jsonl, line 1", "not JSON"),
-        ("t.jsonl", '\n["a.wav", "hello"]', "t.jsonl, line 2", "Write each line like"),
-        ("t.jsonl", '{"file": "a.wav", "text": 5}', "t.jsonl, line 1", "must be text in quotes"),
-        ("t.jsonl", '{"text": "hello"}', "t.jsonl, line 1", "names no sound file"),
+        ("t.csv", "a.wav,hello\n", "t.csv"),
+        ("t.csv", "", "t.csv"),
+        ("t.csv", "file,text\na.wav,well, hello\n", "t.csv:2"),
+        ("t.csv", 'file,text\na.wav,"hello\nt.wav,two\n', "t.csv:3"),
+        ("t.csv", "file,text\na.wav,Müller\n".encode("latin-1"), "t.csv"),
+        ("t.txt", "Müller".encode("latin-1"), "t.txt"),
+        ("t.txt", b"\xff\xfe\x00", "t.txt"),
+        ("t.jsonl", '{"file": "a.wav"', "t.jsonl"),
+        ("clips.jsonl", "[" * 100_000, "clips.jsonl:1"),
+        ("clips.jsonl", '\n["a.wav", "hello"]', "clips.jsonl:2"),
+        ("clips.jsonl", '{"file": "a.wav", "text": 5}', "clips.jsonl:1"),
     ],
 )
-def test_row_or_table_that_cannot_be_read_is_named_and_the_sound_stays(name, table, where, words):
+def test_row_or_table_that_cannot_be_read_is_named_and_the_sound_stays(name, table, where):
     files = {"a.wav": b"one", "t.wav": b"two", name: table}
     assert [(pair.name, pair.text) for pair in upload(files).pairs] == [("a.wav", ""), ("t.wav", "")]
-    (found,) = [problem for problem in upload(files).problems if problem.file == where]
-    assert words in found.words
+    assert problems(files) == [where]
 
 
-def test_bad_rows_leave_the_others_in_place():
-    table = "file,text\na.wav,one\nb.wav,well, no\nc.wav,three\n"
-    result = upload({"a.wav": b"", "b.wav": b"", "c.wav": b"", "t.csv": table})
-    assert [pair.text for pair in result.pairs] == ["one", "", "three"]
-    assert [problem.file for problem in result.problems] == ["t.csv, line 3"]
+def test_table_of_another_kind_that_is_not_read_is_named():
+    files = {"a.wav": b"", "one.jsonl": '{"file": "a.wav", "text": "one"}', "two.csv": "file,text\na.wav,two\n"}
+    assert upload(files).pairs == [Pair("a.wav", b"", "one")]
+    assert problems(files) == ["two.csv"]
 
 
-def test_table_that_is_too_large_is_refused(monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_TEXT_BYTES", 2**20)
-    assert problems({"t.csv": b"file,text\n" + b"a" * 2**20}) == {
-        "t.csv": "It is larger than 1 MB. Upload it in parts."
-    }
+CLIMBING = [
+    "../a.wav",
+    "deep/../../a.wav",
+    "/a.wav",
+    "..\\..\\a.wav",
+    "C:\\a.wav",
+    "c:a.wav",
+    "//host/a.wav",
+    ".\u200b./a.wav",
+]
 
 
-def test_zip_gives_the_same_as_its_files_by_themselves():
-    files = {"a.wav": "one", "b.flac": "two", "a.txt": "first", "t.csv": "file,text,language\nb.flac,second,de\n"}
-    assert upload({"set.zip": pack(files)}) == upload(files)
-    assert texts(files) == {"a.wav": "first", "b.flac": "second"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../a.wav",
-        "deep/../../a.wav",
-        "/a.wav",
-        "..\\..\\a.wav",
-        "C:\\a.wav",
-        "c:a.wav",
-        "//host/a.wav",
-        ".\u200b./a.wav",
-    ],
-)
+@pytest.mark.parametrize("name", CLIMBING)
 def test_name_that_climbs_out_of_its_folder_is_refused_and_nothing_is_written(workspace, name):
     before = sorted(workspace.parent.rglob("*"))
     for files in ({"set.zip": pack({name: "evil", "good.wav": "good"})}, {name: b"evil", "good.wav": b"good"}):
         result = upload(files)
         assert [pair.name for pair in result.pairs] == ["good.wav"]
-        assert [problem.words[:40] for problem in result.problems] == ["Its name leads out of its folder, so it "]
+        assert len(result.problems) == 1
     assert sorted(workspace.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("mode", "words"), [(stat.S_IFLNK, "a link"), (stat.S_IFIFO, "not an ordinary file")])
-def test_link_in_a_zip_is_refused_and_the_others_come_in(mode, words):
+@pytest.mark.parametrize("names", [("a.wav", "a.wav"), ("a.wav", "a.wav/b.wav"), ("a.wav", "x" * 300 + ".wav")])
+def test_file_that_cannot_be_written_replaces_no_other(names):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings(action="ignore"):
+        for number, name in enumerate(names):
+            archive.writestr(name, str(number))
+    result = upload({"set.zip": buffer.getvalue()})
+    assert result.pairs == [Pair("a.wav", b"0")]
+    assert [problem.file for problem in result.problems] == [names[1]]
+
+
+def with_flags(content: bytes) -> bytes:
+    """A ZIP whose first file is said to be encrypted, in its local and its central header."""
+    changed = bytearray(content)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        changed[changed.index(signature) + offset] |= 1
+    return bytes(changed)
+
+
+def with_kind(mode: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        entry = zipfile.ZipInfo("link.wav")
+        entry = zipfile.ZipInfo("a.wav")
         entry.external_attr = (mode | 0o777) << 16
         archive.writestr(entry, "/etc/passwd")
         archive.writestr("good.wav", "good")
-    files = {"set.zip": buffer.getvalue()}
-    assert upload(files).pairs == [Pair("good.wav", b"good")]
-    assert list(problems(files)) == ["link.wav"]
-    assert words in problems(files)["link.wav"]
+    return buffer.getvalue()
 
 
-def test_zip_in_a_zip_is_refused_and_the_others_come_in():
-    files = {"set.zip": pack({"inner.ZIP": pack({"a.wav": "one"}), "good.wav": "good"})}
-    assert upload(files).pairs == [Pair("good.wav", b"good")]
-    assert problems(files) == {"inner.ZIP": "A ZIP inside a ZIP is not opened. Upload it by itself."}
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(with_kind(stat.S_IFLNK), id="link"),
+        pytest.param(with_kind(stat.S_IFIFO), id="pipe"),
+        pytest.param(with_flags(pack({"a.wav": "one", "good.wav": "good"})), id="encrypted"),
+        pytest.param(pack({"a.zip": pack({"a.wav": "one"}), "good.wav": "good"}), id="zip in a zip"),
+        pytest.param(
+            pack({"a.wav": "one" * 50, "good.wav": "good"}, zipfile.ZIP_STORED).replace(b"oneone", b"onetwo", 1),
+            id="damaged",
+        ),
+    ],
+)
+def test_file_in_a_zip_that_is_refused_leaves_the_others(content):
+    assert upload({"set.zip": content}).pairs == [Pair("good.wav", b"good")]
+    assert [name.split(".")[0] for name in problems({"set.zip": content})] == ["a"]
 
 
-def test_file_locked_with_a_password_is_refused_and_the_others_come_in():
-    content = bytearray(pack({"a.wav": "one", "good.wav": "good"}))
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags of its local and its central header
-        content[content.index(signature) + offset] |= 1
-    files = {"set.zip": bytes(content)}
-    assert upload(files).pairs == [Pair("good.wav", b"good")]
-    assert problems(files) == {"a.wav": "It is locked with a password. Make the ZIP again without one."}
-
-
-@pytest.mark.parametrize("content", [b"", b"no zip", pack({"a.wav": "one"})[:-10], b"PK\x05\x06" + b"\xff" * 18])
-def test_broken_zip_is_refused_in_words(content):
+@pytest.mark.parametrize(
+    "content", [b"", b"no zip", pack({"a.wav": "one"})[:-10], b"PK\x05\x06" + b"\xff" * 18, pack({})]
+)
+def test_broken_or_empty_zip_is_named(content):
     assert upload({"set.zip": content}).pairs == []
-    assert "damaged or not a ZIP" in problems({"set.zip": content})["set.zip"]
-
-
-def test_empty_zip_is_named():
-    assert problems({"set.zip": pack({})}) == {"set.zip": "There is nothing in this ZIP."}
-
-
-def test_file_that_is_damaged_in_its_zip_is_refused_and_the_others_come_in():
-    content = bytearray(pack({"a.wav": "one" * 50, "good.wav": "good"}, zipfile.ZIP_STORED))
-    content[content.index(b"oneone")] ^= 1
-    files = {"set.zip": bytes(content)}
-    assert upload(files).pairs == [Pair("good.wav", b"good")]
-    assert list(problems(files)) == ["a.wav"]
+    assert problems({"set.zip": content}) == ["set.zip"]
 
 
 def test_zip_with_any_byte_wrong_never_raises():
     intact = pack({"deep/a.wav": "one" * 50, "größe.wav": "two", "t.csv": "file,text\na.wav,one\n", "b.zip": "x"})
     chance = random.Random(0)
-    for _ in range(2000):
+    for _ in range(500):
         content = bytearray(intact)
         for _ in range(chance.choice((1, 2, 8))):
             content[chance.randrange(len(content))] = chance.choice((0, 255, chance.randrange(256)))
@@ -419,9 +347,7 @@ def zip_of(content: bytes, entries: list[bytes]) -> bytes:
 def zeros_16_mb() -> bytes:
     """Deflated zeros up to a byte's end, so that they can be repeated."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    block = packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
-    assert len(zlib.decompressobj(-15).decompress(2 * block)) == 2 * 2**24
-    return block
+    return packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 def bomb(declared_bytes: int) -> bytes:
@@ -449,12 +375,12 @@ def bomb_of_bzip2() -> bytes:
     [
         pytest.param(partial(bomb, 100 * GB), "a.wav", id="declares its size"),
         pytest.param(partial(bomb, 1000), "a.wav", id="declares 1 kB"),
-        pytest.param(partial(bomb, uploads.MAX_MEMBER_BYTES), "set.zip", id="declares what is allowed"),
+        pytest.param(partial(bomb, uploads.MAX_FILE_BYTES), "a.wav", id="declares what is allowed"),
         pytest.param(bomb_of_one_place, "set.zip", id="the same place a thousand times"),
         pytest.param(bomb_of_bzip2, "a.wav", id="bzip2"),
     ],
 )
-def test_bomb_of_100_gb_stops_in_under_a_second_with_flat_memory(make, refused):
+def test_bomb_of_100_gb_stops_in_seconds_with_flat_memory_and_leaves_nothing(make, refused):
     files = [("set.zip", make()), ("good.wav", b"good")]
     tracemalloc.start()
     begun = time.perf_counter()
@@ -464,48 +390,39 @@ def test_bomb_of_100_gb_stops_in_under_a_second_with_flat_memory(make, refused):
     tracemalloc.stop()
     assert [pair.name for pair in result.pairs] == ["good.wav"]
     assert [problem.file for problem in result.problems] == [refused]
-    assert seconds < 1
+    assert seconds < 5
     assert peak_bytes < 100e6
 
 
-@pytest.mark.parametrize("copies", [1, 3])
-def test_limit_on_unpacked_bytes_counts_all_zips_and_what_really_comes_out(monkeypatch, copies):
-    monkeypatch.setattr(uploads, "_Allowance", partial(uploads._Allowance, unpacked_bytes=2 * 2**20))
-    noise = random.Random(0).randbytes(2**20)
-    archive = pack({"a.wav": noise})
-    result = read_uploads([(f"{number}.zip", archive) for number in range(copies)])
-    assert len(result.pairs) == min(copies, 2)
-    assert [problem.file for problem in result.problems] == ["2.zip"][: max(copies - 2, 0)]
+def test_limit_on_bytes_counts_all_zips(monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_UNPACKED_BYTES", 2 * 2**20)
+    archive = pack({"a.wav": random.Random(0).randbytes(2**20)})
+    result = read_uploads([(f"{number}.zip", archive) for number in range(3)])
+    assert len(result.pairs) == 2
+    assert [problem.file for problem in result.problems] == ["2.zip"]
 
 
 def test_zip_with_too_many_files_is_refused_before_its_directory_is_read():
     begun = time.perf_counter()
     _, central = entry(b"a.wav", b"", 0)
-    for count in (uploads.MAX_MEMBERS + 1, 1_000_000):
-        words = problems({"set.zip": zip_of(b"", [central] * count)})["set.zip"]
-        assert words == "It holds too many files: at most 10,000 come in at once. Upload it in parts."
+    assert problems({"set.zip": zip_of(b"", [central] * 1_000_000)}) == ["set.zip"]
     assert time.perf_counter() - begun < 2
 
 
-def test_ten_thousand_files_come_in():
-    names = [f"deep/rec_{number}" for number in range(5000)]
-    result = upload(
-        {"set.zip": pack({f"{n}.wav": n for n in names} | {f"{n}.txt": n for n in names}, zipfile.ZIP_STORED)}
-    )
-    assert result.problems == []
-    assert [(pair.name, pair.text) for pair in result.pairs] == [(f"{name}.wav", name) for name in names]
+@pytest.mark.parametrize(("name", "limit"), [("a.wav", "MAX_FILE_BYTES"), ("t.csv", "MAX_TEXT_BYTES")])
+def test_file_above_its_limit_is_refused_and_the_others_come_in(monkeypatch, name, limit):
+    monkeypatch.setattr(uploads, limit, 2**20)
+    files = {name: b"a" * (2**20 + 1), "b.wav": bytes(2**20)}
+    for some in (files, {"set.zip": pack(files)}):
+        assert [pair.name for pair in upload(some).pairs] == ["b.wav"]
+        assert problems(some) == [name]
 
 
-def test_file_in_a_zip_above_its_limit_is_refused_and_the_others_come_in(monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_MEMBER_BYTES", 2**20)
-    files = {"set.zip": pack({"a.wav": bytes(2**20 + 1), "b.wav": bytes(2**20)})}
-    assert [pair.name for pair in upload(files).pairs] == ["b.wav"]
-    assert problems(files) == {"a.wav": "It is larger than 1 MB. Cut it into clips."}
+def test_full_disk_is_a_problem_of_each_file_and_nothing_stays(monkeypatch):
+    def full(source, target):
+        target.write(b"half")
+        raise OSError(28, "No space left on device")
 
-
-def test_silent_recordings_that_pack_well_are_no_bomb():
-    # A minute of digital silence at 48 kHz packs a thousand to one.
-    silence = b"RIFF" + bytes(60 * 48_000 * 2)
-    files = {"set.zip": pack({"silence.wav": silence, "a.wav": random.Random(0).randbytes(10_000)})}
-    assert [len(pair.content) for pair in upload(files).pairs] == [len(silence), 10_000]
-    assert upload(files).problems == []
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    for files in ({"a.wav": b"one"}, {"set.zip": pack({"a.wav": b"one"})}):
+        assert upload(files) == Upload([], [Problem("a.wav", "It cannot be written: No space left on device.")])

@@ -24,9 +24,8 @@ from stages.common.files import read_jsonl, sha256_of_file
 from stages.common.params import PARAMS_FILE
 from stages.common.stage import UserError
 from stages.speech import prepared
-from stages.speech.clips import ID_LENGTH, RawClip, clip_id
+from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH, RawClip, clip_id
 from stages.speech.sources import read_sources
-from stages.speech.tables import AUDIO_SUFFIXES
 from stages.speech.text import clean
 
 RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)

@@ -24,7 +24,7 @@ from stages.common.dvc import DVC_LOCK
 from stages.common.files import write_json, write_whole
 from stages.common.params import PARAMS_FILE, load_params
 from stages.common.stage import UserError
-from stages.speech.tables import AUDIO_SUFFIXES
+from stages.speech.clips import AUDIO_SUFFIXES
 from stages.speech.text import clean
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stages.speech import kaldi, tables
+from stages.speech import tables
 from stages.speech.clips import RawClip
 from stages.speech.sources import names_in
 
@@ -19,7 +19,7 @@ TABLES = (".jsonl", ".json", ".csv", ".tsv")
 COMMON_VOICE_CLIP = "clip"  # what clip_durations.tsv calls the path
 # What Kaldi's tools write: a line for each recording, utterance or speaker.
 KALDI_TABLE = re.compile(r"text|segments|\w+2\w+|\w+\.scp")
-KALDI_LAST = ("segments", kaldi.MANIFEST)  # killed before these, the next run can still tell whose the lines are
+KALDI_LAST = ("segments", tables.KALDI_MANIFEST)  # killed before these, the next run can still tell whose the lines are
 
 
 def clips_beside(source: Path) -> Iterator[RawClip]:
@@ -35,7 +35,7 @@ def tables_without(source: Path, gone: set[str]) -> Iterator[tuple[Path, bytes]]
 
     `gone`: recordings, as normal paths below the source's folder. Where no row is left, nothing stays.
     """
-    if (source / kaldi.MANIFEST).is_file():
+    if (source / tables.KALDI_MANIFEST).is_file():
         yield from _kaldi_without(source, gone)
     is_common_voice = (source / tables.COMMON_VOICE_MANIFEST).is_file()
     for path in map(source.joinpath, names_in(source)):
@@ -95,7 +95,7 @@ def _ljspeech_without(content: bytes, gone: set[str]) -> bytes:
 
 def _kaldi_without(source: Path, gone: set[str]) -> Iterator[tuple[Path, bytes]]:
     """Without lines for these recordings, for their utterances, and for speakers who said nothing else."""
-    recordings = {key for key, path in _keyed(source / kaldi.MANIFEST) if os.path.normpath(path) in gone}
+    recordings = {key for key, path in _keyed(source / tables.KALDI_MANIFEST) if os.path.normpath(path) in gone}
     utterances = recordings
     if (source / "segments").is_file():
         utterances = {key for key, part in _keyed(source / "segments") if recordings.intersection(part.split()[:1])}
@@ -107,7 +107,7 @@ def _kaldi_without(source: Path, gone: set[str]) -> Iterator[tuple[Path, bytes]]
     for name in sorted(names, key=lambda name: (KALDI_LAST.index(name) if name in KALDI_LAST else -1, name)):
         content = (source / name).read_bytes()
         mark, lines = _lines_of(content)
-        about_recordings = name.startswith("reco2") or name == kaldi.MANIFEST
+        about_recordings = name.startswith("reco2") or name == tables.KALDI_MANIFEST
         keys = silent if name.startswith("spk2") else recordings if about_recordings else utterances
         kept = [line for line in lines if not keys.intersection(line.split()[:1])]
         if name == "spk2utt" and named:

@@ -14,7 +14,7 @@ from recorder import inbox, pictures
 from recorder.listener import Listener
 from recorder.phrases import LANGUAGES
 from recorder.takes import Take
-from stages.speech.tables import AUDIO_SUFFIXES
+from stages.speech.clips import AUDIO_SUFFIXES
 
 CONSENT = (
     "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.common.stage import UserError
-from stages.speech import kaldi, subtitles, tables
-from stages.speech.clips import RawClip, Rejection
-from stages.speech.tables import AUDIO_SUFFIXES, is_audio, printable, raw_clip, read_text, where_in
+from stages.speech import subtitles, tables
+from stages.speech.clips import AUDIO_SUFFIXES, RawClip, Rejection
+from stages.speech.tables import is_audio, printable, raw_clip, read_text, where_in
 from stages.speech.text import normalise
 
 Item = RawClip | Rejection
@@ -37,12 +38,12 @@ class Layout:
 LAYOUTS = (
     Layout("JSON lines", "clips.jsonl", tables.read_jsonl),
     Layout("Common Voice", tables.COMMON_VOICE_MANIFEST, tables.read_common_voice),
-    Layout("Kaldi", kaldi.MANIFEST, kaldi.read),
+    Layout("Kaldi", tables.KALDI_MANIFEST, tables.read_kaldi),
     Layout("audiofolder", "**/metadata.jsonl", tables.read_jsonl),
     Layout("audiofolder, table or LJSpeech", "**/metadata.csv", tables.read_table),
     Layout("table or LJSpeech", "transcripts.csv", tables.read_table),
-    Layout("NeMo", "*.json", tables.read_jsonl, tables.is_nemo),
-    Layout("NeMo", "*.jsonl", tables.read_jsonl, tables.is_nemo),
+    Layout("NeMo", "*.json", tables.read_jsonl, tables.is_jsonl),
+    Layout("NeMo", "*.jsonl", tables.read_jsonl, tables.is_jsonl),
     Layout("table", "*.csv", tables.read_table, tables.is_table),
     Layout("table", "*.tsv", tables.read_table, tables.is_table),
 )
@@ -133,8 +134,8 @@ def _names_without_links(folder: Path | None) -> set[str]:
         return set()
 
 
-def _manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
-    """A source's layout and the files that it stands in; (None, []) where files are named like the recordings."""
+def manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
+    """A source's layout and its manifests; (None, []) if its texts are in files named like the recordings."""
     for layout in LAYOUTS:
         found = (path for path in sorted(source.glob(layout.manifests)) if path.is_file() and _is_shown(path, source))
         if manifests := [path for path in found if layout.is_one(path)]:
@@ -144,16 +145,14 @@ def _manifests_of(source: Path) -> tuple[Layout | None, list[Path]]:
 
 def _read_source(source: Path, walk: Walk) -> Iterator[Item]:
     names = names_in(source, walk)
-    layout, manifests = _manifests_of(source)
-    if layout is None:
-        listed = _read_text_files(source, names)
-    else:
-        listed = (item for manifest in manifests for item in layout.read(manifest, source))
-    items = list(_with_subtitles(source, names, listed, alone=layout is None))
+    layout, manifests = manifests_of(source)
+    items = [item for manifest in manifests for item in layout.read(manifest, source)]
+    items = list(_named_as_on_disk(source, names, items))
+    items += _read_text_files(source, names, {_path_of(item) for item in items}, alone=layout is None)
+    items = list(_with_subtitles(source, names, items, alone=layout is None))
     yield from items
-    # Recordings that no row names would be missed without a word.
-    paths = {item.path_in_source for item in items if isinstance(item, RawClip)}
-    named = paths | {os.path.normpath(path) for path in paths.difference(names)}
+    # Recordings that nothing names would be missed without a word.
+    named = {_path_of(item) for item in items}
     refused = {item.file for item in items if isinstance(item, Rejection)}
     for name in names:
         if name in named or (where := printable(f"{source.name}/{name}")) in refused:
@@ -171,22 +170,54 @@ def _read_source(source: Path, walk: Walk) -> Iterator[Item]:
             yield Rejection(where, "no transcript", f"write what was said into {Path(name).with_suffix('.txt')}")
 
 
-def _read_text_files(source: Path, names: list[str]) -> Iterator[Item]:
-    """A text file holds what is said in the recording of the same name; recordings without one are found later."""
+def _path_of(item: Item) -> str:
+    """The recording's path below its source's folder, as names_in gives it; '' for a Rejection."""
+    return os.path.normpath(item.path_in_source) if isinstance(item, RawClip) else ""
+
+
+def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> Iterator[Item]:
+    """Clips under their files' names if tables differ in capitals or Unicode form, or leave the ending out.
+
+    A name stays as it is if it fits no file, several, or one that another row names.
+    """
+    there, taken = set(names), {_path_of(item) for item in items}
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in AUDIO_SUFFIXES and name not in taken:
+            for one in (name, stem):
+                alike.setdefault(_alike(one), []).append(name)
+    for item in items:
+        path = _path_of(item)
+        found = [path] if path in there else alike.get(_alike(path), [])
+        if path and len(found) == 1 and found[0] != item.path_in_source:
+            item = replace(item, recorded_file=f"{source.name}/{found[0]}")
+        yield item
+
+
+def _alike(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _read_text_files(source: Path, names: list[str], named: set[str], alone: bool) -> Iterator[Item]:
+    """A text file holds what is said in the recording of the same name, if no manifest's row (`named`) does.
+
+    alone: there is no manifest, so that a text file without a recording is a mistake.
+    """
     recordings = _by_stem(source, names)
     for path in map(source.joinpath, names):
         if path.suffix != ".txt" or not path.is_file():
             continue
         same_name = recordings.get(path.with_suffix(""), [])
-        if not same_name:
+        unnamed = [recording for recording in same_name if recording.relative_to(source).as_posix() not in named]
+        if alone and not same_name:
             remedy = "put the recording of the same name beside it, or remove it"
             yield Rejection(where_in(path, source), "missing audio", remedy)
-            continue
-        text = read_text(path, source)
+        text = read_text(path, source) if unnamed else ""
         if isinstance(text, Rejection):
             yield text
             continue
-        for recording in same_name:
+        for recording in unnamed:
             yield raw_clip(recording, source, recording.name, text, {})
 
 
@@ -213,7 +244,7 @@ def _with_subtitles(source: Path, names: list[str], items: Iterable[Item], alone
                 remedy = "put the recording of the same name beside it, or remove it"
                 yield Rejection(where_in(path, source), "missing audio", remedy)
     for item in items:
-        name = os.path.normpath(item.path_in_source) if isinstance(item, RawClip) else ""
+        name = _path_of(item)
         if name in found and item.begins_s is None:
             yield from _cut_by(source, found.pop(name), item)
         else:

@@ -46,7 +46,7 @@ def read(path: Path, source: Path) -> Iterator[Cue | Rejection]:
         remedy = "its cues repeat each other's words: export it as SRT from an editor, one cue for each sentence"
         yield Rejection(where_in(path, source), "rolling captions", remedy)
         return
-    lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = content.split("\n")
     number = 0
     while number < len(lines):
         block = []

@@ -1,6 +1,7 @@
-"""Manifests with a row for each clip: JSON lines (clips.jsonl, NeMo, audiofolder), CSV and TSV, LJSpeech, Common Voice.
+"""Tables with a row for each clip: JSON lines (clips.jsonl, NeMo, audiofolder), CSV and TSV, LJSpeech, Common Voice,
+Kaldi. Each reader takes (manifest, the source's folder) and yields a RawClip or a Rejection for each row.
 
-A row names its recording relative to the manifest. Rows that cannot be read come back as Rejections.
+To add a table format: write its reader here, and add it to LAYOUTS in sources.py.
 """
 
 from __future__ import annotations
@@ -9,23 +10,18 @@ import codecs
 import csv
 import functools
 import io
-import json
 import math
 import posixpath
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import orjson
 
-from stages.speech.clips import RawClip, Rejection
-from stages.speech.text import clean, normalise
+from stages.speech.clips import AUDIO_SUFFIXES, RawClip, Rejection
+from stages.speech.columns import read_columns
+from stages.speech.text import clean
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
-# What telephones, browsers and cameras record: read by FFmpeg.
-AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
-OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
+TABLE_SUFFIXES = {".csv", ".tsv", ".jsonl", ".json"}
 # The names that tables give to a column, the first that a table has; compared in small letters.
 COLUMNS = {
     "audio_path": ("audio_path", "file", "file_name", "audio_filepath", "path"),
@@ -33,47 +29,46 @@ COLUMNS = {
     "language": ("language", "lang", "locale"),
     "speaker": ("speaker", "speaker_id", "client_id"),
 }
+OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
 DELIMITERS = ",\t;|"
 NEMO_PATH = "audio_filepath"
 COMMON_VOICE_MANIFEST, COMMON_VOICE_FOLDER = "validated.tsv", "clips"
-# For columns without a name.
-LONGEST_NAME = 3  # words
-NUMBER = re.compile(r"\d+([.,:]\d+)*( ?(s|sec|ms))?", re.IGNORECASE)  # 3, 1.234, 1,5, 00:00:03.2
-NO_NAME = re.compile(r"[a-z]{2}([-_][a-z]{2})?|m|f|male|female", re.IGNORECASE)  # a language or initials, a sex
-SPELT_OUT = re.compile(r"[\d%&$€£¥@#+=/*°§]")
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # Thai to Han
+KALDI_MANIFEST, KALDI_TO_THE_END = "wav.scp", "-1"
+KALDI_FILES = (KALDI_MANIFEST, "text", "utt2spk", "segments")
+
+Item = RawClip | Rejection
 
 
-def read_jsonl(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
+def read_jsonl(manifest: Path, source: Path) -> Iterator[Item]:
     """One JSON object a line: `audio_path` (audiofolder: `file_name`, NeMo: `audio_filepath`) and `text`."""
-    for number, line in enumerate(manifest.read_bytes().split(b"\n"), 1):
-        if not line.strip():
+    for line, content in enumerate(manifest.read_bytes().split(b"\n"), 1):
+        if not content.strip():
             continue
         try:
-            row = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
+            row = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
         except ValueError as error:
-            yield Rejection(where_in(manifest, source, number), "unreadable row", f"mend the JSON: {error}")
+            yield unreadable(manifest, source, line, f"fix the JSON: {error}")
             continue
         named = by_our_names(row) if isinstance(row, dict) else {}
-        if not (isinstance(named.get("audio_path"), str) and isinstance(named.get("text"), str)):
+        if isinstance(named.get("audio_path"), str) and isinstance(named.get("text"), str):
+            yield _clip_of(manifest, source, line, named)
+        else:
             remedy = 'write {"audio_path": "...", "text": "..."} with both as strings'
-            yield Rejection(where_in(manifest, source, number), "unreadable row", remedy)
-            continue
-        yield _clip_of(manifest, source, number, named)
+            yield unreadable(manifest, source, line, remedy)
 
 
-def is_nemo(manifest: Path) -> bool:
-    """Whether a JSON file is a NeMo manifest: its first line is an object with `audio_filepath`."""
+def is_jsonl(manifest: Path) -> bool:
+    """Whether the first line of a JSON file of any name is an object with a recording and a text, as in NeMo's."""
     with manifest.open("rb") as file:
         first = file.readline(1_000_000)
     try:
-        row = json.loads(first.decode("utf-8-sig"))
+        row = orjson.loads(first.removeprefix(codecs.BOM_UTF8))
     except ValueError:
         return False
-    return isinstance(row, dict) and NEMO_PATH in row
+    return isinstance(row, dict) and {"audio_path", "text"} <= by_our_names(row).keys()
 
 
-def read_table(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
+def read_table(manifest: Path, source: Path) -> Iterator[Item]:
     """`file,text[,speaker,language,...]` with a header, or LJSpeech's `id|text|normalised` with one or without."""
     content = read_text(manifest, source)
     if isinstance(content, Rejection):
@@ -85,52 +80,53 @@ def read_table(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
     elif "|" in first:
         yield from _read_ljspeech(manifest, source, content)
     else:
-        remedy = "begin it with the line file,text (and speaker, language where known), or write LJSpeech's id|text"
-        yield Rejection(where_in(manifest, source), "unreadable row", remedy)
+        remedy = "begin it with the line file,text (and speaker, language if known), or write LJSpeech's id|text"
+        yield unreadable(manifest, source, None, remedy)
 
 
 def is_table(manifest: Path) -> bool:
     """Whether a CSV or TSV file of any name begins with a header that names recordings and texts."""
     with manifest.open("rb") as file:
-        return delimiter_of(file.readline(100_000).decode("utf-8-sig", "replace")) is not None
+        return delimiter_of(_decoded(file.read(100_000), "replace").split("\n", 1)[0]) is not None
 
 
-def read_common_voice(manifest: Path, source: Path) -> Iterator[RawClip | Rejection]:
-    """validated.tsv: `path` is a file in clips/, `locale` begins with the language; a quote is a mere character."""
+def read_common_voice(manifest: Path, source: Path) -> Iterator[Item]:
+    """validated.tsv: `path` is a file in clips/, `locale` begins with the language; quotes are plain characters."""
     content = read_text(manifest, source)
     if isinstance(content, Rejection):
         yield content
     elif delimiter_of(content.split("\n", 1)[0]) != "\t":
-        remedy = "begin it with Common Voice's line of column names, path and sentence among them, parted by tabs"
-        yield Rejection(where_in(manifest, source), "unreadable row", remedy)
+        remedy = "begin it with Common Voice's line of column names, with path and sentence, separated by tabs"
+        yield unreadable(manifest, source, None, remedy)
     else:
         yield from _read_rows(manifest, source, content, "\t", csv.QUOTE_NONE, folder=f"{COMMON_VOICE_FOLDER}/")
 
 
 def _read_rows(
     manifest: Path, source: Path, content: str, delimiter: str, quoting: int, folder: str = ""
-) -> Iterator[RawClip | Rejection]:
+) -> Iterator[Item]:
     lines = io.StringIO(content, newline="")
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=delimiter != "\t", strict=True)
     try:
         header = names_of(next(reader))
         for cells in reader:
-            if not cells:
+            if not any(cells):
                 continue
-            row = dict(zip(header, cells, strict=False))
-            if len(cells) > len(header) or not {"audio_path", "text"} <= set(named := by_our_names(row)):
+            named = by_our_names(dict(zip(header, cells, strict=False)))
+            if any(cells[len(header) :]) or not {"audio_path", "text"} <= set(named):
                 remedy = f"give it the header's {len(header)} columns, quoted if needed"
-                yield Rejection(where_in(manifest, source, reader.line_num), "unreadable row", remedy)
+                yield unreadable(manifest, source, reader.line_num, remedy)
                 continue
             if folder:
-                named |= {"audio_path": folder + named["audio_path"], "language": row.get("locale", "").split("-")[0]}
+                language = named.get("locale", "").split("-")[0]
+                named |= {"audio_path": folder + named["audio_path"], "language": language}
             yield _clip_of(manifest, source, reader.line_num, named)
     except csv.Error as error:
-        where = where_in(manifest, source, reader.line_num)
-        yield Rejection(where, "unreadable row", f"close or double the quotes in this row or one above: {error}")
+        remedy = f"close or double the quotes in this row or one above: {error}"
+        yield unreadable(manifest, source, reader.line_num, remedy)
 
 
-def _read_ljspeech(manifest: Path, source: Path, content: str) -> Iterator[RawClip | Rejection]:
+def _read_ljspeech(manifest: Path, source: Path, content: str) -> Iterator[Item]:
     """LJSpeech names a recording without its ending, in wavs/ or beside the manifest; a header may name the columns."""
     folder = manifest.parent
     found = [path for place in (folder, folder / "wavs") for path in sorted(place.glob("*")) if is_audio(path)]
@@ -143,10 +139,10 @@ def _read_ljspeech(manifest: Path, source: Path, content: str) -> Iterator[RawCl
     if first[0] not in recordings and set(names_of(first[1:])) & set(COLUMNS["text"]):
         read = _by_header(rows)
     else:
-        read = _by_columns(rows, is_first_telling=first[0] in recordings)
+        read = read_columns(rows, is_first_telling=first[0] in recordings)
     for number, row in read:
         if isinstance(row, str):
-            yield Rejection(where_in(manifest, source, number), "unreadable row", row)
+            yield unreadable(manifest, source, number, row)
             continue
         for path in recordings.get(row["id"], [f"wavs/{row['id']}.wav"]):
             yield _clip_of(manifest, source, number, row | {"audio_path": path})
@@ -163,105 +159,76 @@ def _by_header(rows: list[tuple[int, list[str]]]) -> Iterator[tuple[int, dict | 
             yield number, {"id": cells[0]} | row
 
 
-def _by_columns(rows: list[tuple[int, list[str]]], is_first_telling: bool) -> Iterator[tuple[int | None, dict | str]]:
-    """(line or None for the whole table, row or remedy) of a table without a header: id, text, and what may follow.
+def read_kaldi(scp: Path, source: Path) -> Iterator[Item]:
+    """The utterances of `text`, in its order; one without a recording, segment or words is a Rejection.
 
-    is_first_telling: False if the first row may be a header of unknown names, which says nothing about its columns.
+    wav.scp: recording, path; text: utterance, words; utt2spk and segments if known (kaldi-asr.org/doc/data_prep.html).
+    A path is relative to the folder of wav.scp. Kaldi also allows commands there, which are never run.
     """
-    width = max(len(cells) for _, cells in rows)
-    telling = [cells + [""] * (width - len(cells)) for _, cells in rows if len(cells) > 1]
-    telling = telling if is_first_telling else telling[1:] or telling
-    columns = list(zip(*telling, strict=True))
-    meanings = {place: meaning_of(columns[1], columns[place]) for place in range(2, width)}
-    place_of = {meaning: place for place, meaning in reversed(meanings.items())}  # the first of each
-    unclear = [place for place, meaning in meanings.items() if meaning is None]
-    speakers = [place for place, meaning in meanings.items() if meaning == "speaker"]
-    # Of a column that hardly a row has, these rows are refused alone: most likely a bar in the text.
-    often = [place for place in unclear if 10 * sum(map(bool, columns[place])) > len(telling)]
-    if refused := often + speakers[1:]:
-        yield (
-            None,
-            f"column {refused[0] + 1} may be a text, a speaker or something else: begin the table with a line that "
-            f"names its columns, such as id|text|speaker or id|raw text|text, or remove that column",
-        )
-        return
-    for number, cells in rows:
-        values = dict(enumerate(cells))
-        written = values.get(place_of.get("text"), "")
-        if len(cells) < 2:
-            yield number, "write id|text or id|text|normalised text"
-        elif strays := [place for place in unclear if values.get(place)]:
-            yield number, f"remove the bar before column {strays[0] + 1}, or what follows it: hardly another row has it"
-        elif written and _is_stranger(cells[1], written):
-            yield number, "its normalised text shares no word with its text: correct it, or leave it empty"
+    folder = scp.parent
+    tables: dict[str, dict[str, tuple[int, str]]] = {}
+    for name in KALDI_FILES:
+        rows = list(_keyed_lines(folder / name, source))
+        yield from (row for row in rows if isinstance(row, Rejection))
+        tables[name] = {row[1]: (row[0], row[2]) for row in rows if not isinstance(row, Rejection)}
+    recordings, texts, speakers, parts = (tables[name] for name in KALDI_FILES)
+    if not texts:
+        remedy = "write one line for each utterance: ID words"
+        yield Rejection(where_in(folder / "text", source), "missing text", remedy)
+    paths = {}
+    for recording, (line, path) in recordings.items():
+        if path.endswith("|"):
+            remedy = "commands are never run: write the file's path, of any sound format"
+            yield Rejection(where_in(scp, source, line), "shell pipe", remedy)
         else:
-            speaker = values.get(place_of.get("speaker"))
-            yield number, {"id": cells[0], "text": written or cells[1], "speaker": speaker}
-
-
-def meaning_of(texts: Sequence[str], cells: Sequence[str]) -> str | None:
-    """What a column beside the texts holds, decided over all rows: a single cell could be anything.
-
-    Returns: "text" if it is the texts in words (no digits, no abbreviations); "speaker" for a few short names; "unused"
-        for paths, for numbers (lengths or speakers: no word is lost), and if it is empty; None if that is not certain,
-        and the texts could be the speakers.
-    """
-    pairs = [(text, cell) for text, cell in zip(texts, cells, strict=True) if cell]
-    values = {cell for _, cell in pairs}
-    if all(Path(cell).suffix.lower() in AUDIO_SUFFIXES for cell in values):
-        return "unused"
-    # Longer than names: the speakers are not in the column of the texts, as in id|speaker|text.
-    are_sentences = sum(len(text.split()) for text, _ in pairs) > LONGEST_NAME * len(pairs)
-    if all(map(NUMBER.fullmatch, values)):
-        are_known = are_sentences or not all(map(str.isdigit, values)) or all(text == cell for text, cell in pairs)
-        return "unused" if are_known else None
-    if are_sentences and 2 * len(values) <= len(pairs) and all(map(_is_name, values)):
-        in_text = sum(not set(_words(cell)).isdisjoint(_words(text)) for text, cell in pairs)
-        if 10 * in_text <= len(pairs):
-            return "speaker"
-    return "text" if _are_written_out(pairs) else None
-
-
-def _is_name(cell: str) -> bool:
-    is_short = len(cell.split()) <= LONGEST_NAME and len(cell) <= 40
-    return is_short and any(map(str.isalpha, cell)) and not NO_NAME.fullmatch(cell)
-
-
-def _are_written_out(pairs: list[tuple[str, str]]) -> bool:
-    """Whether most words of the texts are in their cells, and what else is in these stands for the others."""
-    plain = kept = new = spelt = strangers = 0
-    for text, cell in pairs:
-        ours, theirs = _words(text), _words(cell)
-        if ours == theirs:  # as in most rows of LJSpeech
-            plain += len(ours)
-            kept += len(ours)
+            paths[recording] = path
+    segments: dict[str, tuple[str, float | None, float | None]] = {name: (name, None, None) for name in recordings}
+    has_segments = (folder / "segments").is_file()
+    if has_segments:
+        segments = {}
+        for utterance, (line, value) in parts.items():
+            try:
+                recording, begins, ends = value.split()
+                times = seconds(begins), None if float(ends) == float(KALDI_TO_THE_END) else seconds(ends)
+            except ValueError:
+                remedy = "write UTTERANCE RECORDING BEGIN END, the times in seconds"
+                yield unreadable(folder / "segments", source, line, remedy)
+                continue
+            if utterance not in texts:
+                remedy = f"add a line '{utterance} words' to {source.name}/text"
+                yield Rejection(where_in(folder / "segments", source, line), "no transcript", remedy)
+            segments[utterance] = (recording, *times)
+    for utterance, (line, words) in texts.items():
+        where = where_in(folder / "text", source, line)
+        if utterance not in segments:
+            there = "segments" if has_segments else KALDI_MANIFEST
+            yield Rejection(where, "missing audio", f"add {utterance} to {source.name}/{there}, or remove this line")
             continue
-        no_numbers = [word for word in ours if not re.search(r"\d", word)]
-        plain += len(no_numbers)
-        kept += (Counter(no_numbers) & Counter(theirs)).total()
-        new += (Counter(theirs) - Counter(ours)).total()
-        spelt += len(SPELT_OUT.findall(text))
-        strangers += _is_stranger(text, cell)
-    changed = plain - kept
-    return (
-        kept >= 0.75 * plain > 0
-        and 0.5 * changed <= new <= 4 * (changed + spelt) + 0.05 * plain  # 1455: fourteen hundred and fifty-five
-        and 10 * strangers <= len(pairs)
-    )
+        recording, begins_s, ends_s = segments[utterance]
+        if recording not in paths:
+            yield Rejection(where, "missing audio", f"give {recording} a path in {source.name}/{KALDI_MANIFEST}")
+            continue
+        row = {"speaker": speakers[utterance][1]} if utterance in speakers else {}
+        yield raw_clip(scp, source, paths[recording], words, row, begins_s, ends_s)
 
 
-def _is_stranger(text: str, cell: str) -> bool:
-    """Whether a text has words, and a cell none of them."""
-    plain = [word for word in _words(text) if not re.search(r"\d", word)]
-    return bool(plain) and set(plain).isdisjoint(_words(cell))
+def _keyed_lines(path: Path, source: Path) -> Iterator[tuple[int, str, str] | Rejection]:
+    """(line, first word, the rest) of each line; a first word that comes twice is a Rejection."""
+    content = read_text(path, source) if path.is_file() else ""
+    if isinstance(content, Rejection):
+        yield content
+        return
+    seen: set[str] = set()
+    for number, line in enumerate(content.split("\n"), 1):
+        key, _, value = line.strip().replace("\t", " ").partition(" ")
+        if key in seen:
+            yield unreadable(path, source, number, f"{key} is in a line above: give each its own name")
+        elif key:
+            seen.add(key)
+            yield number, key, value.strip()
 
 
-def _words(text: str) -> list[str]:
-    """Compared by: words, and the characters of scripts that leave no space between words."""
-    return UNSPACED.sub(r" \g<0> ", normalise(text)).split()
-
-
-def _clip_of(manifest: Path, source: Path, line: int, row: dict) -> RawClip | Rejection:
+def _clip_of(manifest: Path, source: Path, line: int, row: dict) -> Item:
     try:
         if NEMO_PATH in row:
             begins_s, length_s = seconds(row.get("offset")), seconds(row.get("duration"))
@@ -269,7 +236,7 @@ def _clip_of(manifest: Path, source: Path, line: int, row: dict) -> RawClip | Re
         else:
             begins_s, ends_s = seconds(row.get("begins_s")), seconds(row.get("ends_s"))
     except (ValueError, TypeError) as error:
-        return Rejection(where_in(manifest, source, line), "unreadable row", f"write its times in seconds: {error}")
+        return unreadable(manifest, source, line, f"write its times in seconds: {error}")
     return raw_clip(manifest, source, row["audio_path"], row["text"], row, begins_s, ends_s)
 
 
@@ -281,7 +248,7 @@ def by_our_names(row: dict) -> dict:
 
 @functools.lru_cache(maxsize=16)  # asked again for each row
 def _other_names(columns: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(our name, a table's own) of the columns that are named otherwise."""
+    """(our name, the table's name) of the columns that are named differently."""
     first = {ours: next((name for name in names if name in columns), ours) for ours, names in COLUMNS.items()}
     return [(ours, theirs) for ours, theirs in first.items() if theirs != ours]
 
@@ -291,7 +258,7 @@ def names_of(header: Iterable[str]) -> list[str]:
 
 
 def delimiter_of(header: str) -> str | None:
-    """The one character that parts a header into columns for recordings and for texts, None where none does."""
+    """The character that divides a header into columns, among them recording and text; None if none does."""
     for delimiter in DELIMITERS:
         names = set(names_of(header.split(delimiter)))
         if names & set(COLUMNS["audio_path"]) and names & set(COLUMNS["text"]):
@@ -321,46 +288,51 @@ def raw_clip(
 
 
 def seconds(value: object) -> float | None:
-    """A time in a manifest, to the millisecond; None where there is none.
+    """A time in a manifest, to the millisecond; None if there is none.
 
-    Raises: ValueError where it is no number of seconds.
+    Raises: ValueError if it is not a number of seconds.
     """
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not math.isfinite(time_s := float(value)) or time_s < 0:
-        raise ValueError(f"{value!r} is no time in seconds")
+        raise ValueError(f"{value!r} is not a time in seconds")
     return round(time_s, 3)
+
+
+def unreadable(manifest: Path, source: Path, line: int | None, remedy: str) -> Rejection:
+    return Rejection(where_in(manifest, source, line), "unreadable row", remedy)
 
 
 def where_in(manifest: Path, source: Path, line: int | None = None) -> str:
     """A manifest, or one line of it, as rejected.jsonl names it."""
-    name = _name_of(manifest, source)
+    name = printable(f"{source.name}/{manifest.relative_to(source).as_posix()}")
     return name if line is None else f"{name}:{line}"
 
 
-# Asked again for each row of a manifest.
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)  # asked again for each row
 def _place_of(manifest: Path, source: Path) -> tuple[str, str]:
     """The source's name, and the manifest's folder below it."""
     folder = manifest.parent.relative_to(source).as_posix()
     return source.name, "" if folder == "." else folder
 
 
-@functools.lru_cache(maxsize=16)
-def _name_of(manifest: Path, source: Path) -> str:
-    return printable(f"{source.name}/{manifest.relative_to(source).as_posix()}")
-
-
 def read_text(path: Path, source: Path) -> str | Rejection:
-    """A text file's content, its byte order mark gone."""
+    """A text file's content, its lines ended by \\n."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return _decoded(path.read_bytes())
     except UnicodeDecodeError as error:
-        return Rejection(where_in(path, source), "unreadable row", f"save it as UTF-8: {error.reason}")
+        return unreadable(path, source, None, f"save it as UTF-8: {error.reason}")
+
+
+def _decoded(content: bytes, errors: str = "strict") -> str:
+    """UTF-8, or UTF-16 with a byte order mark, which Excel calls Unicode text."""
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def printable(name: str) -> str:
-    """A file name with bytes that are no UTF-8 spelled out, so that it can be written down."""
+    """A file name that can be written down: bytes that are not UTF-8 are spelled out."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
