@@ -399,8 +399,7 @@ def test_upload_tells_all_that_could_not_be_used_in_one_box(workspace, open_page
     words = box.value.replace("\\", "")
     things = "1 thing" if absent == 1 else f"{absent} things"
     assert words.startswith(f"{things} in these files could not be used:")
-    assert words.count("\n- t.csv, line ") == min(absent, 3)
-    assert "t.csv, line 2: There is no sound file gone_0.wav. Upload it as well, or correct the name." in words
+    assert words.count("\n- gone_") == min(absent, 3)
     rest = [one for one in page.expander if one.label == f"{absent - 3} more of these"]
     assert len(rest) == (absent > 3)
     if rest:

@@ -260,7 +260,7 @@ def _since(recorded_at: str | None, path: Path) -> float:
 
 def _lengths() -> dict[str, float]:
     """Seconds of recordings, by id (as prepared) and by file (as the page measured them)."""
-    lengths = {clip.recorded_file: clip.duration_s for clip in inbox.stored_clips() if clip.duration_s is not None}
+    lengths = {clip.file: clip.duration_s for clip in inbox.stored_clips() if clip.duration_s is not None}
     prepared = paths.PREPARED / inbox.CLIPS
     return lengths | {row["id"]: row["duration_s"] for row in (read_jsonl(prepared) if prepared.exists() else [])}
 
