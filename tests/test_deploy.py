@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.hub.local.server import Fault, HubServer, SpaceFailure
 from stages.hub.space import folder_files
+from tests.hub import Fault, HubServer
 from tests.workspaces import ROOT, read_json, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
@@ -156,7 +156,9 @@ def test_existing_space_is_set_to_another_model_hardware_and_token(hub, space):
 @pytest.mark.parametrize("stage", ["BUILD_ERROR", "RUNTIME_ERROR"])
 def test_space_that_does_not_run_is_one_line_with_the_end_of_its_log(hub, space, stage):
     log = [f"line {number}" for number in range(100)] + [f"ERROR: no such package; {TOKEN}"]
-    hub.space_failures["me/demo"] = SpaceFailure(stage, log)
+    deploy(hub, space)
+    built = hub.repository("space", "me/demo").space
+    built.built_stage, built.log = stage, log
     words = refusal(hub, space)
     assert words.startswith(f"deploy: the Space me/demo does not run ({stage}): ")
     assert words.endswith("line 99 | ERROR: no such package; <token>") and "line 50" not in words

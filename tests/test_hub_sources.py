@@ -16,10 +16,10 @@ import pytest
 import soundfile
 
 from stages.common.files import read_json, read_jsonl
-from stages.hub.local.server import Fault, HubServer
 from stages.speech import prepared
 from stages.speech.clips import read_clips
 from tests.conftest import REPOSITORY
+from tests.hub import Fault, HubServer
 
 DEMO_CLIPS = REPOSITORY / "data/demo/clips"
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from stages.hub.client import one_line
-from stages.hub.local.server import Fault, HubServer
+from stages.hub.local.repositories import StoredFile
 from stages.hub.publish import listing
+from tests.hub import Fault, HubServer
 from tests.recordings import wait_until
 from tests.workspaces import ROOT
 
@@ -153,8 +154,8 @@ def test_files_of_a_former_publish_go_and_those_of_people_stay(hub, sender, tmp_
     (folder / "merged/config.json").write_text("{}")
     sender.send(folder)
     repository = hub.repository("model", "me/voice")
-    by_hand = {**repository.head.files, "pictures/me.txt": hub.blobs.regular(b"drawn by hand")}
-    repository.add_commit(by_hand, "by hand", "", "me")
+    by_hand = {**repository.head.files, "pictures/me.txt": StoredFile(b"drawn by hand")}
+    repository.add_commit(by_hand, "by hand")
     (folder / "merged/config.json").unlink()
     sender.send(folder)
     assert repository.files["pictures/me.txt"] == b"drawn by hand"
@@ -303,15 +304,15 @@ def test_commit_of_another_in_between_is_built_upon_and_never_mixed_with(hub, tm
     sender = Sender(hub, tmp_path)
     sender.send(write_files(tmp_path / "a", "A"))
     repository = hub.repository("model", "me/voice")
-    preupload, files = hub.preupload, dict(repository.head.files)
+    answer, files = hub.answer, dict(repository.head.files)
 
-    def then_another_commits(*arguments, **named):
-        if "notes.txt" not in repository.files:
-            theirs = {name: hub.blobs.regular(b"{}") for name in ("notes.txt", "merged/config.json")}
-            repository.add_commit(files | theirs, "by hand", "", "me")
-        return preupload(*arguments, **named)
+    def after_another_commit(request):
+        if "/preupload/" in request.path and "notes.txt" not in repository.files:
+            theirs = {name: StoredFile(b"{}") for name in ("notes.txt", "merged/config.json")}
+            repository.add_commit(files | theirs, "by hand")
+        return answer(request)
 
-    hub.routes = [(*route[:3], then_another_commits if route[3] == preupload else route[3]) for route in hub.routes]
+    hub.answer = after_another_commit
     folder = write_files(tmp_path / "b", "B")
     sender.send(folder)
     assert repository.files["notes.txt"] == b"{}"

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from stages.hub.local.server import HubServer
 from tests.browser import recorder_server
+from tests.hub import HubServer
 from tests.workspaces import ROOT, copy_project, read_json
 
 pytestmark = pytest.mark.browser

@@ -17,8 +17,8 @@ from stages import push as stage
 from stages.common.params import PushParams, load_params
 from stages.common.stage import UserError
 from stages.hub import release
-from stages.hub.local.server import Fault, HubServer
 from stages.speech import prepared
+from tests.hub import Fault, HubServer
 from tests.workspaces import ROOT, copy_project, read_json, read_rows, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"

@@ -7,13 +7,12 @@ It needs no network, no GPU and no token: it publishes to a local Hub, on this m
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -22,6 +21,7 @@ from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import PARAMS_FILE
 from stages.common.stage import UserError, run
+from stages.hub.local.server import HubServer
 
 WORKSPACE = Path(".demo")
 DEMO = Path("data/demo")
@@ -54,25 +54,6 @@ def override(params: dict, values: Mapping) -> None:
             params[key] = value
 
 
-@contextlib.contextmanager
-def local_hub(folder: Path) -> Iterator[str]:
-    """A Hub on this machine that keeps what it is sent in `folder`; gives its address.
-
-    Raises: UserError where it does not start.
-    """
-    server = subprocess.Popen(
-        [sys.executable, "-m", "stages.hub.local.server", str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        address = server.stdout.readline().strip()
-        if not address:
-            raise UserError("the Hub of the demo did not start: see above")
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def environment(workspace: Path, hub: str) -> dict[str, str]:
     """This process's environment without traces of another repository or Hub, with our own Python first."""
     foreign = ("DVC_", "OWNVOICE_", "TRACKIO_", "HF_", "HUGGING_FACE_")
@@ -99,11 +80,11 @@ def dvc(workspace: Path, hub: str, *arguments: str) -> None:
 def main() -> str:
     began_s = time.monotonic()
     make_workspace(Path("."), WORKSPACE)
-    with local_hub(WORKSPACE / "hub") as hub:
-        dvc(WORKSPACE, hub, "init", "--no-scm", "--quiet")
+    with HubServer(tokens={LOCAL_TOKEN: "write:local"}) as hub:
+        dvc(WORKSPACE, hub.url, "init", "--no-scm", "--quiet")
         (WORKSPACE / ".dvc/config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
-        dvc(WORKSPACE, hub, "add", "--quiet", str(paths.RAW))
-        dvc(WORKSPACE, hub, "repro")
+        dvc(WORKSPACE, hub.url, "add", "--quiet", str(paths.RAW))
+        dvc(WORKSPACE, hub.url, "repro")
     pushed, deployed = (read_json(WORKSPACE / paths.RECEIPTS / f"{stage}.json") for stage in ("push", "deploy"))
     metrics = read_json(WORKSPACE / paths.EVALUATION / "metrics.json")
     base, tuned = metrics["base"], metrics["tuned"]
@@ -114,7 +95,7 @@ def main() -> str:
         f"  report  {WORKSPACE / paths.EVALUATION / 'report.html'}\n"
         f"  card    {WORKSPACE / paths.CARD / 'README.md'}\n"
         f"  model   {WORKSPACE / paths.CHECKPOINTS / 'best'}\n"
-        f"  published to a Hub of the demo's own, in {WORKSPACE / 'hub'}: {len(pushed['files'])} files as "
+        f"  published, to a Hub on this machine that ended with the demo: {len(pushed['files'])} files as "
         f"{pushed['repo_id']}, the page as {deployed['space_id']}\n"
         f"  try it  make demo-app IN={WORKSPACE}\n"
         f"  figures again: cd {WORKSPACE} && ../.venv/bin/dvc metrics show\n"
