@@ -41,6 +41,7 @@ SHORT_WINDOW_S = 2
 EVALUATION_CLIPS = 400
 IGNORED = -100
 MOST_PHONEMES = 200
+SAVE_MINUTES = 5
 
 
 @dataclass
@@ -239,15 +240,13 @@ class Trainee:
             embed(torch.tensor(ids, device=self.device)).expand(len(batch), -1, -1)
             for ids in (self.before_audio, after_audio)
         )
-        embeds = torch.cat(
-            [before.to(audio.dtype), audio, after.to(audio.dtype), embed(tokens[:, :-1]).to(audio.dtype)], 1
-        )
+        embeds = torch.cat([before, audio, after, embed(tokens[:, :-1])], dim=1)
         states = model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -longest:]
         logits = self.model.lm_head(states)[is_target]
-        transcript_loss = F.cross_entropy(logits.float(), tokens[is_target], label_smoothing=0.05)
+        transcript_loss = F.cross_entropy(logits, tokens[is_target], label_smoothing=0.05)
 
         phoneme_loss = F.cross_entropy(
-            self.phoneme_head(hidden).float().flatten(0, 1), phonemes.flatten(), ignore_index=IGNORED
+            self.phoneme_head(hidden).flatten(0, 1), phonemes.flatten(), ignore_index=IGNORED
         )
         return transcript_loss, phoneme_loss
 
@@ -256,9 +255,8 @@ class Trainee:
         """Word error rate of greedy transcription through `generate`, at the full window."""
         rng = np.random.default_rng(0)
         self.model.eval()
-        prompt = [*self.before_audio]
-        prompt += [self.model.config.audio_token_id] * int(architecture.TINY.window_s * architecture.AUDIO_TOKENS_PER_S)
-        prompt += [self.end_inst, *self.hint, self.transcribe]
+        audio = [self.model.config.audio_token_id] * int(architecture.TINY.window_s * architecture.AUDIO_TOKENS_PER_S)
+        prompt = [*self.before_audio, *audio, self.end_inst, *self.hint, self.transcribe]
         hypotheses = []
         for start in range(0, len(corpus), 100):
             batch = corpus[start : start + 100]
@@ -323,15 +321,11 @@ def train(args: argparse.Namespace) -> None:
     classes = {phoneme: number for number, phoneme in enumerate(symbols, 1)}  # 0 is silence
 
     def utterances(parts: list) -> list[Utterance]:
-        return [
-            Utterance(
-                text,
-                torch.from_numpy(power),
-                frame_classes(phonemes, power.shape[1], classes),
-                trainee.encode_text(text),
-            )
-            for text, power, phonemes in parts
-        ]
+        made = []
+        for text, power, phonemes in parts:
+            labels = frame_classes(phonemes, power.shape[1], classes)
+            made.append(Utterance(text, torch.from_numpy(power), labels, trainee.encode_text(text)))
+        return made
 
     corpus = utterances(spoken)
     unseen = utterances(make_corpus(EVALUATION_CLIPS, held_out=True, seed=args.seed + 1))
@@ -355,9 +349,8 @@ def train(args: argparse.Namespace) -> None:
         features, phonemes = augmenter(batch, window_s, augmentation_strength(progress), rng)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(progress, args.learning_rate)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.bf16):
-            transcript_loss, phoneme_loss = trainee.loss(features, phonemes, batch, with_hint=rng.random() < 0.9)
-        (transcript_loss + args.phoneme_weight * phoneme_loss).backward()
+        transcript_loss, phoneme_loss = trainee.loss(features, phonemes, batch, with_hint=rng.random() < 0.9)
+        (transcript_loss + phoneme_loss).backward()
         torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -368,7 +361,7 @@ def train(args: argparse.Namespace) -> None:
             reported_s = time.monotonic()
             transcript, phoneme = np.mean(losses[-100:], axis=0)
             print(f"{progress:5.1%}  step {step:6d}  loss {transcript:.3f}  phonemes {phoneme:.3f}", flush=True)
-        if time.monotonic() - saved_s > 60 * args.save_minutes:
+        if time.monotonic() - saved_s > 60 * SAVE_MINUTES:
             saved_s = time.monotonic()
             print(f"{progress:5.1%}  WER on unseen sentences {trainee.wer(unseen[:100], augmenter, 0):.1%}", flush=True)
             save(trainee, args.output)
@@ -390,9 +383,6 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=40_000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--phoneme-weight", type=float, default=1.0)
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where it is safe")
-    parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())
 

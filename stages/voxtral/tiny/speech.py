@@ -25,21 +25,9 @@ SAMPLE_RATE_HZ = 16_000
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 NUMBERS = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "twenty",
-    "thirty",
-    "forty",
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twenty", "thirty", "forty",
     "fifty",
-]
+]  # fmt: skip
 ROOMS = ["kitchen", "bedroom", "bathroom", "hallway", "office", "garage", "garden", "living room"]
 SWITCHED = ["light", "lights", "lamp", "fan", "heater", "radio", "television", "oven", "music", "kettle"]
 OPENED = ["door", "window", "blinds", "curtains", "gate"]
@@ -49,14 +37,10 @@ TASKS = ["take my medicine", "drink water", "call mum", "feed the cat", "lock th
 
 # {slot} is filled from the list of that name. A template's weight is how often it is drawn.
 SLOTS = {
-    "number": NUMBERS,
-    "room": ROOMS,
-    "switched": SWITCHED,
-    "opened": OPENED,
-    "person": PEOPLE,
-    "day": DAYS,
-    "task": TASKS,
-}
+    "number": NUMBERS, "room": ROOMS, "switched": SWITCHED, "opened": OPENED, "person": PEOPLE, "day": DAYS,
+    "task": TASKS, "feeling": ["tired", "hungry", "thirsty", "cold", "warm", "happy", "ready"],
+    "wish": ["water", "tea", "coffee", "bread", "soup", "fruit"],
+}  # fmt: skip
 TEMPLATES = [
     (6, "turn on the {room} {switched}"),
     (6, "turn off the {room} {switched}"),
@@ -97,84 +81,18 @@ TEMPLATES = [
     (1, "yes please"),
     (1, "no thank you"),
 ]
-SLOTS["feeling"] = ["tired", "hungry", "thirsty", "cold", "warm", "happy", "ready"]
-SLOTS["wish"] = ["water", "tea", "coffee", "bread", "soup", "fruit"]
 
 # Accent and variant are kept out of training where they make the demo's voice (see demo_voice.py).
 ACCENTS = ["en-us", "en-us", "en", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd",
            "en-us-nyc", "en-029"]  # fmt: skip
 VARIANTS = [
-    "f1",
-    "f2",
-    "f3",
-    "f4",
-    "f5",
-    "m1",
-    "m2",
-    "m3",
-    "m4",
-    "m5",
-    "m6",
-    "m7",
-    "m8",
-    "Alex",
-    "Alicia",
-    "Andrea",
-    "Andy",
-    "Annie",
-    "Denis",
-    "Diogo",
-    "Gene",
-    "Henrique",
-    "Hugo",
-    "Jacky",
-    "Lee",
-    "Marco",
-    "Mario",
-    "Michael",
-    "Mike",
-    "Nguyen",
-    "adam",
-    "anika",
-    "antonio",
-    "aunty",
-    "belinda",
-    "benjamin",
-    "boris",
-    "caleb",
-    "david",
-    "ed",
-    "edward",
-    "grandma",
-    "iven",
-    "iven2",
-    "iven3",
-    "john",
-    "kaukovalta",
-    "klatt",
-    "klatt2",
-    "klatt3",
-    "klatt4",
-    "linda",
-    "marcelo",
-    "max",
-    "michel",
-    "miguel",
-    "norbert",
-    "pablo",
-    "paul",
-    "pedro",
-    "quincy",
-    "rob",
-    "robert",
-    "sandro",
-    "shelby",
-    "steph",
-    "steph2",
-    "travis",
-    "victor",
-    "zac",
-]
+    "f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "Alex", "Alicia", "Andrea", "Andy",
+    "Annie", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Michael", "Mike",
+    "Nguyen", "adam", "anika", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "ed", "edward",
+    "grandma", "iven", "iven2", "iven3", "john", "kaukovalta", "klatt", "klatt2", "klatt3", "klatt4", "linda",
+    "marcelo", "max", "michel", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro",
+    "shelby", "steph", "steph2", "travis", "victor", "zac",
+]  # fmt: skip
 FLITE_VOICES = ["kal16", "awb", "rms", "slt"]
 FLITE_SHARE = 0.2
 
