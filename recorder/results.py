@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from recorder import inbox
 from recorder.phrases import LANGUAGES
 from stages.commands import experiments
 from stages.common import paths
+from stages.common.dvc import run_dvc
 from stages.common.files import read_json, read_jsonl
 from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError
@@ -203,17 +202,8 @@ def read_experiments() -> list[experiments.Experiment]:
 
     Raises: UserError where there is no git repository, or DVC fails.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(COMMITS_LOOKED_AT)]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=EXPERIMENTS_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"'dvc exp show' took more than {EXPERIMENTS_LIMIT_S} seconds.") from None
-    if shown.returncode != 0:
-        if "Git repositor" in shown.stderr:
-            raise UserError("Experiments are kept with git, and this folder is no git repository, so there are none.")
-        why = next((line for line in shown.stderr.splitlines() if line.startswith("ERROR")), "it ended with an error")
-        raise UserError(f"'dvc exp show' failed: {why.removeprefix('ERROR: ')}")
-    return experiments.parse(json.loads(shown.stdout))
+    shown = run_dvc("exp", "show", "--json", "--num", str(COMMITS_LOOKED_AT), limit_s=EXPERIMENTS_LIMIT_S)
+    return experiments.parse(json.loads(shown))
 
 
 def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[HeardClip]:

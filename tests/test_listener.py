@@ -2,14 +2,10 @@
 
 import contextlib
 import io
-import os
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +14,19 @@ import pytest
 import soundfile
 
 from recorder import listening
-from recorder.listener import FOLDER_PREFIX, Listener, ListenerError, log_path
+from recorder.listener import Listener, ListenerError, log_path
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
 from stages.speech import audio
-from tests.workspaces import (
-    ROOT,
-    copy_project,
-    read_rows,
-    set_params,
-)
+from tests.recordings import wait_until
+from tests.workspaces import ROOT, copy_project, read_rows, set_params
 
 TINY_MODEL = "data/demo/voxtral-tiny"
-# A page's server by itself, which says which process it started.
+# A page's server by itself: it asks, and then waits to be killed.
 SERVER = """
-import time
+import sys, time
 from recorder.listener import Listener
-listener = Listener()
-listener.start()
-while listener.state == "loading":
-    time.sleep(0.05)
-print(listener.pid, flush=True)
+print(Listener().transcribe(open(sys.argv[1], "rb").read(), "en").base, flush=True)
 time.sleep(600)
 """
 
@@ -57,25 +45,16 @@ def trained(trained_project, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sounds(trained, tmp_path_factory):
-    """The folder for temporary files; an own one, so that what is left there can be seen."""
-    folder = tmp_path_factory.mktemp("sounds")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def listener(sounds):
+def listener(trained):
     listener = Listener()
     yield listener
     listener.stop()
-    assert folders_in(sounds) == []
+    assert processes() == []
 
 
 @pytest.fixture(scope="module")
 def heard(trained):
-    """Of each test clip, in order: the recorded file's bytes, and what the evaluation's models heard in it."""
+    """Of each test clip, in order: the recorded file, and what the evaluation's models heard in it."""
     rows = {
         (row["id"], row["model"]): row["hypothesis"] for row in read_rows(Path("data/evaluation/predictions.jsonl"))
     }
@@ -85,22 +64,13 @@ def heard(trained):
     ]
 
 
-@pytest.fixture(autouse=True)
-def no_sound_is_left(sounds):
-    yield
-    assert [path for path in sounds.rglob("*") if path.is_file()] == []
-
-
-def folders_in(sounds):
-    """The processes' own; torch makes one for itself."""
-    return list(sounds.glob(f"{FOLDER_PREFIX}*"))
-
-
-def wait_until(holds, timeout_s=30):
-    deadline_s = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.02)
+def processes(server: psutil.Process | None = None) -> list[psutil.Process]:
+    """Those with the models that a server, by default this test, has started."""
+    found = []
+    for child in (server or psutil.Process()).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # or not waited for yet
+            found += [child] if any("spawn_main" in word for word in child.cmdline()) else []
+    return found
 
 
 @contextlib.contextmanager
@@ -135,26 +105,19 @@ def test_the_page_half_imports_neither_torch_nor_anything_as_heavy():
     check = "import sys, recorder.listener; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     heavy = {"torch", "transformers", "peft", "librosa", "datasets", "mistral_common", "streamlit"}
-    assert "recorder.listener" in modules.split()
     assert heavy & set(modules.split()) == set()
 
 
-def test_base_and_tuned_answers_are_those_of_the_evaluation(listener, heard):
+def test_answers_are_those_of_the_evaluation_from_models_that_are_loaded_once(listener, heard):
     differing = [entry for entry in heard if entry[1] != entry[2]]
     assert differing, "the training changed nothing, so this test shows nothing"
+    used = set()
     for content, base, tuned in [*differing[:2], heard[0]]:
         answer = listener.transcribe(content, "en")
         assert (answer.base, answer.tuned) == (base, tuned)
-        assert answer.model == TINY_MODEL and answer.seconds > 0
-
-
-def test_models_are_loaded_once_for_many_requests(listener, heard):
-    listener.transcribe(heard[0][0], "en")
-    first = listener.pid
-    listener.start()
-    assert listener.state == "ready" and listener.loaded.tuned == "LoRA adapter"
-    listener.transcribe(heard[1][0], None)
-    assert listener.pid == first
+        assert answer.model == TINY_MODEL and answer.seconds > 0 and listener.is_loaded
+        used |= {process.pid for process in processes()}
+    assert len(used) == 1
 
 
 def test_two_tabs_at_once_each_get_their_own_answer(listener, heard):
@@ -164,71 +127,82 @@ def test_two_tabs_at_once_each_get_their_own_answer(listener, heard):
         assert (results[0].base, results[0].tuned) == (base, tuned)
 
 
+def a_file(samples, rate_hz=16_000, **options) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, **options)
+    return file.getvalue()
+
+
 def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_on(listener, heard):
-    too_long = io.BytesIO()
-    soundfile.write(too_long, [0.0] * 60 * 16_000, 16_000, format="WAV")
-    nothing = io.BytesIO()
-    soundfile.write(nothing, [], 16_000, format="WAV")
-    no_numbers = io.BytesIO()
-    soundfile.write(no_numbers, [float("nan")] * 16_000, 16_000, format="WAV", subtype="FLOAT")
-    listener.transcribe(heard[0][0], "en")
-    process = listener.pid
+    good = heard[0][0]
+    listener.transcribe(good, "en")
+    before = processes()
     for content, language, words in (
-        (b"no sound at all", "en", "This recording cannot be heard"),
-        (b"", "en", "This recording cannot be heard"),
-        (nothing.getvalue(), "en", "This recording cannot be heard"),
-        (no_numbers.getvalue(), "en", "There is no sound in this recording"),
-        (too_long.getvalue(), "en", "60 seconds are too long for the model"),
-        (heard[0][0], "klingon", "'klingon' is no language code"),
+        (b"no sound at all", "en", "This recording cannot be read"),
+        (b"", "en", "This recording cannot be read"),
+        (a_file([], format="WAV"), "en", "This recording cannot be read"),
+        (a_file([float("nan")] * 16_000, format="WAV", subtype="FLOAT"), "en", "There is no sound in this recording"),
+        (a_file([0.0] * 60 * 16_000, format="WAV"), "en", "60 seconds are too long for the model"),
+        (good, "klingon", "'klingon' is not a language code"),
     ):
         with pytest.raises(ListenerError, match=f"^{words}") as caught:
             listener.transcribe(content, language)
         assert "\n" not in str(caught.value)
-    assert listener.transcribe(heard[0][0], "en").base == heard[0][1]
-    assert listener.pid == process
+    assert listener.transcribe(good, "en").base == heard[0][1]
+    assert processes() == before
 
 
-def test_sound_of_several_windows_at_another_rate_is_heard(listener, heard):
+def test_sound_of_several_windows_at_another_rate_and_of_any_language_is_heard(listener, heard):
     samples, sample_rate_hz = audio.decode(heard[0][0])
     longer = np.tile(samples[::2], (4, 2))
     assert len(longer) / (sample_rate_hz / 2) > 2 * 4.0  # seconds in one of the tiny model's windows
-    file = io.BytesIO()
-    soundfile.write(file, longer, sample_rate_hz // 2, format="FLAC")
-    answer = listener.transcribe(file.getvalue(), "en")
+    answer = listener.transcribe(a_file(longer, sample_rate_hz // 2, format="FLAC"), None)
     assert answer.base and answer.tuned
 
 
-def test_request_that_takes_too_long_ends_the_process(listener, heard, sounds):
-    listener.transcribe(heard[0][0], "en")
-    process = psutil.Process(listener.pid)
+def test_question_that_takes_too_long_ends_the_process(listener, heard):
+    content, base, _ = heard[0]
+    listener.transcribe(content, "en")
+    [process] = processes()
     process.suspend()
-    with pytest.raises(ListenerError, match=r"^This took too long and was stopped"):
-        listener.transcribe(heard[0][0], "en", timeout_s=0.2)
-    assert not process.is_running()
-    assert (listener.state, listener.failure, folders_in(sounds)) == ("off", None, [])
+    thread, results = in_thread(lambda: listener.transcribe(content, "en", timeout_s=2))
+    wait_until(lambda: len(listener._asked) == 1 and not listener._asked[0].done())
+    with pytest.raises(ListenerError, match=r"^The model is still busy"):
+        listener.transcribe(content, "en", timeout_s=0)
+    thread.join()
+    assert str(results[0]).startswith("This took too long and was stopped")
+    assert not process.is_running() and not listener.is_loaded
+    assert listener.transcribe(content, "en").base == base
 
 
-def test_killed_at_work_it_is_reported_and_the_next_request_starts_it_anew(trained, listener, heard, sounds):
+def test_killed_at_work_it_is_reported_and_the_next_question_starts_it_anew(trained, listener, heard):
     content, base, tuned = heard[0]
     assert listener.transcribe(content, "en").tuned == tuned
-    killed = psutil.Process(listener.pid)
-    killed.suspend()
-    thread, results = in_thread(lambda: listener.transcribe(content, "en"))
-    wait_until(lambda: list(sounds.rglob("recording")))
+    [killed] = processes()
+    thread, results = in_thread(lambda: listener.transcribe(a_file(np.tile(0.1, 50_000), format="WAV"), "en"))
+    wait_until(lambda: listener._asked[-1].running())
     killed.kill()
-    thread.join(timeout=10)
-    assert isinstance(results[0], ListenerError)
+    thread.join()
     assert str(results[0]).startswith("The model was ended from outside, most likely because the memory ran out.")
-    assert (listener.state, listener.failure, folders_in(sounds)) == ("off", str(results[0]), [])
+    assert not listener.is_loaded and processes() == []
     with untrained(trained, TINY_MODEL):
         answer = listener.transcribe(content, "en")
     assert (answer.base, answer.tuned) == (base, None)
-    assert listener.loaded.tuned is None and listener.failure is None and listener.pid != killed.pid
 
 
-def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(trained, listener, heard, sounds):
+def test_killed_when_idle_the_next_question_starts_it_anew(listener, heard):
     content, base, _ = heard[0]
-    before = psutil.Process(listener.pid)
+    listener.transcribe(content, "en")
+    [killed] = processes()
+    killed.kill()
+    wait_until(lambda: not listener.is_loaded)
+    assert listener.transcribe(content, "en").base == base
+
+
+def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(trained, listener, heard):
+    content, base, _ = heard[0]
+    listener.transcribe(content, "en")
+    [before] = processes()
     # Whatever params.yaml names for the next training: this one names its base itself.
     with untrained(trained, "data/not-there"):
         # A full model without any change, so that both must hear the same.
@@ -238,25 +212,26 @@ def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(traine
         answer = listener.transcribe(content, "en")
     assert (answer.base, answer.tuned, answer.model) == (base, base, TINY_MODEL)
     assert not before.is_running()
-    wait_until(lambda: listener.state == "off")
-    assert listener.failure is None and folders_in(sounds) == []
-    log = log_path().read_text()
-    assert "tuned='full fine-tuning'" in log and "no request for 0.3 s" in log
+    wait_until(lambda: processes() == [])
+    assert not listener.is_loaded
+    listener.idle_s = 600
 
 
-def test_missing_model_is_a_plain_sentence_and_not_loaded_again_until_asked_for(trained, sounds):
-    words = "model.name data/not-there: not on this machine, and the Hub cannot be reached"
-    listener = Listener()
-    with untrained(trained, "data/not-there"):
-        with pytest.raises(ListenerError, match=f"^{re.escape(words)}"):
-            listener.transcribe(b"", "en")
-        assert listener.state == "off" and listener.failure.startswith(words)
-        listener.start()  # as the page does each time it is drawn
-        assert listener.state == "off"
-    listener.start()
-    assert listener.state == "loading"
-    listener.stop()
-    assert folders_in(sounds) == []
+def test_missing_model_is_a_plain_sentence_and_looked_for_again(trained, listener, heard):
+    content, base, _ = heard[0]
+    with untrained(trained, "data/not-there"), pytest.raises(ListenerError, match=r"^model.name data/not-there: "):
+        listener.transcribe(content, "en")
+    assert listener.transcribe(content, "en").base == base
+
+
+def test_fault_of_ours_is_a_plain_sentence_and_its_reason_is_in_the_log(trained, listener, heard):
+    training = Path("data/checkpoints/training.json")
+    before = training.read_text()
+    training.write_text("{}")
+    with pytest.raises(ListenerError, match=r"^The model ended unexpectedly. Try again; the reason is in \.cache/"):
+        listener.transcribe(heard[0][0], "en")
+    training.write_text(before)
+    assert "KeyError" in log_path().read_text()
 
 
 def test_tuned_model_is_refused_on_another_base_than_its_own(trained):
@@ -265,7 +240,7 @@ def test_tuned_model_is_refused_on_another_base_than_its_own(trained):
     generation.write_text(before + " ")
     try:
         with pytest.raises(UserError, match="was trained from another base"):
-            listening.load_models(trained)
+            listening.models()
     finally:
         generation.write_text(before)
 
@@ -279,44 +254,25 @@ def test_base_in_a_folder_elsewhere_is_found_where_params_say(tmp_path):
     assert listening.base_of(training, hub) == ModelParams(name="mine", revision=None, dtype="auto")
 
 
-def test_request_that_waits_for_loading_ends_with_its_time_or_when_stopped(sounds):
+def test_question_that_waits_for_loading_ends_with_its_time_or_when_stopped(trained):
     listener = Listener()
     with pytest.raises(ListenerError, match=r"^The model is still being loaded"):
         listener.transcribe(b"", "en", timeout_s=0.1)
-    assert listener.state == "loading", "what has been begun goes on"
+    [process] = processes()
     thread, results = in_thread(lambda: listener.transcribe(b"", "en"))
-    with pytest.raises(ListenerError, match=r"^The model is still busy"):
-        listener.transcribe(b"", "en", timeout_s=0.1)
+    wait_until(lambda: len(listener._asked) == 2)
+    assert processes() == [process], "what has been begun goes on"
     listener.stop()
-    thread.join(timeout=10)
-    assert str(results[0]) == "The model was stopped before it answered. Try again."
-    assert (listener.state, listener.failure, folders_in(sounds)) == ("off", None, [])
+    thread.join()
+    assert str(results[0]).startswith("The model was stopped before it answered")
+    assert processes() == []
 
 
-def test_process_ends_with_the_page_server_however_that_ends(trained, sounds):
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], env={**os.environ, "TMPDIR": str(sounds)}, stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            process = psutil.Process(int(server.stdout.readline()))
-            [folder] = folders_in(sounds)
-            (folder / "recording").write_bytes(b"a voice")
-        finally:
-            server.kill()
+def test_process_ends_with_the_page_server_however_that_ends(trained, heard, tmp_path):
+    (tmp_path / "sound").write_bytes(heard[0][0])
+    command = [sys.executable, "-c", SERVER, str(tmp_path / "sound")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout.readline().strip() == heard[0][1]
+        [process] = processes(psutil.Process(server.pid))
+        server.kill()
     wait_until(lambda: not process.is_running())
-    assert not folder.exists()
-
-
-def test_sound_that_two_killed_halves_left_is_removed_by_the_next(sounds):
-    left = sounds / f"{FOLDER_PREFIX}left"
-    left.mkdir()
-    (left / "recording").write_bytes(b"a voice")
-    other, listener = Listener(), Listener()
-    other.start()
-    [used] = folders_in(sounds)
-    assert used != left
-    listener.start()
-    assert used in folders_in(sounds), "that of a process at work stays"
-    other.stop()
-    listener.stop()
-    assert folders_in(sounds) == [] and listener.failure is None

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recorder import inbox, listener, reading, runs
+from recorder import inbox, reading, runs
 from recorder.erasing.finding import RESULTS, normal_path, read_names
 from recorder.erasing.rows import json_lines_without, tables_without
 from recorder.erasing.todo import Todo, write_todo
@@ -54,7 +54,6 @@ def erase(todo: Todo, repository: Repo) -> list[str]:
                 _remove(path)
     for kind in CACHED if todo.versioned else ():
         _empty(paths.cache_root() / kind)
-    listener._remove_left_folders()
     ids = Traces({recording.id.encode(): "an id" for recording in todo.recordings})
     for folder in Path(tempfile.gettempdir()).glob(PUSH_FOLDERS):
         if any(ids.in_file(path) for path in files_below([folder])):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from recorder import inbox, listener, reading, runs
+from recorder import inbox, reading, runs
 from recorder.erasing.finding import RESULTS, clips_in_raw, read_names
 from recorder.erasing.removing import PUSH_FOLDERS
 from recorder.erasing.todo import ERASING_FILES, Todo
@@ -45,8 +45,7 @@ def search(todo: Todo, repository: Repo) -> list[str]:
     traces = Traces(wanted)
     left = []
     folders = [Path(), paths.cache_root(), Path(repository.cache.local.path), *local_remotes(repository)]
-    for pattern in (f"{listener.FOLDER_PREFIX}*", PUSH_FOLDERS):
-        folders += Path(tempfile.gettempdir()).glob(pattern)
+    folders += Path(tempfile.gettempdir()).glob(PUSH_FOLDERS)
     left_out = [Path(name) for name in OURS] + [*runs.FOLDER.glob(ERASING_FILES), paths.cache_root() / "phrases"]
     for path in tqdm(list(files_below(folders, left_out)), desc="searching", unit="file", disable=None):
         try:

@@ -73,7 +73,7 @@ def hear(take: takes.Take, person: Voice) -> None:
     tried = state["tried"] = Tried(take, person)
     if not take.samples.size:
         return
-    loading = "" if listener().state == "ready" else " The model is being loaded first, which can take a minute."
+    loading = "" if listener().is_loaded else " The model is being loaded first, which can take a minute."
     with st.spinner(f"Listening.{loading}"):
         try:
             tried.answer = listener().transcribe(take.content, person.language)
@@ -144,5 +144,5 @@ if tried := tried_by(person):
     if tried.answer:
         show_answer(tried.answer, person.language)
     correct(tried)
-if listener().state == "ready":
+if listener().is_loaded:
     st.button("Let the model go, to free memory", on_click=listener().stop)
