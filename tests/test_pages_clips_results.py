@@ -354,7 +354,7 @@ def test_experiments_without_git_are_one_sentence(project):
     while app.status and time.monotonic() < gives_up_at_s:
         time.sleep(0.2)
         shown(app)
-    assert "Experiments are kept with git, and this folder is no git repository, so there are none." in words(app)
+    assert "not a git repository" in words(app)
 
 
 def test_report_can_be_downloaded(project):
