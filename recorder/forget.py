@@ -2,38 +2,37 @@
 
     python -m recorder.forget --speaker NAME | --clip ID [--yes] [--hub]
 
-Says first what it has found and what will go, and asks. Then, with DVC, the inbox and the pipeline held still: the
-recordings and their rows, all that was made with them, DVC's older versions here and in its remotes, the caches; with
---hub also what was published. Ends by searching for what is left. A list of what is to be done lies in data/recorder
-until all of it is: killed at any point, the same command ends right, though the recordings may be gone by then.
+Shows what there is and what will be erased, and asks. Then, while DVC, the inbox and the pipeline are locked, it erases
+the recordings and their rows, all that was made with them, DVC's older versions here and in its remotes, and the
+caches; with --hub also what was published. At the end it searches for what is left. What is to be erased is written
+into data/recorder first, and stays there until nothing is found: after an interruption, run the same command again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import re
 import shutil
-import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from recorder import inbox, runs
-from recorder.erasing.explaining import explain
-from recorder.erasing.finding import find, published, speakers
-from recorder.erasing.removing import EXPERIMENTS, delete_on_hub, erase
-from recorder.erasing.searching import search
-from recorder.erasing.todo import ERASING_FILES, Repository, Todo, Wanted, read_todo, write_todo
-from recorder.erasing.versions import Objects
+from recorder import erasing, inbox, runs
+from recorder.erasing import EXPERIMENTS, KEPT_CACHES, RESULTS, TODO_FILES, Todo, erase, find, git, read_todo, search
 from stages.commands import pull
 from stages.common import paths
 from stages.common.dvc import DVC_LOCK, Busy, locked_repository
 from stages.common.locks import is_locked, lock
+from stages.common.params import PARAMS_FILE, load_params
+from stages.common.plurals import counted
 from stages.common.stage import UserError, run
+from stages.hub.publish import address
 from stages.speech.clips import ID_LENGTH
 from stages.speech.text import clean
 
@@ -41,154 +40,200 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 PATIENCE_S = 30.0
+RECEIPTS = {"push": "model", "dataset": "dataset", "deploy": "space"}
+PERHAPS = "perhaps"
 
 
-def forget(wanted: Wanted, yes: bool, hub: bool) -> str:
-    """Raises: UserError for a name that nobody has, for another answer than the name, and where something is left."""
-    begun = read_todo(wanted.todo_file)
-    if begun:
-        print(f"Going on with what was begun: {wanted.name} is being erased.", flush=True)
-        if hub and not begun.repositories:
-            begun.repositories = choose_repositories(wanted, yes)
-        finish(begun, is_begun=True)
+def forget(speaker: str | None, clip: str | None, yes: bool, hub: bool) -> str:
+    """Raises: UserError for an unknown name, if the answer is another one than the name, and if something is left."""
+    todo = read_todo(Todo(speaker, clip).path)
+    if is_begun := todo is not None:
+        print(f"Erasing {todo.name} was interrupted, or not finished: it resumes.", flush=True)
     else:
-        finish(propose(wanted, yes, hub))
-    for path in sorted(runs.FOLDER.glob(ERASING_FILES)):
-        print(f"Not yet ended: make forget for {read_todo(path).wanted.name}. Run that again, too.")
-    return f"{wanted.name} is erased; nothing found"
+        todo = propose(speaker, clip, yes, hub)
+    if hub and todo.versioned and not todo.repositories:
+        todo.repositories = choose_repositories(speaker, yes)
+    finish(todo, is_begun)
+    for path in sorted(runs.FOLDER.glob(TODO_FILES)):
+        print(f"Not finished: make forget for {read_todo(path).name}. Run it again, too.")
+    return f"{todo.name} is erased; nothing found"
 
 
-def propose(wanted: Wanted, yes: bool, hub: bool) -> Todo:
-    """Say what there is and what will go, and ask.
+def propose(speaker: str | None, clip: str | None, yes: bool, hub: bool) -> Todo:
+    """Show what there is and what will be erased, and ask.
 
-    Raises: UserError for a name or an id that nothing has, and for another answer than the name.
+    Raises: UserError for an unknown name or id, and if the answer is another one than the name.
     """
-    with _repository() as repository:
-        objects = Objects(Path(repository.cache.local.path))
-        todo = find(wanted, objects)
-        if not todo.is_anything and wanted.speaker not in (known := speakers()):
-            if wanted.speaker is None:
-                raise UserError(
-                    f"no recording has the id {wanted.clip}: the Clips page and data/prepared/clips.jsonl name the ids"
-                )
-            names = ", ".join(known) or "nobody"
-            raise UserError(f"no recording, consent or phrase is of {wanted.speaker!r}: known here: {names}")
-        explain(todo, objects, repository, hub)
-    if not yes and not ask(f"Type {wanted.name} to erase all this, anything else to leave it:", wanted.name):
+    with at_rest() as repository:
+        todo = find(speaker, clip, Path(repository.cache.local.path))
+        if not (todo.files or todo.waiting or todo.older or todo.texts):
+            if clip is not None:
+                raise UserError(f"no recording has the id {clip}: the Clips page shows the ids")
+            if speaker not in (known := erasing.speakers()):
+                names = ", ".join(known) or "nobody"
+                raise UserError(f"no recording, consent or phrase is of {speaker!r}; known are: {names}")
+        explain(todo, repository, hub)
+    if not yes and not ask(f"Type {todo.name} to erase all this, anything else to keep it:", todo.name):
         raise UserError("nothing was erased: the answer was another one")
-    if hub and todo.versioned:
-        todo.repositories = choose_repositories(wanted, yes)
     return todo
 
 
+def explain(todo: Todo, repository: Repo, hub: bool) -> None:
+    """Print what was found and what will be erased."""
+    print(f"Recordings of {todo.name}:" if todo.speaker else f"Recording {todo.clip}:")
+    states = {"": todo.files, ", saved but not yet in data/raw": todo.waiting, ", in older versions only": todo.older}
+    for state, names in states.items():
+        for source, count in Counter(name.split("/")[0] for name in names).items():
+            print(f"  {paths.RAW / source}: {count}{state}")
+    if todo.speaker is not None:
+        print("  Also their consent, own phrases and pseudonym.")
+        if PARAMS_FILE.exists() and (sentence := load_params().card.speaker):
+            print(f"  params.yaml, card.speaker, stays: {sentence!r}. If it is about them, change it.")
+        if unnamed := sum(clip.speaker is None for clip in erasing.clips_in_raw()):
+            others = counted(unnamed, "other recording")
+            print(f"  No speaker is named by {others}. If some are theirs: make forget CLIP=id, for each.")
+    if todo.versioned:
+        print("Erased with them, also what is others':")
+        if todo.results:
+            print("  The present model, its evaluation, report and card. 'make repro' makes new ones without them.")
+        elif any(folder.exists() for folder in RESULTS):
+            print("  Not the present model and results: they were made without them.")
+        print(f"  All experiments, and the caches in {paths.cache_root()}, which are made again when needed.")
+        print(f"  In DVC's cache ({repository.cache.local.path}): all versions but the present one.")
+        for name, remote in repository.config["remote"].items():
+            print(f"  In DVC's remote {name} ({remote['url']}): everything that the present version does not use.")
+        if not Path(repository.cache.local.path).is_relative_to(repository.root_dir):
+            print("  DVC's cache is outside this folder: other projects that share it lose what only they use.")
+    if found := published(todo.speaker) if todo.versioned else {}:
+        print("On the Hub, where older versions of a repository stay readable until it is deleted:")
+        for (kind, repo_id), why in found.items():
+            print(f"  {kind} {repo_id}: {address(repo_id, kind)} ({why})")
+        if not hub:
+            print("  They stay. To delete them, add HUB=1 to make forget (--hub), or use Settings at the address.")
+    print("Out of reach: copies on other machines, backups, and what others have downloaded.")
+
+
 def ask(question: str, expected: str) -> bool:
-    """Raises: UserError where nobody is there to answer."""
+    """Raises: UserError if nobody is there to answer."""
     try:
         return input(f"{question} ").strip() == expected
     except EOFError:
         raise UserError("nothing was erased: nobody answered. Add YES=1 (--yes) to erase without a question") from None
 
 
-def choose_repositories(wanted: Wanted, yes: bool) -> list[Repository]:
-    """Which repositories to delete on the Hub: asked for each; without questions those that are surely ours."""
-    chosen = []
-    for one in published(wanted.speaker):
-        question = f"Delete {one.kind} {one.repo_id} on the Hub for good? Type its name:"
-        if one.is_certain if yes else ask(question, one.repo_id):
-            chosen.append(one)
-        else:
-            print(f"stays on the Hub: {one.kind} {one.repo_id}, {one.address}")
-    return chosen
-
-
-def finish(todo: Todo, is_begun: bool = False) -> None:
-    """Erase, then search. Raises: UserError where something is left; the list of what to do then stays."""
+def finish(todo: Todo, is_begun: bool) -> None:
+    """Erase, then search. Raises: UserError if something is left; the to-do file then stays."""
     with at_rest() as repository:
         if not is_begun:
             deleted = [change for change in inbox.pending() if change.kind == "delete"]
             there = {inbox._kept(change.source, change.row["audio_path"]) for change in deleted}
             pull.check_complete(removed=sum(path is not None and not path.exists() for path in there))
-        todo.join(find(todo.wanted, Objects(Path(repository.cache.local.path))))  # what came since it was asked
-        write_todo(todo)
-        problems = erase(todo, repository)
-        if todo.repositories:
-            problems += delete_on_hub(todo)
+        todo.join(find(todo.speaker, todo.clip, Path(repository.cache.local.path)))  # what came since it was asked
+        todo.write()
+        problems = erase(todo, repository) + delete_on_hub(todo)
         print("searching for what is left", flush=True)
         problems += search(todo, repository)
         names_and_hashes = Path(repository.site_cache_dir)
     shutil.rmtree(names_and_hashes, ignore_errors=True)  # DVC makes its list of files and hashes again
     if problems:
-        for problem in problems:
-            print(f"still there: {problem}")
-        raise UserError(f"not ended, {len(problems)} to be done by hand: see above, then run this again")
-    todo.wanted.todo_file.unlink()
-    if inbox.waiting():
-        inbox.start_moving()
+        print(*(f"still there: {problem}" for problem in problems), sep="\n")
+        raise UserError(
+            f"not finished, {counted(len(problems), 'place')} to clear by hand: see above. Remove the file, or in a "
+            "table the row; then run this again"
+        )
+    todo.path.unlink()
     if todo.versioned and Path(".git").exists():
-        print(f"Commit {pull.TRACKED} and {DVC_LOCK}: git still has them as they were. They hold no recordings.")
+        print(f"Commit {pull.TRACKED} and {DVC_LOCK}: git has their earlier state, which holds no recordings.")
 
 
 @contextlib.contextmanager
 def at_rest() -> Iterator[Repo]:
-    """DVC's repository with everything held still that reads or writes recordings.
+    """DVC's repository, while all that reads or writes recordings is locked out.
 
-    Raises: UserError where something is at work and does not end soon.
+    Raises: UserError if something is at work and does not end soon.
     """
-    gives_up_at_s = time.monotonic() + PATIENCE_S
-    said = ""
-    while True:
-        with contextlib.ExitStack() as stack:
-            busy = ""
-            if stack.enter_context(lock(runs.RUN_LOCK)) is None:
-                newest = runs.current()
-                busy = f"the pipeline (since {newest.started_at})" if newest else "the pipeline"
-            elif at_work := [*_experiments_at_work(), *_cache_users_at_work()]:
-                busy = at_work[0]
-            else:
-                try:
-                    repository = stack.enter_context(locked_repository())
-                except Busy as error:
-                    busy = str(error)
-                else:
-                    yield repository
-                    return
-        if time.monotonic() > gives_up_at_s:
-            raise UserError(f"at work: {busy}. Wait for its end, or cancel it on the Train page; then run this again")
-        if busy != said:
-            print(f"waiting for {busy}", flush=True)
-            said = busy
-        time.sleep(inbox.PAUSE_S)
+    remedy = "Wait for its end, or cancel it on the Train page; then run this again"
+    with contextlib.ExitStack() as stack:
+        if is_locked(runs.RUN_LOCK):
+            print("waiting for the pipeline", flush=True)
+        if stack.enter_context(lock(runs.RUN_LOCK, PATIENCE_S)) is None:
+            raise UserError(f"at work: the pipeline. {remedy}")
+        # What DVC's own list does not name: experiments in their copies of this folder, and users of the caches.
+        processes = [process.info for process in psutil.process_iter(["pid", "cwd"])]
+        copies = EXPERIMENTS.resolve()
+        busy = [f"process {one['pid']}" for one in processes if Path(one["cwd"] or "/").is_relative_to(copies)]
+        locks = [path for path in paths.cache_root().glob("*/*.lock") if path.parent.name not in KEPT_CACHES]
+        if busy := busy + [f"the holder of {path}" for path in locks if is_locked(path)]:
+            raise UserError(f"at work: {', '.join(busy)}. {remedy}")
+        try:
+            repository = stack.enter_context(locked_repository())
+        except Busy as error:
+            raise UserError(f"at work: {error}. {remedy}") from None
+        yield repository
 
 
-def _experiments_at_work() -> list[str]:
-    """Processes in experiments' own copies of this folder, which DVC's list here does not name."""
-    found = []
-    place = EXPERIMENTS.resolve()
-    for process in psutil.process_iter(["pid", "cwd"]):
-        if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(place):
-            found.append(f"an experiment (process {process.info['pid']})")
-    for path in EXPERIMENTS.glob("celery/*.json"):
-        worker = json.loads(path.read_text(encoding="utf-8"))
-        if worker.get("returncode") is None and psutil.pid_exists(worker["pid"]):
-            found.append(f"DVC's queue (process {worker['pid']}; 'dvc queue stop')")
+# On the Hub
+
+
+def published(speaker: str | None) -> dict[tuple[str, str], str]:
+    """{(kind, name): how we know} of repositories on the Hub: from receipts, pseudonyms, params.yaml and older ones."""
+    found: dict[tuple[str, str], str] = {}
+    for stage, stage_kind in RECEIPTS.items():
+        path = paths.RECEIPTS / f"{stage}.json"
+        receipt = erasing.read_dict(path)
+        for kind, part in ((stage_kind, receipt), ("dataset", receipt.get("dataset") or {})):
+            if part.get("published") and (name := part.get("repo_id") or part.get("space_id")):
+                found.setdefault((kind, name), str(path))
+    for name, known in erasing.read_dict(paths.PSEUDONYMS).items():
+        if speaker in map(clean, known["speakers"]):
+            found.setdefault(("dataset", name), str(paths.PSEUDONYMS))
+    commits = git("log", "--branches", "--tags", "--remotes", "HEAD", "--format=%H", "--", str(PARAMS_FILE)).split()
+    texts = {f"{PARAMS_FILE} of {commit[:7]}": git("show", f"{commit}:./{PARAMS_FILE}") for commit in commits}
+    if PARAMS_FILE.exists():
+        texts = {str(PARAMS_FILE): PARAMS_FILE.read_text(encoding="utf-8")} | texts
+    for where, text in texts.items():
+        with contextlib.suppress(YAMLError, AttributeError, KeyError, TypeError):  # older ones may have another form
+            values = YAML(typ="safe").load(text)
+            push, deploy = values["push"], values["deploy"]
+            sections = {"model": push, "dataset": push.get("dataset") or {}, "space": deploy}
+            for kind, section in sections.items():
+                name = section.get("space_id" if kind == "space" else "repo_id")
+                if section.get("enabled") and name:
+                    found.setdefault((kind, name), f"{PERHAPS}: {where} names it")
     return found
 
 
-def _cache_users_at_work() -> list[str]:
-    """Trainings and data sets in the making, whoever started them."""
-    locks = [*(paths.cache_root() / "training").glob("*.lock"), paths.cache_root() / "dataset/.lock"]
-    return [f"what holds {path}" for path in locks if is_locked(path)]
+def choose_repositories(speaker: str | None, yes: bool) -> list[str]:
+    """`kind name` of what to delete on the Hub: asks for each; without questions, those that are surely ours."""
+    chosen = []
+    for (kind, name), why in published(speaker).items():
+        question = f"Delete {kind} {name} on the Hub for good? Type its name:"
+        if not why.startswith(PERHAPS) if yes else ask(question, name):
+            chosen.append(f"{kind} {name}")
+        else:
+            print(f"stays on the Hub: {kind} {name}, {address(name, kind)}")
+    return chosen
 
 
-def _repository():
-    """DVC's repository, to read from. Raises: UserError where this folder is none."""
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo
+def delete_on_hub(todo: Todo) -> list[str]:
+    """Delete the chosen repositories for good; returns what could not be deleted."""
+    from stages.hub.client import Refused, api, call
 
-    try:
-        return Repo()
-    except NotDvcRepoError:
-        raise UserError("this folder is no DVC repository: go to the project's folder") from None
+    problems = []
+    for repository in list(todo.repositories):
+        kind, name = repository.split(" ")
+        try:
+            call(f"deleting {name}", api().delete_repo, name, repo_type=kind)
+            print(f"deleted on the Hub: {kind} {name}")
+        except UserError as error:
+            if not (isinstance(error, Refused) and error.status == 404):
+                problems.append(f"{kind} {name} on the Hub ({error}); or delete it at {address(name, kind)}")
+                continue
+            # Deleted before, or private to somebody else: the Hub answers the same.
+            print(f"not found on the Hub: {kind} {name}. If {address(name, kind)} still shows it, delete it there")
+        todo.repositories.remove(repository)
+        todo.write()
+    return problems
 
 
 def main() -> str:
@@ -200,11 +245,11 @@ def main() -> str:
     parser.add_argument("--hub", action="store_true", help="delete what was published, too")
     options = parser.parse_args()
     if options.clip is not None and not re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", options.clip):
-        raise UserError(f"--clip {options.clip!r} is no id: it has {ID_LENGTH} of the signs 0-9 and a-f")
+        raise UserError(f"--clip {options.clip!r} is not an id: an id has {ID_LENGTH} of the characters 0-9 and a-f")
     speaker = None if options.speaker is None else clean(options.speaker)
     if speaker == "":
         raise UserError("the name is empty: make forget SPEAKER=name")
-    return forget(Wanted(speaker, options.clip), options.yes, options.hub)
+    return forget(speaker, options.clip, options.yes, options.hub)
 
 
 if __name__ == "__main__":
