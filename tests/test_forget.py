@@ -107,7 +107,7 @@ def make_project(folder: Path, with_git: bool) -> None:
     known = {"key": "00", "next": 3, "speakers": {ANN: "speaker-1", BOB: "speaker-2"}}
     write_json(runs.FOLDER / "pseudonyms.json", {"me/clips": known})
     ann = next(clip for clip in inbox.stored_clips() if clip.speaker == ANN)
-    for name, named in (("2026-01-01", ann.recorded_file), ("2026-01-02", "nobody")):
+    for name, named in (("2026-01-01", ann.file), ("2026-01-02", "nobody")):
         (runs.RUNS / name).mkdir(parents=True)
         (runs.RUNS / name / "log.txt").write_text(f"before\nrejected, e.g. {named}\nafter\n")
     ContentCache("base-predictions").write({"sound": "a"}, f'{{"text": "{PLANTED} heard"}}'.encode())
