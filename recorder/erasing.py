@@ -25,7 +25,7 @@ from stages.common.files import sha256_of_file, write_json, write_whole
 from stages.common.params import PARAMS_FILE, load_params
 from stages.common.stage import UserError
 from stages.speech import tables
-from stages.speech.clips import ID_LENGTH, RawClip, clip_id
+from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH, RawClip, clip_id
 from stages.speech.sources import locate, read_sources
 from stages.speech.text import clean
 
@@ -110,9 +110,7 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
     sounds = {name: change.folder / change.row["audio_path"] for name, change in waiting.items()}
     in_raw = {path.relative_to(paths.RAW).as_posix(): path for path in paths.RAW.rglob("*") if path.is_file()}
     named = {file_of(row) for row in rows}
-    sounds |= {
-        name: path for name, path in in_raw.items() if name in named or path.suffix.lower() in tables.AUDIO_SUFFIXES
-    }
+    sounds |= {name: path for name, path in in_raw.items() if name in named or path.suffix.lower() in AUDIO_SUFFIXES}
     digests = {name: sha256_of_file(path) for name, path in sounds.items()}
 
     def is_theirs(row: RawClip) -> bool:
@@ -284,7 +282,7 @@ def _erase_from_raw(todo: Todo) -> None:
     for sound in (paths.RAW / name for name in todo.files):
         sound.unlink(missing_ok=True)
         beside = list(sound.parent.glob(f"{glob.escape(sound.stem)}.*"))
-        if not any(path.suffix.lower() in tables.AUDIO_SUFFIXES for path in beside):
+        if not any(path.suffix.lower() in AUDIO_SUFFIXES for path in beside):
             for path in beside:
                 if TRANSCRIPT.fullmatch(path.name.removeprefix(sound.stem)):
                     path.unlink()
