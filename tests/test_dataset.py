@@ -1,6 +1,5 @@
 """The data set: what goes up is the clips and nothing else, and only with everybody's consent."""
 
-import fcntl
 import hashlib
 import io
 import json
@@ -15,21 +14,22 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from stages.common import paths
+from stages.common.locks import lock
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub import dataset
-from stages.hub.dataset import private_things
+from stages.hub.privacy import agreed_speakers, check_current, private_things
 from stages.speech.audio import encode_flac, read_prepared
 from stages.speech.clips import Clip
-from stages.speech.prepared import size_of
 from tests.conftest import REPOSITORY
-from tests.hub import Fault, HubServer
+from tests.hub import MODES, HubServer
 
 DEMO_CLIPS = REPOSITORY / "data/demo/clips"
 SPEAKERS = ("Gundula Zwetschkenbaum", "Ann")
@@ -109,28 +109,25 @@ def rewrite(path: str, change) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows if row))
 
 
+def change(name: str, **values: object) -> None:
+    """Let the clip of this recording say something else, in data/raw and data/split."""
+    path = "data/raw/grannys-phone/clips.jsonl"
+    rewrite(path, lambda row: {**row, **values} if row["audio_path"] == name else row)
+    for part in dataset.PARTS:
+        path = f"data/split/{part}.jsonl"
+        rewrite(path, lambda row: {**row, **values} if row["recorded_file"].endswith(name) else row)
+
+
 def say(text: str, number: int = 0) -> str:
     """Let the clip with this number of all say something else; returns its id."""
     name = f"gundula_kitchen_take_{number:02d}.flac"
-    rewrite(
-        "data/raw/grannys-phone/clips.jsonl",
-        lambda row: {**row, "text": text} if row["audio_path"] == name else row,
-    )
-    for part in dataset.PARTS:
-        rewrite(
-            f"data/split/{part}.jsonl",
-            lambda row: {**row, "text": text} if row["recorded_file"].endswith(name) else row,
-        )
+    change(name, text=text)
     return hashlib.sha256(Path("data/raw/grannys-phone", name).read_bytes()).hexdigest()[:16]
 
 
 def built(repo_id: str = "ann/clips") -> tuple[dict, dict[str, Path]]:
     rows = dataset.anonymous_rows(repo_id, dataset.read_parts())
-    return rows, dataset.build(rows)
-
-
-def content_of(files: dict[str, Path]) -> dict[str, bytes]:
-    return {name: path.read_bytes() for name, path in files.items()}
+    return rows, dataset.build(rows, Path("built") / repo_id)
 
 
 def published_rows(files: dict[str, Path]) -> list[dict]:
@@ -150,25 +147,17 @@ def samples_of(clip: dict) -> np.ndarray:
 
 
 def test_rows_are_what_datasets_itself_would_have_written(clips):
-    datasets = pytest.importorskip("datasets")
     _, files = built()
-    expected = datasets.Features(
-        {
-            "id": datasets.Value("string"),
-            "audio": datasets.Audio(16_000),
-            "text": datasets.Value("string"),
-            "language": datasets.Value("string"),
-            "speaker": datasets.Value("string"),
-            "duration_s": datasets.Value("float64"),
-        }
-    )
+    columns = {name: datasets.Value("string") for name in ("id", "text", "language", "speaker")}
+    columns |= {"audio": datasets.Audio(16_000), "duration_s": datasets.Value("float64")}
+    expected = datasets.Features({name: columns[name] for name in dataset.FEATURES})
     assert sorted(files) == [f"data/{part}-00000-of-00001.parquet" for part in sorted(dataset.PARTS)]
     for path in files.values():
         schema = pq.read_schema(path)
-        assert datasets.Features.from_arrow_schema(schema) == expected
-        assert schema == expected.arrow_schema
-        assert set(schema.metadata) == {b"huggingface"}
+        assert schema == expected.arrow_schema and set(schema.metadata) == {b"huggingface"}
         assert json.loads(schema.metadata[b"huggingface"]) == json.loads(expected.arrow_schema.metadata[b"huggingface"])
+        group = pq.read_metadata(path).row_group(0)
+        assert not any(group.column(number).is_stats_set for number in range(group.num_columns)), "sounds in the footer"
 
 
 def test_every_clip_goes_up_once_in_its_part_with_its_words_and_sound(clips):
@@ -190,21 +179,17 @@ def test_every_clip_goes_up_once_in_its_part_with_its_words_and_sound(clips):
 def test_nothing_that_a_recording_carries_is_in_a_published_byte(clips):
     rows, files = built()
     card = str(dataset.render_card(load_params(), rows, files))
-    private = [
-        *PLANTED,
-        str(clips),
-        *(clip["id"] for clip in local_clips()),
-        *(Path(clip["recorded_file"]).stem for clip in local_clips()),
-    ]
+    private = [*PLANTED, str(clips), *(clip["id"] for clip in local_clips())]
+    private += [Path(clip["recorded_file"]).stem for clip in local_clips()]
     # The planted words must be in what prepare and split left, or this test would look for nothing.
     before = "".join(Path(f"data/split/{part}.jsonl").read_text() for part in dataset.PARTS)
     assert {"Gundula", "2021-03-04", "en-0badcafe", "grannys", "kitchen_take"} <= {
         word for word in PLANTED if word in before
     }
     decoded = json.dumps(published_rows(files), default=lambda value: value.decode("latin-1"), ensure_ascii=False)
-    for where, content in {"card": card.encode(), "columns": decoded.encode(), **content_of(files)}.items():
-        found = [word for word in private if word.encode() in content]
-        assert found == [], where
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    for where, content in {"card": card.encode(), "columns": decoded.encode(), **contents}.items():
+        assert [word for word in private if word.encode() in content] == [], where
     # "Ann" is a syllable of other words, so it is looked for as one; the name of the repository holds it on purpose.
     assert re.findall(r"\bAnn\b", decoded + card) == []
 
@@ -222,92 +207,43 @@ def test_sounds_have_no_tags_and_no_name_of_a_program(clips):
         assert row["audio"]["path"] == f"{row['id']}.flac"
 
 
-def test_sounds_stand_in_the_files_as_they_are_and_nowhere_else(clips):
-    # Compressed, a file would change from the first clip that is added on, and go up again as a whole.
-    for path in built()[1].values():
-        content = path.read_bytes()
-        for row in pq.read_table(path).to_pylist():
-            assert content.count(row["audio"]["bytes"]) == 1
-        groups = pq.read_metadata(path)
-        columns = [
-            groups.row_group(group).column(column)
-            for group in range(groups.num_row_groups)
-            for column in range(groups.num_columns)
-        ]
-        assert [column.path_in_schema for column in columns if column.is_stats_set] == []
+def flac(samples: np.ndarray, **tags: str) -> bytes:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", 16_000, samples.ndim, "PCM_16", format="FLAC") as file:
+        for name, value in tags.items():
+            setattr(file, name, value)
+        file.write(samples)
+    return buffer.getvalue()
 
 
 def test_tags_are_cut_off_and_every_sample_stays():
-    buffer = io.BytesIO()
     samples = (np.random.default_rng(0).normal(size=16_000) * 3000).astype(np.int16)
-    with soundfile.SoundFile(buffer, "w", 16_000, 1, "PCM_16", format="FLAC") as file:
-        file.title, file.artist = "secret", "somebody"
-        file.write(samples)
-    tagged = buffer.getvalue()
-    assert b"secret" in tagged
+    tagged = flac(samples, title="secret", artist="somebody")
     bare = dataset.without_tags(tagged, Path("a.flac"))
-    assert b"secret" not in bare and b"somebody" not in bare
+    assert b"secret" in tagged and b"secret" not in bare and b"somebody" not in bare
     assert np.array_equal(soundfile.read(io.BytesIO(bare), dtype="int16")[0], samples)
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [(b"RIFF" + bytes(100), "no FLAC file"), (b"ID3" + bytes(100), "no FLAC file"), ("stereo", "16000 Hz mono")],
-)
-def test_sound_that_prepare_did_not_write_is_refused(content, problem):
-    if content == "stereo":
-        buffer = io.BytesIO()
-        soundfile.write(buffer, np.zeros((100, 2)), 16_000, format="FLAC")
-        content = buffer.getvalue()
-    with pytest.raises(ValueError, match=problem):
+@pytest.mark.parametrize("content", [b"RIFF" + bytes(100), flac(np.zeros((100, 2)))], ids=["no flac", "stereo"])
+def test_sound_that_prepare_did_not_write_is_refused(content):
+    with pytest.raises(ValueError, match="not written by the prepare stage"):
         dataset.without_tags(content, Path("a.flac"))
 
 
 def test_same_clips_give_the_same_bytes_whatever_their_order(clips):
-    first = content_of(built()[1])
-    shutil.rmtree(".cache")
+    first = {name: path.read_bytes() for name, path in built()[1].items()}
     for part in dataset.PARTS:
         file = Path(f"data/split/{part}.jsonl")
         lines = file.read_text().splitlines(keepends=True)
         random.Random(1).shuffle(lines)
         file.write_text("".join(lines))
-    assert content_of(built()[1]) == first
+    assert {name: path.read_bytes() for name, path in built()[1].items()} == first
 
 
 def test_order_says_nothing_about_when_a_clip_was_recorded(clips):
     orders = {tuple(row["text"] for row in published_rows(built(f"ann/clips-{number}")[1])) for number in range(3)}
     assert len(orders) == 3
     assert all(row.id < later.id for rows in built()[0].values() for row, later in pairwise(rows))
-
-
-def test_files_are_built_once_and_again_when_they_were_damaged(clips):
-    _, files = built()
-    first = {name: path.stat().st_mtime_ns for name, path in files.items()}
-    content = content_of(files)
-    assert {name: path.stat().st_mtime_ns for name, path in built()[1].items()} == first
-    files["data/test-00000-of-00001.parquet"].write_bytes(b"damaged")
-    assert content_of(built()[1]) == content
-
-
-def test_only_the_latest_files_are_kept(clips):
-    built()
-    say("something else")
-    _, files = built()
-    assert [path.name for path in Path(".cache/dataset").iterdir() if path.is_dir()] == [
-        next(iter(files.values())).parts[-3]
-    ]
-
-
-def test_large_parts_go_up_in_several_files(clips, monkeypatch):
-    sounds = {clip["id"]: size_of(Path("data/prepared", clip["audio_path"])) for clip in local_clips()}
-    monkeypatch.setattr(dataset, "SHARD_BYTES", 2 * max(sounds.values()))
-    _, files = built()
-    train = sorted(name for name in files if name.startswith("data/train-"))
-    assert len(train) > 3
-    assert train == [f"data/train-{number:05d}-of-{len(train):05d}.parquet" for number in range(len(train))]
-    assert len({row["id"] for row in published_rows(files)}) == CLIPS
-    for path in files.values():
-        assert sum(len(row["audio"]["bytes"]) for row in pq.read_table(path).to_pylist()) <= dataset.SHARD_BYTES
 
 
 def test_memory_does_not_grow_with_the_clips(clips):
@@ -321,7 +257,7 @@ def test_memory_does_not_grow_with_the_clips(clips):
         "dataset.ROWS_IN_GROUP = 20\n"
         "row = lambda n: dataset.Row(f'{n:016x}', 'a', 'en', 'speaker-1', 18.0, Path('noise.flac'))\n"
         "before = peak_bytes()\n"
-        "dataset.write_shard(Path('a.parquet'), [row(n) for n in range(600)])\n"
+        "dataset.write_parquet(Path('a.parquet'), [row(n) for n in range(600)])\n"
         "print((peak_bytes() - before) // 10**6)"
     )
     result = subprocess.run(
@@ -332,19 +268,15 @@ def test_memory_does_not_grow_with_the_clips(clips):
 
 
 def test_second_process_waits_for_the_first(clips):
-    folder = Path(".cache/dataset")
-    folder.mkdir(parents=True)
-    with (folder / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock(Path(".cache/dataset.lock")):
         second = subprocess.Popen(
             [sys.executable, "-m", "stages.hub.dataset"], env=environment(), stdout=subprocess.PIPE, text=True
         )
         assert second.stdout.readline().startswith("dataset: repo_id=ann/clips")
         time.sleep(1)
-        assert second.poll() is None
-        assert not paths.PSEUDONYMS.exists()
-    assert second.communicate(timeout=60)[0].startswith("dataset: nothing published: push.dry_run is true")
-    assert paths.PSEUDONYMS.exists()
+        assert second.poll() is None and not paths.PSEUDONYMS.exists()
+    assert "push.dry_run is true" in second.communicate(timeout=60)[0]
+    assert paths.PSEUDONYMS.exists() and not Path(".cache/dataset").exists()
 
 
 # Pseudonyms
@@ -393,28 +325,28 @@ def refusal() -> str:
     return str(refused.value)
 
 
-def assert_refused_before_anything_was_made(text: str) -> None:
-    assert refusal().startswith(text)
-    assert not Path(".cache/dataset").exists()
-    assert not paths.PSEUDONYMS.exists()
+def assert_refused_before_anything_was_made(*parts: str) -> None:
+    text = refusal()
+    assert [part for part in parts if part not in text] == [], text
+    assert not Path(".cache/dataset").exists() and not paths.PSEUDONYMS.exists()
 
 
-def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips):
-    consents_are(consent("Ann"))
-    assert_refused_before_anything_was_made(
-        "nobody has agreed to publication of 16 of 24 clips: Gundula Zwetschkenbaum (16). "
-        "Speakers can agree on the Publish page"
-    )
+RECORDED = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
 
 
-def test_consent_to_being_recorded_is_none_to_publication(clips):
-    recorded = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
-    consents_are(consent("Ann"), recorded)
-    assert_refused_before_anything_was_made("nobody has agreed to publication of 16 of 24 clips")
-    consents_are(consent("Ann"), {**recorded, "publish": "yes"})
-    assert_refused_before_anything_was_made("nobody has agreed to publication of 16 of 24 clips")
-    Path("data/raw/grannys-phone/consents.jsonl").unlink()
-    assert_refused_before_anything_was_made("nobody has agreed to publication of 24 of 24 clips")
+@pytest.mark.parametrize(
+    "answers", [[], [RECORDED], [{**RECORDED, "publish": "yes"}], [{**RECORDED, "publish": False}]],
+    ids=["none", "only to being recorded", "not a yes", "no"],
+)  # fmt: skip
+def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips, answers):
+    consents_are(consent("Ann"), *answers)
+    assert_refused_before_anything_was_made("16 of 24 clips", "Gundula Zwetschkenbaum (16)")
+
+
+def test_clip_without_a_speaker_is_refused_since_nobody_can_be_asked(clips):
+    nameless = "grannys-phone/gundula_kitchen_take_01.flac"
+    change("gundula_kitchen_take_01.flac", speaker=None)
+    assert_refused_before_anything_was_made("1 of 24 clips", nameless)
 
 
 def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
@@ -428,7 +360,7 @@ def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
         {"speaker": "Bea", "wording": "w", "given_at": "2023-01-01T00:00:00+00:00"},  # says nothing about publication
     ]
     other.write_text("".join(json.dumps(row) + "\n" for row in answers))
-    assert dataset.agreed_speakers() == {"Bea", "Cid"}
+    assert agreed_speakers() == {"Bea", "Cid"}
 
 
 @pytest.mark.parametrize(
@@ -436,49 +368,29 @@ def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
 )
 def test_damaged_consent_is_no_consent(clips, line):
     Path("data/raw/grannys-phone/consents.jsonl").write_text(f"{json.dumps(consent('Ann'))}\n{line}\n")
-    assert_refused_before_anything_was_made("data/raw/grannys-phone/consents.jsonl:2 is no consent: write speaker")
-
-
-def test_clip_without_a_speaker_is_refused_since_nobody_can_be_asked(clips):
-    nameless = "grannys-phone/gundula_kitchen_take_01.flac"
-    rewrite(
-        "data/raw/grannys-phone/clips.jsonl",
-        lambda row: {**row, "speaker": None} if nameless.endswith(row["audio_path"]) else row,
-    )
-    for part in dataset.PARTS:
-        rewrite(
-            f"data/split/{part}.jsonl",
-            lambda row: {**row, "speaker": None} if row["recorded_file"] == nameless else row,
-        )
-    assert_refused_before_anything_was_made(f"no speaker is named by 1 of 24 clips, such as {nameless}")
+    assert_refused_before_anything_was_made("data/raw/grannys-phone/consents.jsonl:2")
 
 
 # Clips that changed since
 
 
 @pytest.mark.parametrize(
-    "change",
+    "changed",
     [
         lambda row: None,
         lambda row: {**row, "text": "corrected"},
         lambda row: {**row, "speaker": "Ann"},
         lambda row: {**row, "language": "de"},
+        lambda row: Path("data/raw/grannys-phone", row["audio_path"]).unlink() or row,
     ],
-    ids=["deleted", "text", "speaker", "language"],
+    ids=["deleted", "text", "speaker", "language", "recording deleted"],
 )
-def test_clip_that_was_changed_since_the_split_does_not_go_up(clips, change):
+def test_clip_that_was_changed_since_the_split_is_not_published(clips, changed):
     rewrite(
         "data/raw/grannys-phone/clips.jsonl",
-        lambda row: change(row) if row["audio_path"].endswith("_01.flac") else row,
+        lambda row: changed(row) if row["audio_path"].endswith("_01.flac") else row,
     )
-    assert_refused_before_anything_was_made(
-        "changed or deleted in data/raw since: 1 of 24 clips in data/split: run 'dvc repro split'"
-    )
-
-
-def test_clip_whose_recording_is_gone_does_not_go_up(clips):
-    Path("data/raw/grannys-phone/gundula_kitchen_take_05.flac").unlink()
-    assert_refused_before_anything_was_made("changed or deleted in data/raw since: 1 of 24 clips")
+    assert_refused_before_anything_was_made("1 of 24 clips", "run 'dvc repro split'")
 
 
 @pytest.mark.parametrize(("kind", "goes_up"), [("delete", False), ("consent", False), ("text", False), ("clip", True)])
@@ -488,9 +400,9 @@ def test_change_that_waits_in_the_inbox_is_waited_for(clips, kind, goes_up):
     change.write_text(json.dumps({"kind": kind, "source": "recorded", "row": {}}))
     checked = dataset.read_parts()["train"]
     if goes_up:
-        dataset.check_current(checked, "en")
+        check_current(checked, "en")
     else:
-        assert_refused_before_anything_was_made("deletions, corrections or consents of the recording page still wait")
+        assert_refused_before_anything_was_made("run 'python -m recorder.inbox'")
 
 
 # Texts
@@ -500,7 +412,6 @@ def test_change_that_waits_in_the_inbox_is_waited_for(clips, kind, goes_up):
     ("text", "kind"),
     [
         ("write to ann@example.org please", "e-mail address"),
-        ("write to ann @ example . org", "e-mail address"),
         ("write to ann at example dot org", "e-mail address"),
         ("ann(at)example.org", "e-mail address"),
         ("schreib an ann ät beispiel punkt de", "e-mail address"),
@@ -508,22 +419,17 @@ def test_change_that_waits_in_the_inbox_is_waited_for(clips, kind, goes_up):
         ("call (555) 123-4567 now", "telephone or other long number"),
         ("call 555 0123", "telephone or other long number"),
         ("+49 (0)30 / 1234567", "telephone or other long number"),
-        ("01 23 45 67 89", "telephone or other long number"),
         ("0 1 7 6 1 2 3 4 5 6 7 8", "telephone or other long number"),
-        ("0, 1, 7, 6, 1, 2, 3", "telephone or other long number"),
         ("oh one seven six two two nine four", "telephone or other long number"),
         ("०९८७६५४३२१", "telephone or other long number"),
         ("0３０-１２３４５６７", "telephone or other long number"),
         ("1984 1985 55", "telephone or other long number"),
-        # The card networks' published test numbers.
-        ("4111 1111 1111 1111", "card number"),
-        ("5555-5555-5555-4444 12/27", "card number"),
-        ("378282246310005", "card number"),
-        ("3 7 8 2 8 2 2 4 6 3 1 0 0 0 5", "card number"),
-        # ISO 13616's examples.
-        ("DE89 3704 0044 0532 0130 00", "bank account"),
-        ("my account gb82 WEST 1234 5698 7654 32 is new", "bank account"),
-        ("GR16-0110-1250-0000-0001-2300-695", "bank account"),
+        ("4111 1111 1111 1111", "telephone or other long number"),
+        ("5555-5555-5555-4444 12/27", "telephone or other long number"),
+        # ISO 13616's examples of bank accounts.
+        ("DE89 3704 0044 0532 0130 00", "telephone or other long number"),
+        ("my account gb82 WEST 1234 5698 7654 32 is new", "telephone or other long number"),
+        ("GR16-0110-1250-0000-0001-2300-695", "telephone or other long number"),
         ("I am Ann.", "a speaker's name"),
         ("Mrs ZWETSCHKENBAUM called", "a speaker's name"),
         ("アキラさんです", "a speaker's name"),
@@ -538,26 +444,20 @@ def test_private_thing_in_a_text_is_found(text, kind):
     "text",
     [
         "on 12.05.2024 at 14:30",
-        "12/05/2024 14",
-        "2024-05-12 10:30",
         "am 12. 5. 2024",
         "1.000.000 Euro",
-        "1 000 000 people",
         "1914-1918 and 1939–1945",
         "from 2019, 2020, 2021 on",
         "1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
         "one two three four five six seven eight nine",
         "one or two, three or four, five or six and seven",
-        "six five zero seven",
-        "take 4111 1111 1111",  # no number of a card: twelve digits; and yet a long one
         "look at this. Now we go",
         "Annual banner",
         "call 112, or 911",
     ],
 )
 def test_harmless_text_is_let_through(text):
-    expected = ["telephone or other long number"] if "4111" in text else []
-    assert private_things(text, "en", ["Ann"]) == expected
+    assert private_things(text, "en", ["Ann"]) == []
 
 
 def test_none_of_our_own_phrases_is_taken_for_private(repository):
@@ -567,36 +467,20 @@ def test_none_of_our_own_phrases_is_taken_for_private(repository):
     assert [(language, line) for language, line in lines if private_things(line, language, ["Gundula"])] == []
 
 
-def test_private_text_is_named_by_id_and_kind_but_not_repeated(clips, capsys):
+def test_private_text_is_named_by_id_and_kind_but_not_repeated_until_it_is_confirmed(clips, set_param, capsys):
     first = say("my number is 030 1234567", 0)
     second = say("write to ann@example.org or call 0 3 0 7 6 5 4 3 2 1", 4)
     text = refusal()
-    assert "what should perhaps not become public stands in 2 texts" in text
     assert f"{first}: telephone or other long number" in text
     assert f"{second}: e-mail address, telephone or other long number" in text
-    assert "push.dataset.confirmed in params.yaml" in text
     shown = text + capsys.readouterr().out
     assert [word for word in ("1234567", "example.org", "0 3 0") if word in shown] == []
     assert not Path(".cache/dataset").exists()
-
-
-def test_confirmed_text_goes_up(clips, set_param):
-    first, second = say("my number is 030 1234567", 0), say("call 030 7654321", 4)
     set_param("push.dataset.confirmed", [first])
     text = refusal()
     assert second in text and first not in text
     set_param("push.dataset.confirmed", [first, second])
-    dataset.check_texts([clip for part in dataset.read_parts().values() for clip in part], [first, second])
-
-
-def test_message_about_many_texts_stays_short_and_the_rest_is_listed(make_clip, capsys):
-    many = [make_clip(f"call 030 {1_000_000 + 7 * number}", speaker="Ann") for number in range(50)]
-    with pytest.raises(UserError, match="and 30 more, listed above") as refused:
-        dataset.check_texts(many, [])
-    listed = re.findall(r"[0-9a-f]{16}", str(refused.value)) + re.findall(
-        r"clip ([0-9a-f]{16})", capsys.readouterr().out
-    )
-    assert sorted(listed) == sorted(clip.id for clip in many)
+    assert dataset.publish_dataset(load_params())["reason"] == "push.dry_run is true"
 
 
 # The card
@@ -610,20 +494,15 @@ def card(clips):
     return DatasetCard(str(dataset.render_card(load_params(), rows, files)))
 
 
-def test_card_tells_the_hub_where_the_parts_are(card):
+def test_card_tells_the_hub_where_the_parts_are_and_people_how_to_be_removed(card):
     assert card.data.task_categories == ["automatic-speech-recognition"]
-    assert (card.data.license, card.data.language, card.data.size_categories) == ("cc-by-4.0", ["en"], "n<1K")
+    assert (card.data.license, card.data.language) == ("cc-by-4.0", ["en"])
     (config,) = card.data.configs
     assert config["data_files"] == [{"split": part, "path": f"data/{part}-*"} for part in dataset.PARTS]
-    counts = {split["name"]: split["num_examples"] for split in card.data.dataset_info["splits"]}
-    assert counts == {part: len(local_clips(part)) for part in dataset.PARTS}
-
-
-def test_card_names_the_columns_as_datasets_does(card):
-    datasets = pytest.importorskip("datasets")
-    features = datasets.Features._from_yaml_list(card.data.dataset_info["features"])
-    assert features == datasets.Features.from_arrow_schema(pq.read_schema(next(iter(built()[1].values()))))
-    assert datasets.DatasetInfo._from_yaml_dict(card.data.dataset_info).splits.total_num_examples == CLIPS
+    assert "Every speaker agreed" in card.text and "removal of recordings" in card.text
+    (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    assert 'load_dataset("ann/clips", split="test")' in code
+    compile(code, "card", "exec")
 
 
 def test_card_counts_clips_and_minutes_by_part_language_and_speaker(card):
@@ -644,26 +523,6 @@ def test_card_counts_clips_and_minutes_by_part_language_and_speaker(card):
     assert f"{CLIPS} recordings" in card.text and "by 2 speakers" in card.text
 
 
-def test_card_says_who_agreed_and_how_to_be_removed(card):
-    for sentence in (
-        "Every speaker agreed to the publication of these recordings and texts.",
-        "The same sentence never stands in two splits.",
-        "can ask for removal of recordings at any time, in the Community tab",
-        'load_dataset("ann/clips", split="test")',
-    ):
-        assert sentence in card.text
-    (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
-    compile(code, "card", "exec")
-
-
-@pytest.mark.parametrize(
-    ("count", "category"),
-    [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (9999, "1K<n<10K"), (10**6, "1M<n<10M"), (10**7, "n>10M")],
-)
-def test_size_is_said_in_the_words_of_the_hub(count, category):
-    assert dataset.size_category(count) == category
-
-
 # The command
 
 
@@ -676,20 +535,13 @@ def test_experiment_publishes_nothing(clips, run_stage):
     }
 
 
-@pytest.mark.parametrize("folder", ["data/prepared", "data/split"])
-def test_missing_clips_say_what_to_run(clips, run_stage, folder):
-    shutil.rmtree(folder)
-    result = run_stage("hub.dataset")
-    assert (result.returncode, result.errors) == (1, [f"dataset: {folder} is missing: run 'dvc repro split'"])
-
-
 def test_data_set_without_a_name_can_be_looked_at_and_is_not_sent(clips, run_stage, set_param):
     set_param("push.dataset.repo_id", None)
     assert run_stage("hub.dataset").returncode == 0
     set_param("push.dry_run", False)
     result = run_stage("hub.dataset")
     assert (result.returncode, len(result.errors)) == (1, 1)
-    assert result.errors[0].startswith("dataset: params.yaml: push.dataset.repo_id is empty: write USER/NAME")
+    assert "push.dataset.repo_id is empty" in result.errors[0]
 
 
 def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
@@ -698,23 +550,19 @@ def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
     receipt = json.loads(Path("data/receipts/dataset.json").read_text())
     _, files = built()
     assert (receipt["published"], receipt["clips"], receipt["speakers"]) == (False, CLIPS, 2)
-    assert {file["path"] for file in receipt["files"]} == {*files, "README.md"}
-    amount = f"{len(files) + 1} files, {sum(file['size'] for file in receipt['files']) / 1e6:.1f} MB would go up"
-    assert f"nothing published: push.dry_run is true; {CLIPS} clips of 2 speakers: {amount}" in result.stdout
-    for file in receipt["files"]:
-        if file["path"] in files:
-            content = files[file["path"]].read_bytes()
-            assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    listed = {file["path"]: (file["size"], file["sha256"]) for file in receipt["files"]}
+    assert listed.pop("README.md")
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    assert listed == {name: (len(one), hashlib.sha256(one).hexdigest()) for name, one in contents.items()}
+    assert f"{CLIPS} clips of 2 speakers: {len(files) + 1} files, " in result.stdout
 
 
 def test_clips_of_other_peoples_data_sets_are_never_published(clips):
     path = Path("data/split/train.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0] |= {"source": "hf://datasets/bob/voices", "recorded_file": "hf://datasets/bob/voices/default/train/0"}
-    with pytest.raises(
-        UserError, match="not yours to publish, from data sets on the Hub such as hf://datasets/bob/voices: 1 of"
-    ):
-        dataset.check_current([Clip(**row) for row in rows], "en")
+    with pytest.raises(UserError, match=r"1 of .* not yours to publish, .* hf://datasets/bob/voices"):
+        check_current([Clip(**row) for row in rows], "en")
 
 
 def test_module_starts_without_heavy_packages(repository):
@@ -728,7 +576,6 @@ def test_module_starts_without_heavy_packages(repository):
 # Through the real clients to a hub
 
 TOKEN = "hf_" + "onlyForThisTest" * 2
-UPLOADS = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
 STREAM = """
 import hashlib, io, json, sys
 import datasets, soundfile
@@ -772,6 +619,7 @@ def push(clips, hub, set_param, tmp_path):
             timeout=120,
             check=False,
         )
+        assert TOKEN not in result.stdout + result.stderr
         receipt = Path("data/receipts/dataset.json")
         result.receipt = json.loads(receipt.read_text()) if receipt.exists() else None
         return result
@@ -779,9 +627,9 @@ def push(clips, hub, set_param, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("upload", UPLOADS)
+@pytest.mark.parametrize("upload", MODES)
 def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path, upload):
-    result = push(**UPLOADS[upload])
+    result = push(**MODES[upload])
     assert (result.returncode, result.stderr) == (0, "")
     if upload == "xet":
         assert any("xet-write-token" in request for request in hub.requests)
@@ -790,7 +638,7 @@ def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path, upload
     reader = subprocess.run(
         [sys.executable, "-c", STREAM],
         cwd=tmp_path,
-        env={**hub.environment(tmp_path / "reader", TOKEN), **UPLOADS[upload]},
+        env={**hub.environment(tmp_path / "reader", TOKEN), **MODES[upload]},
         capture_output=True,
         text=True,
         timeout=120,
@@ -830,9 +678,10 @@ def test_repository_is_private_and_the_receipt_says_what_is_there(push, hub):
     assert list(hub.repositories) == [("dataset", "me/clips")]
 
 
-@pytest.mark.parametrize("upload", UPLOADS)
-def test_no_private_word_is_in_what_the_hub_keeps(push, hub, upload):
-    assert push(**UPLOADS[upload]).returncode == 0
+def test_no_private_word_is_in_what_the_hub_keeps_and_no_token_in_what_we_keep(push, hub, clips):
+    assert push(HF_DEBUG="1").returncode == 0
+    ours = [path for path in clips.rglob("*") if path.is_file()]
+    assert [path for path in ours if TOKEN.encode() in path.read_bytes()] == []
     repository = hub.repository("dataset", "me/clips")
     kept = {f"file {path}": content for path, content in repository.files.items()}
     kept |= {f"commit {commit.oid}": commit.message.encode() for commit in repository.commits}
@@ -846,7 +695,6 @@ def test_pushing_again_sends_nothing_and_writes_the_same_receipt(push, hub):
     assert push().returncode == 0
     receipt = Path("data/receipts/dataset.json").read_bytes()
     commits = list(hub.repository("dataset", "me/clips").commits)
-    shutil.rmtree(".cache")
     assert push().returncode == 0
     assert Path("data/receipts/dataset.json").read_bytes() == receipt
     assert hub.repository("dataset", "me/clips").commits == commits
@@ -882,41 +730,3 @@ def test_refused_push_does_not_even_ask_the_hub(push, hub, reason):
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert "Traceback" not in result.stderr
     assert (hub.requests, hub.repositories, result.receipt) == ([], {}, None)
-
-
-def test_public_repository_gets_private_recordings_only_when_params_say_so(push, hub, set_param):
-    set_param("push.dataset.private", False)
-    assert push().receipt["private"] is False
-    repository = hub.repository("dataset", "me/clips")
-    commits = list(repository.commits)
-    say("something new")
-    set_param("push.dataset.private", True)
-    result = push()
-    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert "me/clips on the Hub is public, and push.dataset.private is true" in result.stderr
-    assert repository.commits == commits
-
-
-def test_token_that_may_only_read_is_one_line_and_no_repository(push, hub):
-    result = push("read-token")
-    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert "HF_TOKEN" in result.stderr
-    assert hub.repositories == {}
-
-
-def test_lost_reply_to_the_commit_makes_no_second_one(push, hub):
-    hub.faults.append(Fault(match="/commit/main", kind="lost", times=1))
-    result = push()
-    assert (result.returncode, result.stderr) == (0, "")
-    repository = hub.repository("dataset", "me/clips")
-    assert [commit.message for commit in repository.commits].count("24 clips of 2 speakers") == 1
-    assert result.receipt["commit"] == repository.head.oid
-
-
-def test_token_is_in_no_file_and_on_no_screen(push, clips):
-    result = push()
-    assert result.returncode == 0
-    assert TOKEN not in result.stdout + result.stderr
-    files = [path for path in clips.rglob("*") if path.is_file()]
-    assert len(files) > CLIPS
-    assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []

@@ -13,7 +13,7 @@ from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import load_params
 from stages.common.stage import UserError
-from stages.hub import dataset, release
+from stages.hub import privacy, release
 from stages.hub.publish import listing
 from stages.hub.receipts import amount
 from stages.speech.clips import read_clips
@@ -94,7 +94,7 @@ def ask_demo(deploy, name: str) -> dict:
 
 def ask_consents(speakers: list[str]) -> None:
     """Each speaker's own agreement, asked in their presence."""
-    agreed = dataset.agreed_speakers() | inbox.agreed_to_publish()
+    agreed = privacy.agreed_speakers() | inbox.agreed_to_publish()
     for speaker in speakers:
         st.text(f"Speaker: {speaker}")
         if speaker in agreed:
@@ -111,7 +111,7 @@ def ask_consents(speakers: list[str]) -> None:
 def ask_confirmations(clips: list, confirmed: list[str]) -> list[str]:
     """Texts with an address or a long number: to be looked at one by one."""
     names = {clip.speaker for clip in clips}
-    found = {clip: kinds for clip in clips if (kinds := dataset.private_things(clip.text, clip.language, names))}
+    found = {clip: kinds for clip in clips if (kinds := privacy.private_things(clip.text, clip.language, names))}
     chosen = [identity for identity in confirmed if identity in {clip.id for clip in clips}]
     for clip, kinds in found.items():
         spoken_text(clip.text, clip.language)
