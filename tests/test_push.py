@@ -1,5 +1,6 @@
 """push: what goes up, what never does, what is refused, and that the Hub's copy transcribes as the evaluation did."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -7,22 +8,20 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from stages import push as stage
-from stages.common.params import PushParams, load_params
+from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub import release
 from stages.speech import prepared
-from tests.hub import Fault, HubServer
-from tests.workspaces import ROOT, copy_project, read_json, read_rows, set_params
+from tests.hub import MODES, Fault, HubServer
+from tests.workspaces import ROOT, copy_project, git, read_json, read_rows, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
-MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
 PUBLISHED = {
     "README.md", "training.json", "curve.csv", "metrics.json",
     "adapter_config.json", "adapter_model.safetensors", "config.json", "processor_config.json", "tekken.json",
@@ -72,11 +71,6 @@ def hub():
         yield hub
 
 
-@pytest.fixture(params=[pytest.param("lfs", marks=pytest.mark.slow), "xet"])
-def mode(request) -> dict[str, str]:
-    return MODES[request.param]
-
-
 @dataclass
 class Pushed:
     """A dry run and then a push of one workspace, which its tests only look at, or push again unchanged."""
@@ -119,19 +113,6 @@ def run(workspace: Path, environment: dict[str, str], *command: str) -> subproce
         list(command), cwd=workspace, env=kept | environment | {"PATH": path, "DVC_NO_ANALYTICS": "1"},
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-
-
-def dvc(workspace: Path, environment: dict[str, str], *arguments: str) -> str:
-    result = run(workspace, environment, sys.executable, "-m", "dvc", *arguments)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    return result.stdout
-
-
-def commit(workspace: Path, message: str) -> None:
-    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    run(workspace, {}, "git", "add", "--all")
-    result = run(workspace, {}, "git", *author, "commit", "--quiet", "-m", message)
-    assert result.returncode == 0, result.stderr
 
 
 def push(hub: HubServer, workspace: Path, **extra: str) -> dict:
@@ -220,24 +201,18 @@ def test_dry_run_lists_what_a_push_then_sends_and_asks_the_hub_nothing(pushed):
     assert pushed.requests_of_dry == []
     assert not dry["published"] and dry["reason"] == "push.dry_run is true" and dry["refused"] is None
     megabytes = sum(file["size"] for file in dry["files"]) / 1e6
-    words = f"{len(dry['files'])} files, {megabytes:.1f} MB would go up"
-    assert stage.summary(dry) == f"nothing published: push.dry_run is true; {words}"
+    assert f"{len(dry['files'])} files, {megabytes:.1f} MB" in stage.summary(dry)
     assert dry["files"] == pushed.receipt["files"] and dry["left_out"] == pushed.receipt["left_out"]
     sizes = {path: len(content) for path, content in pushed.hub.repository("model", "me/voice").files.items()}
     assert all(sizes[entry["path"]] == entry["size"] for entry in pushed.receipt["files"])
 
 
-def test_merged_model_stands_beside_the_adapter(hub, workspace):
+@pytest.mark.slow
+def test_merged_model_transcribes_alone_and_is_removed_when_it_is_no_longer_wanted(hub, workspace):
     set_params(workspace, push__merged=True)
     receipt = push(hub, workspace)
     assert set(on_the_hub(hub)) == PUBLISHED | {f"merged/{name}" for name in MERGED}
     assert in_receipt(receipt) == on_the_hub(hub)
-
-
-@pytest.mark.slow
-def test_merged_model_transcribes_alone_and_is_taken_away_where_it_is_no_longer_wanted(hub, workspace):
-    set_params(workspace, push__merged=True)
-    push(hub, workspace)
     assert transcribe_from_hub(hub, workspace, base=None, inside="merged") == evaluated(workspace)
     set_params(workspace, push__merged=False)
     push(hub, workspace)
@@ -246,42 +221,42 @@ def test_merged_model_transcribes_alone_and_is_taken_away_where_it_is_no_longer_
 
 @pytest.mark.slow
 def test_a_b_and_back_to_a_through_dvc_and_git_and_no_experiment_publishes(hub, workspace):
-    environment = variables(hub, workspace)
+    def dvc(*arguments: str) -> str:
+        result = run(workspace, variables(hub, workspace), sys.executable, "-m", "dvc", *arguments)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+        return result.stdout
+
     held = {}
     for name, seed in (("A", 0), ("B", 1)):
         set_params(workspace, train__seed=seed)
-        dvc(workspace, environment, "repro")
+        dvc("repro")
         held[name] = on_the_hub(hub)
         assert held[name] == in_receipt(read_json(workspace / "data/receipts/push.json"))
-        run(workspace, {}, "git", "branch", name)
-        commit(workspace, name)
-        run(workspace, {}, "git", "branch", "--force", name)
+        git(workspace, "add", "--all")
+        git(workspace, "commit", "--quiet", "-m", name)
+        git(workspace, "branch", name)
     assert held["A"]["adapter_model.safetensors"] != held["B"]["adapter_model.safetensors"]
     hub.requests.clear()
-    dvc(workspace, environment, "exp", "run", "-S", "train.seed=0")
-    dvc(workspace, environment, "exp", "run", "--queue", "-S", "train.seed=0,1")
-    dvc(workspace, environment, "exp", "run", "--run-all")
-    assert hub.requests == [], "an experiment spoke to the Hub"
-    assert run(workspace, {}, "git", "checkout", "--force", "A").returncode == 0
-    screen = dvc(workspace, environment, "repro")
+    dvc("exp", "run", "-S", "train.seed=0")
+    dvc("exp", "run", "--queue", "-S", "train.seed=0,1")
+    dvc("exp", "run", "--run-all")
+    assert hub.requests == [], "an experiment asked the Hub"
+    git(workspace, "checkout", "--force", "A")
+    screen = dvc("repro")
     assert "heard" in screen and on_the_hub(hub) == held["A"]
     receipt = read_json(workspace / "data/receipts/push.json")
     assert in_receipt(receipt) == held["A"] and receipt["commit"] == hub.repository("model", "me/voice").head.oid
 
 
-def test_adapter_that_lost_its_training_is_refused_with_the_clip(hub, workspace):
+def test_adapter_that_lost_its_training_or_does_not_load_is_refused(hub, workspace):
     weights = workspace / "data/checkpoints/best/adapter_model.safetensors"
     save_file({name: 0 * tensor for name, tensor in load_file(weights).items()}, weights)
     words = refusal(hub, workspace)
     clip = next(clip for clip in evaluated(workspace) if clip in words)
-    assert f"was heard as {evaluated(workspace)[clip]!r}, and now as" in words
-
-
-def test_file_that_does_not_load_is_refused(hub, workspace):
-    (workspace / "data/checkpoints/best/adapter_model.safetensors").write_bytes(b"cut off")
+    assert repr(evaluated(workspace)[clip]) in words
+    weights.write_bytes(b"cut off")
     result = run(workspace, variables(hub, workspace), sys.executable, "-m", "stages.push")
-    assert result.returncode == 1 and "the files that would go up do not load" in result.stderr
-    assert hub.repositories == {}
+    assert result.returncode == 1 and "do not load" in result.stderr and hub.repositories == {}
 
 
 def test_model_that_is_not_shown_to_be_better_is_refused_with_the_figures(hub, workspace):
@@ -289,12 +264,10 @@ def test_model_that_is_not_shown_to_be_better_is_refused_with_the_figures(hub, w
     metrics["improvement"] = {"wer_relative": 0.1, "low": -0.123, "high": 0.4}
     (workspace / "data/evaluation/metrics.json").write_text(json.dumps(metrics))
     words = refusal(hub, workspace)
-    assert "is not shown to be better" in words and "improvement -12% to 40%" in words
+    assert "improvement -12% to 40%" in words
     set_params(workspace, push__dry_run=True)
     dry = push(hub, workspace)
-    assert dry["refused"] in words, "the receipt says what a push says"
-    assert stage.summary(dry).endswith(f"would go up, but would be refused: {dry['refused']}")
-    assert dry["refused"].endswith("set push.require to not_worse or none in params.yaml")
+    assert dry["refused"] in words and dry["refused"] in stage.summary(dry)
 
 
 def test_folder_of_this_machine_in_a_published_file_is_refused(hub, workspace):
@@ -304,14 +277,7 @@ def test_folder_of_this_machine_in_a_published_file_is_refused(hub, workspace):
     assert "data/checkpoints/training.json names a folder of this machine" in refusal(hub, workspace)
 
 
-def test_missing_name_of_the_repository_is_one_line(hub, workspace):
-    set_params(workspace, push__repo_id=None)
-    assert refusal(hub, workspace) == (
-        "push: params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME"
-    )
-
-
-def test_token_is_nowhere_but_in_the_environment(hub, workspace, mode):
+def test_token_is_nowhere_but_in_the_environment(hub, workspace):
     """Not in a file, a log, a receipt, a repository, a message, nor among the arguments of any process."""
     seen: set[str] = set()
     stop = threading.Event()
@@ -319,27 +285,24 @@ def test_token_is_nowhere_but_in_the_environment(hub, workspace, mode):
     def watch_arguments() -> None:
         while not stop.wait(0.05):
             for arguments in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
+                with contextlib.suppress(OSError):  # it has ended
                     seen.add(arguments.read_bytes().decode(errors="replace"))
-                except OSError:
-                    continue  # it has ended
 
     watcher = threading.Thread(target=watch_arguments)
     watcher.start()
-    lost = Fault("/commit/", status=503)
-    hub.faults.append(lost)
-    screens = dvc(workspace, variables(hub, workspace, HF_DEBUG="1", **mode), "repro", "push")
-    assert lost.happened == 1 and "the Hub answers 503" in screens
+    hub.faults.append(Fault("/commit/", status=503))
+    environment = variables(hub, workspace, HF_DEBUG="1")
+    done = run(workspace, environment, sys.executable, "-m", "dvc", "repro", "push")
     (workspace / "data/card/README.md").write_text("changed\n")
     hub.faults.append(Fault("GET /api/models/me/voice$", status=403, times=None))
-    failed = run(workspace, variables(hub, workspace, HF_DEBUG="1", **mode), sys.executable, "-m", "stages.push")
+    failed = run(workspace, environment, sys.executable, "-m", "stages.push")
     stop.set()
     watcher.join()
-    assert failed.returncode == 1
+    assert (done.returncode, failed.returncode) == (0, 1) and "answers 503" in done.stdout
     assert any("stages.voxtral.verify" in arguments for arguments in seen)
-    assert TOKEN not in screens + failed.stdout + failed.stderr + "".join(seen)
+    assert TOKEN not in done.stdout + done.stderr + failed.stdout + failed.stderr + "".join(seen)
     files = [path for path in workspace.parent.rglob("*") if path.is_file()]
-    assert workspace / "data/receipts/push.json" in files or workspace / "dvc.lock" in files
+    assert workspace / "dvc.lock" in files
     assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
     assert not any(TOKEN.encode() in content for content in hub.repository("model", "me/voice").files.values())
 
@@ -360,10 +323,8 @@ def metrics_of(base: float, tuned: float, low: float | None, high: float | None)
     [
         ("better", metrics_of(0.5, 0.2, 0.01, 0.9), False),
         ("better", metrics_of(0.5, 0.4, 0.0, 0.6), True),
-        ("better", metrics_of(0.5, 0.4, -0.2, 0.6), True),
         ("better", metrics_of(0.0, 0.0, None, None), True),
         ("not_worse", metrics_of(0.5, 0.4, -0.2, 0.6), False),
-        ("not_worse", metrics_of(0.5, 0.5, -0.2, 0.0), False),
         ("not_worse", metrics_of(0.5, 0.6, -0.4, -0.01), True),
         ("not_worse", metrics_of(0.0, 0.0, None, None), False),
         ("not_worse", metrics_of(0.0, 0.1, None, None), True),
@@ -374,27 +335,15 @@ def test_rule_of_the_interval(require, metrics, refused):
     assert (release.reason_to_refuse(PUSH.model_copy(update={"require": require}), metrics) is not None) == refused
 
 
-@pytest.mark.parametrize(("require", "remedy"), [("better", "not_worse or none"), ("not_worse", "none")])
-def test_refusal_names_the_values_that_would_let_the_model_up(require, remedy):
-    params = PUSH.model_copy(update={"require": require})
-    words = release.reason_to_refuse(params, metrics_of(0.5, 0.6, -0.4, -0.01))
-    assert words.endswith(f"set push.require to {remedy} in params.yaml")
-    assert set(remedy.split(" or ")) < set(get_args(PushParams.model_fields["require"].annotation))
-
-
 @pytest.mark.parametrize(
     ("allowed", "difference_low", "words"),
     [
         (None, -0.5, None),
         (0.05, -0.05, None),
         (0.05, 0.01, None),
-        (
-            0.05,
-            -0.051,
-            "may be 5.1 points higher (95 % interval; 10.0% before, 12.0% after), push.max_forgetting allows 5",
-        ),
-        (0.0, -0.001, "may be 0.1 points higher"),
-        (0.05, None, "nothing was measured: name other people's speech in evaluate.other_speakers"),
+        (0.05, -0.051, "5.1 points"),
+        (0.0, -0.001, "0.1 points"),
+        (0.05, None, "set evaluate.other_speakers"),
     ],
 )
 def test_model_that_may_have_forgotten_others_is_refused_by_the_end_of_the_interval(allowed, difference_low, words):
@@ -427,21 +376,26 @@ def test_checked_clips_come_in_whole_batches_of_the_evaluation_that_tell_the_mod
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"token": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}', "holds an access token"),
-        ("set from a-token-of-another-form", "holds an access token"),
-        ('{"base": "/home/ann/models/voxtral"}', "names a folder of this machine (/home/ann/models/voxtral)"),
-        ("see /Users/ann/x", "names a folder of this machine"),
-        ('{"base": "C:\\\\Users\\\\ann"}', "names a folder of this machine"),
-        ("in {here}/data", "names a folder of this machine"),
+        ('{"token": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}', "an access token"),
+        ("set from a-token-of-another-form", "an access token"),
+        ('{"base": "/home/ann/models/voxtral"}', "(/home/ann/models/voxtral)"),
+        ("see /Users/ann/x", "a folder of this machine"),
+        ('{"base": "C:\\\\Users\\\\ann"}', "a folder of this machine"),
+        ("in {here}/data", "a folder of this machine"),
+        (b"header of weights", "(/home/ann/voxtral)"),
     ],
 )
 def test_what_must_not_be_published_is_found(tmp_path, monkeypatch, content, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "a-token-of-another-form")
     path = tmp_path / "training.json"
-    path.write_text(content.replace("{here}", str(tmp_path)))
+    if isinstance(content, bytes):
+        path = tmp_path / "model.safetensors"
+        save_file({"a": np.zeros(3)}, path, metadata={"from": "/home/ann/voxtral"})
+    else:
+        path.write_text(content.replace("{here}", str(tmp_path)))
     with pytest.raises(UserError) as raised:
-        release.check_harmless({"training.json": path})
+        release.check_harmless({path.name: path})
     assert words in str(raised.value) and "a-token-of" not in str(raised.value).partition(" (")[0]
 
 
@@ -454,14 +408,6 @@ def test_what_is_harmless_is_not_refused(tmp_path, monkeypatch):
     weights = tmp_path / "model.safetensors"
     save_file({"a": np.zeros(3)}, weights)
     release.check_harmless({"README.md": card, "model.safetensors": weights})
-
-
-def test_header_of_weights_is_searched(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    save_file({"a": np.zeros(3)}, weights, metadata={"from": "/home/ann/voxtral"})
-    with pytest.raises(UserError, match=r"model\.safetensors names a folder of this machine"):
-        release.check_harmless({"model.safetensors": weights})
 
 
 def test_of_a_whole_model_every_part_of_the_weights_goes_up_and_nothing_pickled(tmp_path):
