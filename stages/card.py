@@ -49,7 +49,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
     languages = sorted(prepared["languages"], key=lambda language: -prepared["languages"][language])
     is_adapter = training["settings"]["mode"] != "full"
     is_local = training["base_model_identity"].startswith("folder:")
-    # A folder of this machine is named without the way there: the card may become public.
+    # Of a local folder only the name: the card may become public.
     base_model = Path(training["base_model"]).name if is_local else training["base_model"]
     repo_id = params.push.repo_id or "USER/NAME"
     card_data = ModelCardData(
@@ -57,7 +57,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
         license=params.card.license,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="automatic-speech-recognition",
-        base_model=None if is_local else base_model,  # the Hub takes ids of its own only
+        base_model=None if is_local else base_model,  # the Hub accepts only its own ids
         tags=["voxtral", "personal-speech", "ownvoice", *(["lora"] if is_adapter else [])],
         model_name=repo_id.rpartition("/")[2],
         eval_results=eval_results(metrics, languages),

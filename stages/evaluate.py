@@ -2,10 +2,10 @@
 
     python -m stages.evaluate       (or `dvc repro evaluate`)
 
-Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one, in the same way.
+Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one in the same way.
 Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), details.json (what goes
-wrong), misheard.csv and groups.csv (for `dvc plots`) and report.html. The base model's transcripts come from the
-content cache where it has them. Where `evaluate.other_speakers` names other people's speech, both models hear that too:
+wrong), misheard.csv and groups.csv (for `dvc plots`) and report.html. Known transcripts of
+the base model come from the cache. If `evaluate.other_speakers` names other people's speech, both models hear that too:
 other_speakers.jsonl, and `other_speakers` in metrics.json.
 """
 
@@ -43,9 +43,9 @@ from stages.voxtral.transcription import transcribe
 def transcribe_timed(
     model: VoxtralForConditionalGeneration, collator: Collator, clips: Sequence[Clip], batch_size: int, title: str
 ) -> list[dict]:
-    """For each clip its transcript and its share of the seconds that all took: [{"text", "seconds"}].
+    """[{"text", "seconds"}] of each clip; seconds: the mean over all clips.
 
-    An encoder's outputs from the cache count with the seconds that they took when they were made.
+    Cached encoder outputs count with the seconds that they took when they were made.
     """
     began_s = time.monotonic()
     texts = transcribe(model, collator, clips, batch_size, progress=title)
@@ -64,7 +64,7 @@ def transcribe_base(
     identity: str,
     title: str = "base model",
 ) -> list[dict]:
-    """As transcribe_timed, from the cache where it knows this model's answer to this very sound."""
+    """As transcribe_timed, from the cache if this model has transcribed the same sound before."""
     cache = ContentCache("base-predictions")
     code = code_hash("stages.voxtral.transcription", "stages.voxtral.encoder_cache")
     libraries = [version(package) for package in ("torch", "transformers", "mistral-common", "bitsandbytes")]
@@ -117,7 +117,7 @@ def metrics_of(
 
 
 def units_of(clips: Sequence[Clip], params: EvaluateParams) -> list[str] | None:
-    """What the bootstrap draws: sessions, where it is asked for and the clips name them; None for clips."""
+    """What the bootstrap draws: None for clips, or each clip's session (its id if it has none)."""
     return [clip.session or clip.id for clip in clips] if params.bootstrap_by == "session" else None
 
 
@@ -180,14 +180,14 @@ def main() -> str:
             del model
         model, collator = open_model(source, dtype, paths.PREPARED)
         collator.check_lengths(everything)
-        if is_adapter(BEST) and "encoder" not in training["adapted_layers"]:  # one and the same for both models
+        if is_adapter(BEST) and "encoder" not in training["adapted_layers"]:  # the encoder is the same for both models
             projector_too = "projector" not in training["adapted_layers"]
             collator = encoder_cache.take_encoder_out(model, collator, everything, source.identity, projector_too)
         predictions["base"] = transcribe_base(model, collator, everything, params.batch_size, source.identity)
         if is_adapter(BEST):
             model = open_tuned(BEST, model, dtype).merge_and_unload()
         else:
-            del model  # before the tuned one takes its place in memory
+            del model  # frees the memory for the tuned one
             model = open_tuned(BEST, None, dtype)
         predictions["tuned"] = transcribe_timed(model, collator, everything, params.batch_size, "tuned model")
     if not processes.is_main():

@@ -1,4 +1,4 @@
-"""What goes wrong: the words that are misheard, marked words, groups of clips, empty and endless answers."""
+"""What goes wrong: misheard words, keywords, groups of clips, empty and endless answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.speech.clips import Clip
 from stages.speech.normalisers import comparable, words_of
 from stages.speech.scoring import ClipScore, Span, align, summarise
 
-REPEATS = 4  # of the same words in a row: nobody is likely to have said that
+REPEATS = 4  # of the same words in a row: hardly anybody says that
 LONGEST_REPEAT_WORDS = 4
 # Upper bounds of groups, in seconds and in dB; low SNR hurts even mild speakers (Green et al. 2021).
 LENGTHS_S = (2.0, 5.0, 10.0)
@@ -21,7 +21,7 @@ NOISES_DB = (10.0, 20.0, 30.0)
 def misheard_words(pairs: Sequence[tuple[Clip, str]], listed: int) -> list[dict]:
     """The words most often wrong, the commonest first: [{"word", "said", "wrong", "became": [(words, times)]}].
 
-    pairs: clips and what a model heard. An empty `became` text is a word that was not heard at all.
+    pairs: clips and what a model heard. An empty text in `became`: the word was not heard at all.
     """
     said: Counter[str] = Counter()
     became: dict[str, Counter[str]] = defaultdict(Counter)
@@ -44,9 +44,9 @@ def misheard_words(pairs: Sequence[tuple[Clip, str]], listed: int) -> list[dict]
 
 
 def keyword_recall(pairs: Sequence[tuple[Clip, str]], keywords: Sequence[str]) -> list[dict]:
-    """How often each word or name that matters was said, and heard there: [{"keyword", "said", "heard"}].
+    """How often each keyword was said, and how often of these it was heard: [{"keyword", "said", "heard"}].
 
-    A keyword of several words counts as heard where all of them stand in their place.
+    A keyword of several words counts as heard if all of them are.
     """
     counts = {keyword: [0, 0] for keyword in keywords}
     for clip, heard in pairs:
@@ -63,11 +63,11 @@ def keyword_recall(pairs: Sequence[tuple[Clip, str]], keywords: Sequence[str]) -
 
 
 def groups(clips: Sequence[Clip], scores: Mapping[str, Sequence[ClipScore]]) -> list[dict]:
-    """Rates by language, speaker, source, length and noise, where there is more than one group of a kind.
+    """Rates by language, speaker, source, length and noise; kinds with a single group are left out.
 
     scores: of each model, clip by clip. Returns [{"kind", "group", "clips", "reference_words", model: WER ...}].
     """
-    kinds: dict[str, Callable[[Clip], tuple[float, str]]] = {  # names in their order, bands by where they begin
+    kinds: dict[str, Callable[[Clip], tuple[float, str]]] = {  # sorted by lower bound, then name
         "language": lambda clip: (0, clip.language or "not said"),
         "speaker": lambda clip: (0, clip.speaker or "not said"),
         "source": lambda clip: (0, clip.source),
@@ -91,7 +91,7 @@ def groups(clips: Sequence[Clip], scores: Mapping[str, Sequence[ClipScore]]) -> 
 
 
 def flag(heard: str, language: str | None) -> str | None:
-    """`empty` or `endless`, for an answer that is no transcript; None for any other."""
+    """`empty` or `endless` (repeats itself), else None."""
     words = words_of(comparable(heard, "", language)[0], language)
     if not words:
         return "empty"
@@ -110,7 +110,7 @@ def _side_by_side(span: Span) -> list[tuple[str, str]]:
 
 
 def _band(value: float, bounds: Sequence[float], unit: str) -> tuple[float, str]:
-    """The band that a value lies in: where it begins, for sorting, and its name."""
+    """The lower bound and the name of a value's band."""
     if value < bounds[0]:
         return -math.inf, f"below {bounds[0]:g} {unit}"
     for low, high in pairwise(bounds):

@@ -1,8 +1,8 @@
-"""Texts made comparable before errors are counted: the same way for what was said and what was heard.
+"""Normalising texts before errors are counted, reference and hypothesis in the same way.
 
-English goes through Whisper's normaliser, as on the Open ASR Leaderboard: spelling, numbers, titles, contractions and
-hesitations no longer count. Every other language keeps all its letters and marks, and loses case and punctuation alone
-(text.normalise says why). Where words are not parted by spaces, each character counts as a word.
+English: Whisper's normaliser, as on the Open ASR Leaderboard (spelling, numbers, titles, contractions and hesitations
+do not count). Other languages lose case and punctuation, and keep all letters and marks (see text.normalise). In
+languages without spaces between words, each character counts as a word.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 from stages.speech.text import normalise
 
-# Languages whose writing has no spaces between words; ISO 639-1 where there is one.
+# Languages written without spaces between words; ISO 639-1 if there is such a code.
 WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 
 
 def comparable(reference: str, hypothesis: str, language: str | None) -> tuple[str, str]:
     """Both texts normalised for a language (ISO 639-1, None: any but English).
 
-    Whisper's normaliser drops hesitations: where it leaves nothing of the reference ("hmm"), both texts keep theirs.
+    Whisper's normaliser drops hesitations. If that leaves nothing of the reference ("hmm"), both texts keep theirs.
     """
     for normaliser in (_english, normalise) if language == "en" else (normalise,):
         said, heard = normaliser(reference).strip(), normaliser(hypothesis).strip()
@@ -29,7 +29,7 @@ def comparable(reference: str, hypothesis: str, language: str | None) -> tuple[s
 
 
 def words_of(text: str, language: str | None) -> list[str]:
-    """What counts as one word each: parted by spaces, or each character as a reader sees it (UAX 29 cluster)."""
+    """Words: separated by spaces, or in a language without spaces each character (UAX 29 grapheme cluster)."""
     if language in WITHOUT_SPACES:
         import regex  # imported here: most runs of prepare need none
 
@@ -38,7 +38,7 @@ def words_of(text: str, language: str | None) -> list[str]:
 
 
 def characters_of(text: str, language: str | None) -> str:
-    """The characters (code points) that count; spaces are some of them only where they part words."""
+    """The characters (code points) that count: with the spaces between words, if the language has them."""
     return "".join(text.split()) if language in WITHOUT_SPACES else " ".join(text.split())
 
 

@@ -1,8 +1,7 @@
-"""Word and character error rates, and how sure they are.
+"""Word and character error rates, with 95 % intervals.
 
-Rates are of the whole set: all errors over all reference words, not the mean of the clips' rates. What a word is, and
-how texts are made comparable, depends on the language: normalisers.py. Known values and their sources:
-tests/test_scoring.py.
+A set's rate is all errors over all reference words, not the mean of the clips' rates. What a word is, and how texts are
+normalised, depends on the language: normalisers.py. Known values and their sources: tests/test_scoring.py.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy as np
 
 from stages.speech.normalisers import characters_of, comparable, words_of
 
-# Half the width of a 95 % interval, and what a true change must exceed besides to be seen in four of five test sets, in
-# standard errors (Cohen 1988, power 0.8).
+# In standard errors: half a 95 % interval, and how much larger a change must be to be seen in four of five test sets
+# (Cohen 1988, power 0.8).
 TWO_SIDED_95 = 1.96
 POWER_80 = 0.84
 CLIPS_AT_ONCE = 1_000_000  # drawn in one step: bounds the memory
@@ -42,7 +41,7 @@ class ClipScore:
 def score_clip(reference: str, hypothesis: str, language: str | None = None, as_written: bool = False) -> ClipScore:
     """Compare two texts of a language (ISO 639-1), normalised or as written.
 
-    Raises: ValueError where nothing is left of the reference: no rate is defined.
+    Raises: ValueError if the reference has no words: no rate is defined.
     """
     if not as_written:
         reference, hypothesis = comparable(reference, hypothesis, language)
@@ -62,7 +61,7 @@ def score_clip(reference: str, hypothesis: str, language: str | None = None, as_
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of an alignment: what was said, what was heard, and kind (equal, substitute, insert or delete)."""
+    """A part of an alignment: words said, words heard, and kind (equal, substitute, insert or delete)."""
 
     said: tuple[str, ...]
     heard: tuple[str, ...]
@@ -70,7 +69,7 @@ class Span:
 
 
 def align(reference: str, hypothesis: str, language: str | None = None) -> list[Span]:
-    """Two texts side by side, normalised, with as few errors as there are."""
+    """Two normalised texts side by side, with the fewest errors."""
     reference, hypothesis = comparable(reference, hypothesis, language)
     said, heard = words_of(reference, language), words_of(hypothesis, language)
     aligned = jiwer.process_words(" ".join(said), " ".join(heard))
@@ -85,7 +84,7 @@ def align(reference: str, hypothesis: str, language: str | None = None) -> list[
 
 
 def differences(reference: str, hypothesis: str, language: str | None = None) -> list[tuple[str, str]]:
-    """The hypothesis as (text, kind) spans; of what was missed, the reference's words."""
+    """The hypothesis as (text, kind) spans; deletions with the reference's words."""
     return [
         (" ".join(span.said if span.kind == "delete" else span.heard), span.kind)
         for span in align(reference, hypothesis, language)

@@ -20,7 +20,8 @@ from stages.speech.clips import Clip
 from stages.voxtral import loading
 from stages.voxtral.batches import in_batches
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model, load_model, load_processor
+from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model
+from stages.voxtral.models import open_model
 from stages.voxtral.transcription import transcribe
 
 KEPT_AT_ONCE = 512  # transcripts that an interrupted run may lose
@@ -78,9 +79,8 @@ def _transcribe(
     model_params: ModelParams,
     batch_size: int,
 ) -> Iterator[str]:
-    processor = load_processor(source)
-    model = load_model(source, loading.resolve_dtype(model_params.dtype))
-    collator = Listener(processor, loading.read_sizes(model.config, processor), Path(), sound_of)
+    model, collator = open_model(source, loading.resolve_dtype(model_params.dtype), Path())
+    collator = Listener(collator.processor, collator.sizes, Path(), sound_of)
     collator.check_lengths(clips)
     done = 0
     for part in in_batches(clips, KEPT_AT_ONCE):
