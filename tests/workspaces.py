@@ -46,6 +46,7 @@ def make_workspace(folder: Path, **overrides: object) -> Path:
 
 def set_params(workspace: Path, **overrides: object) -> None:
     yaml = YAML()
+    yaml.default_flow_style = None  # lists on one line: ruamel loses a line break after others
     params = yaml.load(workspace / "params.yaml")
     for key, value in overrides.items():
         *sections, name = key.split("__")
