@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from ruamel.yaml import YAML
 
 from stages.common.params import Params, load_params
-from stages.speech.clips import Clip
+from stages.speech.clips import Clip, read_clips
 from tests.browser import CHROMIUM, launch, new_page
-from tests.workspaces import make_trained_project
+from tests.workspaces import add_demo_clips, make_trained_project, make_workspace, run_stages
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -67,6 +68,16 @@ def trained_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             make_trained_project(folder)
             (folder / "whole").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """24 clips of the demo as prepare makes them, each with the whole path of its sound."""
+    workspace = make_workspace(tmp_path_factory.mktemp("demo-clips"))
+    add_demo_clips(workspace, 24)
+    run_stages(workspace, "prepare")
+    folder = workspace / "data/prepared"
+    return [replace(clip, audio_path=str(folder / clip.audio_path)) for clip in read_clips(folder / "clips.jsonl")]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Batches: every clip once, of like length, in an order that seed and epoch decide; as many as the memory holds."""
+"""Batches: every clip once, of similar length, in an order that seed and epoch decide; as many as the memory holds."""
 
 import itertools
 from collections import Counter
@@ -8,11 +8,9 @@ import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
 
-from stages.common.params import LoraParams
-from stages.voxtral import adapters, batches
-from stages.voxtral.batches import LikeLengths, in_batches, largest_batch
-from tests.test_encoder_cache import SOURCE, clips, load  # noqa: F401  a fixture
-from tests.workspaces import TINY_MODEL
+from stages.voxtral import batches
+from stages.voxtral.batches import SimilarLengths, in_batches, largest_batch
+from tests.tiny_model import open_adapted
 
 
 def lengths(count: int) -> list[int]:
@@ -23,75 +21,73 @@ def lengths(count: int) -> list[int]:
 @pytest.mark.parametrize(("count", "clips_per_update"), [(1, 8), (7, 8), (64, 8), (1003, 8), (50, 1)])
 def test_every_clip_comes_once_in_each_epoch(count, clips_per_update):
     for epoch in (0.0, 1.0, 2.0):
-        sampler = LikeLengths(lengths(count), clips_per_update, 0, lambda epoch=epoch: epoch)
+        sampler = SimilarLengths(lengths(count), clips_per_update, 0, lambda epoch=epoch: epoch)
         assert len(sampler) == count
-        assert Counter(sampler) == Counter(range(count))
+        assert Counter(sampler) == Counter((index, int(epoch)) for index in range(count))
 
 
 def test_order_depends_on_seed_and_epoch_alone():
     def order(seed: int, epoch: float) -> tuple[int, ...]:
         torch.rand(1)  # of no effect
-        return tuple(LikeLengths(lengths(100), 8, seed, lambda: epoch))
+        return tuple(index for index, _ in SimilarLengths(lengths(100), 8, seed, lambda: epoch))
 
     assert order(0, 2.0) == order(0, 2.0) == order(0, 2.75)
     assert len({order(seed, epoch) for seed in range(4) for epoch in (0.0, 1.0, 2.0, 3.0)}) == 16
 
 
 @pytest.mark.parametrize("process", [0, 1])
-def test_epoch_resumed_in_its_middle_goes_on_where_it_was(process):
-    """In the wrappings of two processes and of the batches to skip, through which no `set_epoch` reaches."""
-    sampler = LikeLengths(lengths(64), 8, 0, lambda: 3.5)
-    loader = torch.utils.data.DataLoader(list(range(64)), batch_size=4, sampler=sampler, collate_fn=list)
+def test_epoch_resumed_in_its_middle_continues_there(process):
+    """Inside the wrappers of two processes and of skipped batches, through which no `set_epoch` reaches."""
+    sampler = SimilarLengths(lengths(64), 8, 0, lambda: 3.5)
+    every = {(index, 3): index for index in range(64)}
+    loader = torch.utils.data.DataLoader(every, batch_size=4, sampler=sampler, collate_fn=list)
     shard = BatchSamplerShard(loader.batch_sampler, num_processes=2, process_index=process)
     whole = list(shard)
     assert whole != list(BatchSamplerShard(
-        torch.utils.data.BatchSampler(LikeLengths(lengths(64), 8, 0, lambda: 0.0), 4, False), 2, process
+        torch.utils.data.BatchSampler(SimilarLengths(lengths(64), 8, 0, lambda: 0.0), 4, False), 2, process
     ))  # fmt: skip
-    resumed = skip_first_batches(DataLoaderShard(list(range(64)), batch_sampler=shard, collate_fn=list), 4)
-    assert list(resumed) == whole[4:]
+    resumed = skip_first_batches(DataLoaderShard(every, batch_sampler=shard, collate_fn=list), 4)
+    assert list(resumed) == [[every[place] for place in batch] for batch in whole[4:]]
 
 
 def test_clips_of_an_update_are_of_like_length():
     all_lengths = lengths(800)
-    sampler = LikeLengths(all_lengths, 8, 0, lambda: 0.0)
+    order = [index for index, _ in SimilarLengths(all_lengths, 8, 0, lambda: 0.0)]
 
     def padding(order: list[int]) -> float:
         updates = [[all_lengths[index] for index in part] for part in in_batches(order, 8)]
         return sum(max(update) * len(update) - sum(update) for update in updates) / sum(all_lengths)
 
-    grouped, shuffled = padding(list(sampler)), padding(torch.randperm(800).tolist())
+    grouped, shuffled = padding(order), padding(torch.randperm(800).tolist())
     assert grouped < 0.03 < 0.3 < shuffled
     # But not from long to short through the epoch: the updates are shuffled.
-    firsts = [all_lengths[part[0]] for part in in_batches(list(sampler), 8)]
+    firsts = [all_lengths[part[0]] for part in in_batches(order, 8)]
     assert sum(later > earlier for earlier, later in itertools.pairwise(firsts)) > 30
 
 
 @pytest.fixture(scope="module")
-def trainee(clips):  # noqa: F811
-    """(model, batch of one clip, bytes of one clip as measured)."""
-    model, collator = load(TINY_MODEL)
-    lora = LoraParams(r=4, alpha=8, dropout=0.0, scope=["encoder", "projector", "decoder"])
-    return adapters.add_lora(model, lora).train(), collator.training_batch(clips[:1]), collator
+def trainee():
+    return open_adapted("encoder", "projector", "decoder")
 
 
-def size_with(trainee, free_bytes: float, most: int, monkeypatch) -> int:
+def size_with(trainee, clip, free_bytes: float, monkeypatch) -> int:
     monkeypatch.setattr(batches, "free_bytes", lambda: free_bytes)
-    model, longest, _ = trainee
-    return largest_batch(model, longest, most)
+    model, collator = trainee
+    return largest_batch(model, collator.training_batch([clip]), most=24)
 
 
-def test_batch_grows_with_the_free_memory_and_divides_the_update(trainee, monkeypatch):
-    sizes = [size_with(trainee, free, 24, monkeypatch) for free in (0, 4e7, 1e8, 2e8, 1e10)]
+def test_batch_grows_with_the_free_memory_and_divides_the_update(trainee, demo_clips, monkeypatch):
+    sizes = [size_with(trainee, demo_clips[0], free, monkeypatch) for free in (0, 4e7, 1e8, 2e8, 1e10)]
     assert sizes[0] == 1 and sizes[-1] == 24
     assert sizes == sorted(sizes) and len(set(sizes)) >= 4
     assert all(24 % size == 0 for size in sizes)
 
 
-def test_batch_that_is_found_fits(trainee, clips, monkeypatch):  # noqa: F811
-    """The step's real growth, measured by what torch keeps, stays within what was said to be free."""
-    model, _, collator = trainee
+def test_batch_that_is_found_fits(trainee, demo_clips, monkeypatch):
+    """The tensors that a step really keeps fit into the free memory, and fill a fifth of it."""
+    model, collator = trainee
     free = 1.5e8
-    size = size_with(trainee, free, 24, monkeypatch)
+    size = size_with(trainee, demo_clips[0], free, monkeypatch)
     kept: dict[int, int] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -99,7 +95,7 @@ def test_batch_that_is_found_fits(trainee, clips, monkeypatch):  # noqa: F811
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        model(**collator.training_batch((clips * 2)[:size]))
+        model(**collator.training_batch(demo_clips[:size]))
     weights = sum(parameter.nbytes for parameter in model.parameters())
     assert 0.2 * free < sum(kept.values()) - weights < free
 

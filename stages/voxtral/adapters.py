@@ -1,7 +1,7 @@
 """Which weights are trained, and adapters on disk.
 
-Scopes are anchored expressions over module names, so that `decoder` can never take the encoder's q_proj along; what
-they matched is counted and must be something in each part.
+Scopes are anchored expressions over module names, so that `decoder` never matches the encoder's q_proj. Each part must
+match something.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def scope_expression(scope: Sequence[str]) -> str:
 def matched_layers(model: nn.Module, scope: Sequence[str]) -> dict[str, int]:
     """How many linear layers each part of the scope has in this model.
 
-    Raises: UserError where a part matches nothing: the model is laid out in another way.
+    Raises: UserError if a part matches nothing.
     """
     counts = Counter(
         part
@@ -58,7 +58,7 @@ def matched_layers(model: nn.Module, scope: Sequence[str]) -> dict[str, int]:
 def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams) -> PeftModel:
     """The model with fresh adapters on every layer of the scope; everything else is frozen.
 
-    Raises: UserError where a part of the scope matches nothing.
+    Raises: UserError if a part of the scope matches nothing.
     """
     expected = sum(matched_layers(model, params.scope).values())
     config = LoraConfig(
@@ -76,16 +76,15 @@ def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams) -> Peft
 
 
 def name_base(folder: Path, name: str, revision: str | None) -> None:
-    """Write into a saved adapter which model it is for; PEFT writes the folder that the model was loaded from."""
+    """Write the base model's name into a saved adapter; PEFT writes the folder it was loaded from."""
     config = read_json(folder / ADAPTER_CONFIG)
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": name, "revision": revision})
 
 
 def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftModel:
-    """The model with the adapter in `folder`, every tensor of which must find its place.
+    """The model with the adapter in `folder`.
 
-    PEFT itself only warns of a tensor whose name it does not know, and goes on with an untrained one.
-    Raises: UserError for a missing or unexpected tensor.
+    Raises: UserError for a missing or unexpected tensor; PEFT only warns, and leaves the tensor untrained.
     """
     adapted = get_peft_model(model, PeftConfig.from_pretrained(folder))
     saved = load_file(folder / ADAPTER_WEIGHTS)

@@ -11,9 +11,9 @@ from torch.utils.data import Sampler
 
 from stages.voxtral.loading import device
 
-UPDATES_SORTED_TOGETHER = 50  # enough for like lengths, few enough that every epoch has other updates
-# What a step needs beyond the tensors kept for the backward pass (its own results, the allocator's gaps): a guess on
-# the safe side, since too little memory ends a training, and a smaller batch hardly slows it down.
+UPDATES_SORTED_TOGETHER = 50  # enough for similar lengths, few enough for other updates in every epoch
+# Memory of a step over that of the tensors kept for the backward pass (results, gaps of the allocator): a guess on the
+# safe side, as too little memory ends a training and a smaller batch hardly slows it down.
 ROOM = 1.5
 USED_SHARE = 0.8  # of the free memory
 
@@ -24,21 +24,23 @@ def in_batches(items: Sequence, size: int) -> Iterator[Sequence]:
         yield items[start : start + size]
 
 
-class LikeLengths(Sampler[int]):
-    """Every clip once in an epoch, in a random order in which those of an update are of like length.
+class SimilarLengths(Sampler[tuple[int, int]]):
+    """(index, epoch) of every clip, once in an epoch; the order is random, with clips of similar length in an update.
 
-    The order depends on seed and epoch alone, not on how an update is dealt out to steps and devices.
+    It depends on seed and epoch alone, not on how an update is divided among steps and devices. The index comes with
+    the epoch because a data loader's worker does not know it.
     """
 
     def __init__(self, lengths: Sequence[int], clips_per_update: int, seed: int, epoch: Callable[[], float]) -> None:
-        """epoch: tells how far the training is. A `set_epoch` is not called in all the wrappings of a resumed run."""
+        """epoch: returns how far the training is; in a resumed run `set_epoch` does not reach every sampler."""
         self.lengths, self.clips_per_update, self.seed, self.epoch = lengths, clips_per_update, seed, epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __iter__(self) -> Iterator[int]:
-        random = torch.Generator().manual_seed(1_000_003 * self.seed + int(self.epoch()))
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = int(self.epoch())
+        random = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
         shuffled = torch.randperm(len(self.lengths), generator=random).tolist()
         updates: list[list[int]] = []
         for part in in_batches(shuffled, UPDATES_SORTED_TOGETHER * self.clips_per_update):
@@ -47,15 +49,15 @@ class LikeLengths(Sampler[int]):
             updates += in_batches(by_length, self.clips_per_update)
         *whole, last = updates
         for at in torch.randperm(len(whole), generator=random).tolist():
-            yield from whole[at]
-        yield from last  # the only one that may be smaller
+            yield from ((index, epoch) for index in whole[at])
+        yield from ((index, epoch) for index in last)  # the only one that may be smaller
 
 
 def largest_batch(model: nn.Module, longest: dict, most: int) -> int:
-    """How many clips like `longest` a training step can hold in the free memory, a divisor of `most`.
+    """How many clips like `longest` fit into the free memory in a training step: a divisor of `most`.
 
     longest: the training batch of one clip. Measures what its forward pass keeps for the backward pass (without
-    gradient checkpointing), and leaves room for gradients and optimizer.
+    gradient checkpointing) and adds gradients and optimizer.
     """
     kept: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -76,12 +78,12 @@ def largest_batch(model: nn.Module, longest: dict, most: int) -> int:
 
 
 def largest_divisor(number: int, most: int) -> int:
-    """The largest divisor of `number` up to `most`; 1 where `most` is less."""
+    """The largest divisor of `number` up to `most`; at least 1."""
     return max(divisor for divisor in range(1, number + 1) if number % divisor == 0 and divisor <= max(most, 1))
 
 
 def free_bytes() -> int:
-    """Memory that this process can still take: of its GPU, or of the machine."""
+    """Memory that this process can still allocate, on its GPU or on the machine."""
     if device().type != "cuda":
         return psutil.virtual_memory().available
     unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()

@@ -1,11 +1,11 @@
-"""From clips to what the model reads: transcription prompts, log-mel windows, labels.
+"""From clips to the model's input: transcription prompts, log-mel windows, labels.
 
 Shapes: B clips, W windows (a clip has as many as it has started windows of sound), S tokens.
 
 A prompt is `<s>[INST][BEGIN_AUDIO][AUDIO]...[/INST]lang:xx[TRANSCRIBE]`, with as many [AUDIO] as the clip's windows
-give; the transcript and the end token follow. Token ids come from mistral-common's own encoder, the features from the
-processor's feature extractor, so both are those of `VoxtralProcessor.apply_transcription_request`
-(tests/test_collation.py compares them) without its detour over WAV files in memory.
+give; the transcript and the end token follow. Token ids come from mistral-common's encoder, features from the
+processor's feature extractor: both equal those of `VoxtralProcessor.apply_transcription_request`
+(tests/test_collation.py), without its detour over WAV files in memory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from stages.speech.clips import Clip
 from stages.voxtral.loading import Sizes
 
-# No speech is denser: 6 words a second, 4 tokens a word. Ends clips that repeat themselves without end, which would
-# otherwise push the error rate over 100 %.
+# No speech is denser: 6 words a second, 4 tokens a word. Ends a transcript that repeats itself.
 MAX_TOKENS_PER_S = 24
 SPARE_TOKENS = 16
 IGNORED = -100  # label of a position without a loss, as in torch's cross entropy
@@ -39,7 +38,7 @@ IGNORED = -100  # label of a position without a loss, as in torch's cross entrop
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes model inputs from clips whose sound lies below `folder`."""
+    """Makes model inputs from clips whose sound is below `folder`."""
 
     processor: VoxtralProcessor
     sizes: Sizes
@@ -48,8 +47,8 @@ class Collator:
     def features(self, clip: Clip) -> torch.Tensor:
         """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows.
 
-        A variant of a clip has as many windows as the clip: what `check_lengths` has found stays true.
-        Raises: UserError where the model hears another rate than clips are prepared at.
+        A variant has as many windows as its clip, so that `check_lengths` holds for it.
+        Raises: UserError if the model takes another sample rate than clips are prepared at.
         """
         if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
             raise UserError(
@@ -87,7 +86,7 @@ class Collator:
         return extracted.reshape(extracted.shape[1], windows, self.sizes.window_frames).transpose(0, 1)
 
     def seconds_before(self, clip: Clip) -> float:
-        """Seconds that went into a clip's features before they were asked for."""
+        """Seconds that a clip's features took in an earlier run."""
         return 0.0
 
     def prompt_ids(self, windows: int, language: str | None) -> list[int]:
@@ -97,7 +96,7 @@ class Collator:
         )
 
     def target_ids(self, text: str) -> list[int]:
-        """Token ids of a transcript and the end token, without which the model would never stop."""
+        """Token ids of a transcript and the end token, which teaches the model to stop."""
         tokenizer = self.processor.tokenizer.tokenizer.instruct_tokenizer.tokenizer
         return tokenizer.encode(text, bos=False, eos=True)
 
@@ -131,11 +130,11 @@ class Collator:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "input_features": torch.cat(features)}
 
     def training_batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor | int]:
-        """Prompts with their transcripts behind them, [B, S], padded right; labels [B, K] of the last K positions.
+        """Prompts with their transcripts, [B, S], padded right; labels [B, K] of the last K positions.
 
-        Padded right, nothing looks at the padding, so that no mask is needed and attention can take its fastest way.
+        Nothing attends to padding on the right, so no mask is needed and attention takes its fastest path.
         `logits_to_keep` is K: the model computes no logits before the first position that has a label. Labels are
-        masked by length, not by the padding id: loss falls on every token of transcript and end, and on nothing else.
+        masked by length, not by the padding id: every token of transcript and end counts, and nothing else.
         """
         features = [self.features(clip) for clip in clips]
         prompts = [self.prompt_ids(len(part), clip.language) for part, clip in zip(features, clips, strict=True)]
@@ -158,7 +157,7 @@ class Collator:
 
 
 def max_new_tokens(duration_s: float) -> int:
-    """Most tokens that a transcript of so much sound can have."""
+    """Most tokens of a transcript of this much sound."""
     return math.ceil(MAX_TOKENS_PER_S * duration_s) + SPARE_TOKENS
 
 
@@ -166,7 +165,7 @@ def max_new_tokens(duration_s: float) -> int:
 def _prompt_ids(
     processor: VoxtralProcessor, samples: int, sample_rate_hz: int, language: str | None
 ) -> tuple[int, ...]:
-    """mistral-common encodes a request with sound in it, but the ids depend on the sound's length alone."""
+    """mistral-common encodes a request with sound; the ids depend on its length alone, so silence serves."""
     silence = io.BytesIO()
     soundfile.write(silence, np.zeros(samples, dtype=np.float32), sample_rate_hz, format="WAV")
     request = TranscriptionRequest(audio=silence.getvalue(), language=language)

@@ -1,8 +1,8 @@
-"""Encoder outputs, made once for each clip: where the encoder stays as it is, nothing need run it again.
+"""Encoder outputs of each clip, computed once if training leaves the encoder as it is.
 
-They are kept behind the projector where that stays as it is, too, else before it. One entry serves every rank and
-learning rate, training, validation and test, base and tuned model. A window costs 2.3 MB with the 3B model in bfloat16
-(375 positions of the decoder's width 3,072), before the projector 3.8 MB (1,500 of the encoder's 1,280).
+They are taken after the projector if that stays as it is too, else before it. One entry serves all settings, base and
+tuned model. With the 3B model in bfloat16 a window takes 2.3 MB after the projector (375 positions of the decoder's
+width 3,072), 3.8 MB before it (1,500 of the encoder's 1,280).
 
 Shapes: W windows, P positions of a window, C their width.
 """
@@ -33,22 +33,22 @@ from stages.voxtral.batches import in_batches
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import device_name
 
-# Always so many at once, the rest filled up with silence: other shapes are added up in another order, and an entry's
-# last bits would depend on the clips that happened to stand beside it. A GPU wants many, a CPU's cache holds few.
+# Always the same number, filled up with silence: another batch shape is summed in another order, and an entry's last
+# bits would depend on its neighbours. A GPU wants many, a CPU's cache holds few.
 WINDOWS_AT_ONCE = {"cuda": 8, "cpu": 2}
-KEPT_UNUSED_S = 30 * 24 * 3600  # of another model, another version of this code, or a clip that is gone
+KEPT_UNUSED_S = 30 * 24 * 3600  # entries of another model or code, or of a deleted clip
 SPARE_BYTES = 2 * 1024**3  # left free on the disk
 
 
 class PassOn(nn.Module):
-    """Stands in a part's place and passes on what it gets: outputs that the part has made before."""
+    """Replaces a part of the model and passes on its input: the outputs that the part has made before."""
 
     def forward(self, input_features: torch.Tensor, **_: object) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=input_features)
 
 
 class RememberLast(nn.Module):
-    """The encoder, which gives the same sound back its last outputs: base and tuned model ask for it one by one."""
+    """The encoder, which keeps its last outputs: base and tuned model hear the same sound one after the other."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -62,16 +62,16 @@ class RememberLast(nn.Module):
 
 
 @dataclass(frozen=True)
-class EncodedPrompter(Collator):
+class EncodedCollator(Collator):
     """A Collator for a model without its encoder: its features are encoder outputs from the cache."""
 
-    made_by: dict  # the part of an entry's name that tells model, machine and code
+    made_by: dict  # model, machine and code: a part of each key
     store: ContentCache = field(default_factory=lambda: ContentCache("encoded"))
 
     def features(self, clip: Clip) -> torch.Tensor:
         """Encoder outputs [W, P, C] of a clip.
 
-        Raises: UserError where the entry was damaged or removed since the encoder went.
+        Raises: UserError if the entry was damaged or removed since the encoder was taken out.
         """
         return self._entry(clip)["encoded"]
 
@@ -91,7 +91,7 @@ class EncodedPrompter(Collator):
 
 
 def is_frozen(model: nn.Module) -> bool:
-    """Whether training leaves the encoder of a model, with or without adapters, as it is."""
+    """Whether training leaves the encoder as it is."""
     return not any(parameter.requires_grad for parameter in _base(model).model.audio_tower.parameters())
 
 
@@ -100,7 +100,7 @@ def is_projector_frozen(model: nn.Module) -> bool:
 
 
 def remember_last_sound(model: VoxtralForConditionalGeneration | PeftModel) -> None:
-    """From now on the encoder runs once for a sound that is heard again at once."""
+    """From now on the encoder runs once for a sound that is heard twice in a row."""
     base = _base(model)
     base.model.audio_tower = RememberLast(base.model.audio_tower)
 
@@ -112,14 +112,17 @@ def take_encoder_out(
     identity: str,
     projector_too: bool,
 ) -> Collator:
-    """Run the encoder over all clips that the cache does not know, and take it out of the model.
+    """Run the encoder over all clips that are not in the cache, and take it out of the model.
 
-    identity: names the model's files. projector_too: it stays as it is and goes with the encoder. Returns the Collator
-    that the model now needs; the same, with the model left as it is, where the disk has no room for the outputs.
+    Args:
+        identity: the model's, as in ModelSource.
+        projector_too: take the projector out as well.
+
+    Returns: the Collator that the model now needs; `collator`, with the model unchanged, if the disk is too full.
     """
     base = _base(model)
     weight = next(base.model.audio_tower.parameters())
-    encoded = EncodedPrompter(
+    encoded = EncodedCollator(
         collator.processor,
         collator.sizes,
         collator.folder,
@@ -150,12 +153,12 @@ def take_encoder_out(
     base.model.audio_tower = PassOn()
     if projector_too:
         base.model.multi_modal_projector = PassOn()
-        base.model.get_audio_features = _pass_on  # the model's own brings what the encoder gives into another shape
+        base.model.get_audio_features = _pass_on  # the model's own changes the shape
     return encoded
 
 
 def _pass_on(input_features: torch.Tensor, **_: object) -> BaseModelOutputWithPooling:
-    """In place of VoxtralModel.get_audio_features: what the decoder reads, [sum of P, C], is what comes in."""
+    """Replaces VoxtralModel.get_audio_features: [W, P, C] to the decoder's [W * P, C]."""
     return BaseModelOutputWithPooling(pooler_output=input_features.flatten(0, 1))
 
 
@@ -163,7 +166,7 @@ def _window_bytes(base: VoxtralForConditionalGeneration, projector_too: bool) ->
     """Bytes of one window's outputs."""
     weight, sizes = next(base.model.audio_tower.parameters()), base.config.audio_config
     numbers = sizes.max_source_positions * sizes.d_model
-    if projector_too:  # it makes one position out of several, as many as fill its input
+    if projector_too:  # it joins several positions into one, as many as its input takes
         numbers = numbers // sizes.intermediate_size * base.config.text_config.hidden_size
     return numbers * weight.element_size()
 
@@ -172,7 +175,7 @@ def _window_bytes(base: VoxtralForConditionalGeneration, projector_too: bool) ->
 def _fill(
     base: VoxtralForConditionalGeneration,
     collator: Collator,
-    encoded: EncodedPrompter,
+    encoded: EncodedCollator,
     clips: Sequence[Clip],
     projector_too: bool,
 ) -> None:
@@ -181,7 +184,7 @@ def _fill(
     at_once = WINDOWS_AT_ONCE[weight.device.type]
 
     def outputs_of(windows: torch.Tensor) -> torch.Tensor:
-        """[W, P, C] of as many windows as always."""
+        """[W, P, C] of `at_once` windows."""
         if projector_too:
             return base.model.get_audio_features(windows).pooler_output.unflatten(0, (len(windows), -1))
         return encoder(windows).last_hidden_state

@@ -1,8 +1,8 @@
-"""The decoder's last layer, only at the positions whose output is used.
+"""The decoder's last layer, computed only at the positions whose output is used.
 
-Logits are needed at a transcript's few tokens, behind hundreds of audio tokens. Of those the last layer needs keys and
-values, and nothing else: no queries, no feed-forward. Exactly the same loss and gradients (tests/test_last_layer.py)
-for a fifth less work in a decoder of four layers, 3 % less in one of thirty.
+Logits are needed at a transcript's few tokens, which follow hundreds of audio tokens. Of the audio tokens the last
+layer needs keys and values only: no queries, no feed-forward. Loss and gradients are the same
+(tests/test_last_layer.py), for a fifth less work in a decoder of four layers, 3 % less in one of thirty.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_ro
 
 
 class Before:
-    """Keys and values [B, heads, S, width] of earlier positions, where a layer looks for those of a cache."""
+    """Keys and values [B, heads, S, width] of earlier positions, in place of a layer's cache."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         self.keys, self.values = keys, values
@@ -26,8 +26,7 @@ class Before:
 def only_kept_positions(model: nn.Module) -> None:
     """From now on a forward pass with `logits_to_keep` and without a mask computes the last layer only there.
 
-    The positions before get zeros as the model's last hidden states. Does nothing where the decoder is built, or
-    attends, in another way than this knows.
+    The positions before get zeros as last hidden states. Does nothing for another decoder or attention.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     layer = base.model.language_model.layers[-1]

@@ -1,6 +1,6 @@
-"""Finding a Voxtral, on this machine or on the Hub, and loading it with its processor.
+"""Finding a Voxtral on this machine or on the Hub, and loading it with its processor.
 
-Every size used anywhere (window, frames, audio tokens, ids) is read here from the loaded configuration.
+All sizes (window, frames, audio tokens, ids) are read here, from the loaded configuration.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from stages.common.files import sha256_of_file
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
 
-# What transformers needs; leaves out the second copy of the weights in Mistral's own format, and anything pickled.
+# What transformers needs, without the second copy of the weights in Mistral's format and without pickles.
 MODEL_FILES = ["*.json", "model*.safetensors"]
-# The encoder halves the mel frames once (its second convolution), then gives the decoder four positions at a time.
+# The encoder's second convolution halves the mel frames.
 FRAMES_PER_POSITION = 2
 
 transformers_logging.disable_progress_bar()
@@ -51,7 +51,7 @@ transformers_logging.set_verbosity_error()
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model's files lie, and `identity`: a name that changes when any of its files does."""
+    """Where a model's files are, and `identity`, which changes with any of them."""
 
     name: str
     revision: str | None
@@ -73,15 +73,15 @@ class Sizes:
 
 
 def find_model(params: ModelParams) -> ModelSource:
-    """A folder of this machine, or the Hub's files for a name and revision, fetched once.
+    """A folder on this machine, or the Hub's files of a name and revision, downloaded once.
 
-    Raises: UserError, one line, for a missing folder, an unknown or closed repository, no network.
+    Raises: UserError for a missing folder, an unknown or closed repository, no network.
     """
     folder = Path(params.name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"model.name {params.name}: the folder holds no config.json, so it is no model")
-        # Written into results that may be published: without the way to a folder elsewhere on this machine.
+            raise UserError(f"model.name {params.name}: the folder has no config.json, so it is not a model")
+        # Results that may be published name the model, but no path on this machine.
         name = folder.resolve().name if folder.is_absolute() or ".." in folder.parts else params.name
         return ModelSource(name, None, folder, _identity_of(folder))
     if params.name.count("/") != 1 or params.name.startswith((".", "/", "~")):
@@ -111,7 +111,7 @@ def find_model(params: ModelParams) -> ModelSource:
 def load_processor(source: ModelSource) -> VoxtralProcessor:
     """Tokenizer and feature extractor.
 
-    Raises: UserError where the folder holds another kind of model, or no tokenizer.
+    Raises: UserError if the folder has another kind of model, or no tokenizer.
     """
     try:
         processor = AutoProcessor.from_pretrained(source.folder)
@@ -123,11 +123,11 @@ def load_processor(source: ModelSource) -> VoxtralProcessor:
 
 
 def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) -> VoxtralForConditionalGeneration:
-    """The model in `dtype` on this machine's device, for inference; training sets what it trains.
+    """The model in `dtype` on this machine's device, for inference. Only safetensors are read.
 
-    four_bit: the decoder's linear layers in 4 bits (NF4, Dettmers et al. 2023, arXiv 2305.14314); the encoder, the
-    projector and the head are small or delicate, and stay as they are.
-    Only safetensors are read. Raises: UserError where weights are missing, unexpected or of another shape.
+    four_bit: the decoder's linear layers in 4 bits (NF4, Dettmers et al. 2023, arXiv 2305.14314); encoder, projector
+    and head stay as they are.
+    Raises: UserError if weights are missing, unexpected or of another shape.
     """
     if four_bit:
         use_bitsandbytes()
@@ -154,7 +154,7 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
 
         for module in model.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):
-                # Its quick way on some CPUs repacks the weights at the first use, and fails on widths such as 160.
+                # Its fast path on some CPUs repacks the weights at the first use, and fails on widths such as 160.
                 module.support_avx512bf16_for_cpu = False
         return model.eval()
     return model.to(device()).eval()
@@ -163,7 +163,7 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
 def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
     """All sizes that depend on the model.
 
-    Raises: UserError where the tokenizer knows no audio, or disagrees with the encoder about the window.
+    Raises: UserError if the tokenizer has no audio section, or another window than the encoder.
     """
     encoder = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder
     if encoder is None:
@@ -175,7 +175,7 @@ def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
     window_frames = FRAMES_PER_POSITION * config.audio_config.max_source_positions
     if window_samples != window_frames * processor.feature_extractor.hop_length:
         raise UserError(
-            f"the model's encoder hears {window_frames} frames at a time, its tokenizer counts on "
+            f"the model's encoder takes {window_frames} frames at a time, its tokenizer "
             f"{window_samples // processor.feature_extractor.hop_length}: they do not belong together"
         )
     text_config = config.text_config
@@ -192,7 +192,7 @@ def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
 
 
 def use_bitsandbytes() -> None:
-    """Let transformers and peft find bitsandbytes, which stages/voxtral/__init__.py kept from them."""
+    """Let transformers and peft find bitsandbytes, which stages/voxtral/__init__.py hides from them."""
     for check in (
         is_bitsandbytes_available,
         peft.import_utils.is_bnb_available,
@@ -202,7 +202,7 @@ def use_bitsandbytes() -> None:
 
 
 def device() -> torch.device:
-    """The GPU of this process, the CPU where there is none."""
+    """The GPU of this process, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cpu")
@@ -219,20 +219,20 @@ def enough_memory(remedy: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise UserError(f"the GPU's memory does not suffice: {remedy}") from None
+        raise UserError(f"the GPU's memory is too small: {remedy}") from None
 
 
 def resolve_dtype(name: str) -> torch.dtype:
-    """`model.dtype`, where auto is bfloat16 on a GPU that computes in it, else float32."""
+    """`model.dtype`; auto is bfloat16 on a GPU that computes in it, else float32."""
     if name != "auto":
         return getattr(torch, name)
     return torch.bfloat16 if device().type == "cuda" and computes_in_bfloat16(name) else torch.float32
 
 
 def computes_in_bfloat16(name: str) -> bool:
-    """Whether training computes in bfloat16 (mixed precision): where the machine does, unless `model.dtype` is float32.
+    """Whether training computes in bfloat16 (mixed precision): on a machine that does, unless `model.dtype` is float32.
 
-    name: `model.dtype`. A CPU without instructions for it would only be slower.
+    name: `model.dtype`. A CPU without instructions for bfloat16 would only be slower.
     """
     if name == "float32":
         return False

@@ -1,6 +1,6 @@
-"""Several processes that train or transcribe together: who starts them, and how work and results are shared.
+"""Several processes that train or transcribe together (accelerate): starting them, dividing work, gathering results.
 
-accelerate starts them (`accelerate launch`) and is asked who is who; with one process everything here does nothing.
+With one process nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 
 from stages.common.stage import UserError
 
-LAUNCHED = "OWNVOICE_LAUNCHED"  # in the environment of the processes that a launcher has started
+LAUNCHED = "OWNVOICE_LAUNCHED"  # environment variable of the processes that accelerate has started
 # FSDP 2 shards parameter by parameter: adapters and frozen weights may share a layer, which FSDP 1 refuses.
 STRATEGIES = {
     "ddp": ["--multi_gpu"],
@@ -31,16 +31,16 @@ STRATEGIES = {
 
 
 def launch(stage: str, launcher: str) -> None:
-    """Become the launcher of `python -m stages.STAGE`, where `train.launcher` names one and this is not its child.
+    """Run `python -m stages.STAGE` again under accelerate if `train.launcher` asks for it.
 
     launcher: none, ddp, fsdp, or a file that `accelerate config --config_file` has written.
-    Raises: UserError where there is no such file, or no GPU for ddp and fsdp.
+    Raises: UserError if the file is missing, or there is no GPU for ddp and fsdp.
     """
     if LAUNCHED in os.environ and not is_main():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one voice is enough; errors still come from each
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks; errors come from each
     if LAUNCHED in os.environ and world_size() == 1:
-        # accelerate starts no second process for CPUs, whatever number the file names, and says nothing.
-        print(f"{stage}: train.launcher {launcher} has started one process alone: it is for several GPUs", flush=True)
+        # For CPUs accelerate silently starts one process, whatever number the file names.
+        print(f"{stage}: train.launcher {launcher} started one process only: it is for several GPUs", flush=True)
     if launcher == "none" or LAUNCHED in os.environ:
         return
     if launcher in STRATEGIES:
@@ -61,12 +61,12 @@ def launch(stage: str, launcher: str) -> None:
         )
     os.environ[LAUNCHED] = "1"
     sys.stdout.flush()
-    # In this process' place, so that it still dies with DVC.
+    # Replaces this process, so that it still dies with DVC.
     os.execv(sys.executable, [sys.executable, "-m", "accelerate.commands.launch", *how, "-m", f"stages.{stage}"])
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and speaks to the person."""
+    """Whether this is the process that writes files and prints."""
     return _state().is_main_process
 
 
@@ -79,7 +79,7 @@ def world_size() -> int:
 
 
 def is_sharded() -> bool:
-    """Whether the model that is trained lies in shards (FSDP): it runs in every process or in none."""
+    """Whether the trained model is sharded (FSDP): every process must run it at the same time."""
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
@@ -88,13 +88,13 @@ def wait_for_all() -> None:
 
 
 def shard(items: Sequence) -> Sequence:
-    """Every N-th item, beginning with this process' own number: all processes together have each item once."""
+    """This process' share: every N-th item, starting with its rank."""
     state = _state()
     return items[state.process_index :: state.num_processes]
 
 
 def gather(own: dict) -> dict:
-    """The entries of all processes together, the same in each of them."""
+    """The entries of all processes, in each of them."""
     if world_size() == 1:
         return own
     together: dict = {}

@@ -1,4 +1,4 @@
-"""Following a run with trackio: on this machine, unless a Space is named. Its failures never stop the training."""
+"""Tracking a run with trackio, on this machine unless a Space is named. Its errors never stop a training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(TrainerCallback):
-    """Sends loss, perplexity, WER, learning rate and the machine's load to trackio."""
+    """Sends loss, perplexity, WER, learning rate and CPU load to trackio."""
 
     def __init__(self, params: TrackingParams, run: str, config: dict) -> None:
         self.params, self.run, self.config = params, run, config
@@ -34,7 +34,7 @@ class Tracker(TrainerCallback):
         import trackio
 
         if self.params.space_id is None:
-            # trackio would take another place than this machine from the environment.
+            # Else trackio takes another place than this machine from the environment.
             for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_WEBHOOK_URL"):
                 os.environ.pop(name, None)
         trackio.init(
@@ -55,6 +55,6 @@ class Tracker(TrainerCallback):
             return
         try:
             action()
-        except Exception as error:  # noqa: BLE001  whatever a tracker can raise: the training matters more
-            log.warning("tracking stopped, training goes on: %s: %s", type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001  whatever it is, the training matters more
+            log.warning("tracking stopped, training continues: %s: %s", type(error).__name__, error)
             self.params = self.params.model_copy(update={"enabled": False})

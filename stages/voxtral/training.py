@@ -6,25 +6,24 @@ validation clips, the lowest validation loss.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
-from stages.common.files import read_json, write_json, write_whole
+from stages.common.files import read_json, write_csv, write_json, write_whole
 from stages.common.params import TrainParams
 from stages.common.plurals import counted
 from stages.common.stage import UserError
@@ -45,9 +44,8 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}  # t
 
 
 def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
-    """`train.learning_rate`, where auto shrinks with the decoder's width as Adam's best rate does (muP, Yang et al.
-    2022, arXiv 2203.03466); the factor puts models of the usual width 3072 in the middle of the published LoRA rates,
-    5e-5 to 2e-4.
+    """`train.learning_rate`; auto falls with the decoder's width as Adam's best rate does (muP, Yang et al. 2022, arXiv
+    2203.03466). The factor gives width 3072 the middle of the published LoRA rates, 5e-5 to 2e-4.
     """
     if params.learning_rate != "auto":
         return params.learning_rate
@@ -61,7 +59,7 @@ def clips_per_update(params: TrainParams, batch_size: int) -> int:
 
 
 def check_batches(params: TrainParams) -> None:
-    """Raises: UserError where `train.clips_per_update` cannot be dealt out to the batches of all devices."""
+    """Raises: UserError if `train.clips_per_update` is not a multiple of what all devices take at once."""
     at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
@@ -73,7 +71,7 @@ def check_batches(params: TrainParams) -> None:
 def resolve_batch_size(
     model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
 ) -> int:
-    """`train.batch_size`, where auto is the most that the free memory holds, found once and kept for a resumed run."""
+    """`train.batch_size`; auto is the most that fits into the free memory, measured once and kept for a resumed run."""
     if params.batch_size != "auto":
         return params.batch_size
     most = params.clips_per_update // processes.world_size()
@@ -166,9 +164,9 @@ def build_trainer(
 
 @dataclass(frozen=True)
 class ClipsByEpoch(Dataset):
-    """The training clips, as themselves or as variants. Asked for by (index, epoch): a loader's worker knows no epoch.
+    """The training clips, unchanged or augmented, by (index, epoch).
 
-    fixed: variants come again, for the encoder cache.
+    fixed: a few variants come again and again, so that the encoder cache can hold them.
     """
 
     clips: Sequence[Clip]
@@ -183,25 +181,10 @@ class ClipsByEpoch(Dataset):
         return augment.of_epoch(self.clips[index], epoch, self.params, fixed=self.fixed)
 
 
-@dataclass(frozen=True)
-class WithEpoch(Sampler):
-    """(index, epoch) for each index that a sampler gives."""
-
-    sampler: batches.LikeLengths
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = int(self.sampler.epoch())
-        for index in self.sampler:
-            yield index, epoch
-
-
 def fit(trainer: Trainer, checkpoint: Path | None) -> None:
-    """Train to the end, from a checkpoint where there is one; a run that had ended is only read again.
+    """Train to the end, from `checkpoint` if there is one.
 
-    Trained on, a run that had stopped early would forget that it had, and end as another model.
+    A training that had ended is only read again: it would forget that it had stopped early, and give another model.
     """
     scratch = Path(trainer.args.output_dir)
     if checkpoint and (scratch / FINISHED).exists():
@@ -216,7 +199,7 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
             write_json(scratch / BATCH_SIZE, max(1, trainer.args.per_device_train_batch_size // 2))
         raise
     finally:
-        progress.bar.close()  # or the bar would be drawn again below an error
+        progress.bar.close()  # else the bar is drawn again below an error
     if processes.is_main():
         write_whole(scratch / FINISHED, b"")
 
@@ -227,7 +210,7 @@ def seconds_of(state: TrainerState) -> float:
 
 
 class VoxtralTrainer(Trainer):
-    """A Trainer that puts clips of like length together, and whose evaluation also transcribes the validation clips."""
+    """A Trainer that puts clips of similar length together and transcribes the validation clips."""
 
     def __init__(self, collator: Collator, validation_clips: Sequence[Clip], clips_per_update: int, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -235,28 +218,27 @@ class VoxtralTrainer(Trainer):
         self.validation_clips = validation_clips
         self.clips_per_update = clips_per_update
 
-    def _get_train_sampler(self, train_dataset: ClipsByEpoch | None = None) -> WithEpoch:
-        """The library's own LengthGroupedSampler draws another order in a resumed epoch, and on more devices."""
+    def _get_train_sampler(self, train_dataset: ClipsByEpoch | None = None) -> batches.SimilarLengths:
+        """transformers' LengthGroupedSampler would draw another order in a resumed epoch and on more devices."""
         clips = (train_dataset or self.train_dataset).clips
         lengths = [
             len(self.collator.prompt_ids(self.collator.windows_in(clip), clip.language))
             + len(self.collator.target_ids(clip.text))
             for clip in clips
         ]
-        order = batches.LikeLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
-        return WithEpoch(order)
+        return batches.SimilarLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
 
     def evaluation_loop(self, *_: object, **__: object) -> EvalLoopOutput:
-        """Loss by token, `wer`, `perplexity` and `selection` (what the best checkpoint is chosen by) as metrics.
+        """Loss by token, `wer`, `perplexity` and `selection` (which the best checkpoint is chosen by) as metrics.
 
-        None of them depends on how the clips are dealt out to batches and devices.
-        Raises: UserError where the loss is no number any more.
+        None of them depends on how the clips are divided among batches and devices.
+        Raises: UserError if the loss is not finite.
         """
         model = self.accelerator.unwrap_model(self.model)
         loss = self.validation_loss(model)
         if not math.isfinite(loss):
             raise UserError(
-                f"training came apart at step {self.state.global_step}: the validation loss is {loss}; "
+                f"training diverged at step {self.state.global_step}: the validation loss is {loss}; "
                 f"lower train.learning_rate (now {self.args.learning_rate:.1e})"
             )
         hypotheses = transcribe(
@@ -300,21 +282,21 @@ class VoxtralTrainer(Trainer):
 
 
 def selection(wer: float, loss: float, reference_words: int) -> float:
-    """Lower is better: the WER, and between equal WERs the loss, which weighs less than half of one wrong word."""
+    """Lower is better: the WER, and between equal WERs the loss, which weighs less than half a wrong word."""
     return wer + 0.5 / reference_words * loss / (1 + loss)
 
 
 class MarkComplete(TrainerCallback):
-    """Marks each checkpoint after its last file is written: what a crash cut off is never resumed from."""
+    """Marks a checkpoint once all its files are written, so that a run never resumes from a partial one."""
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        processes.wait_for_all()  # each has a file of its own there
+        processes.wait_for_all()  # each process writes a file of its own
         if processes.is_main():
             write_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, b"")
 
 
 class Stopwatch(TrainerCallback, ExportableState):
-    """Seconds spent, over all resumed parts of a run; kept in the Trainer's own checkpoints."""
+    """Seconds of training, over all resumed parts; kept in the Trainer's checkpoints."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds_before = seconds
@@ -350,22 +332,21 @@ CURVE_COLUMNS = ["step", "epoch", "train_loss", "validation_loss", "validation_p
 
 
 def write_curve(path: Path, log_history: Sequence[dict]) -> None:
-    """One row per validation, the training loss as the mean of the steps since the last."""
-    losses: list[float] = []
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CURVE_COLUMNS)
-        for entry in log_history:
-            if "loss" in entry:
-                losses.append(entry["loss"])
-            if "eval_loss" in entry and losses:
-                row = [sum(losses) / len(losses), entry["eval_loss"], entry["eval_perplexity"], entry["eval_wer"]]
-                writer.writerow([entry["step"], round(entry["epoch"], 3), *(round(value, 5) for value in row)])
-                losses = []
+    """One row per validation; its training loss is the mean since the validation before."""
+    rows, losses = [], []
+    for entry in log_history:
+        if "loss" in entry:
+            losses.append(entry["loss"])
+        if "eval_loss" in entry and losses:
+            row = [sum(losses) / len(losses), entry["eval_loss"], entry["eval_perplexity"], entry["eval_wer"]]
+            row = [entry["step"], round(entry["epoch"], 3), *(round(value, 5) for value in row)]
+            rows.append(dict(zip(CURVE_COLUMNS, row, strict=True)))
+            losses = []
+    write_csv(path, CURVE_COLUMNS, rows)
 
 
 def peak_memory_bytes() -> int:
-    """Most memory held so far: of the GPU where there is one, else of this process."""
+    """Most memory used so far: on the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Greedy transcription in batches: the same way for validation, evaluation and everything else."""
+"""Greedy transcription in batches, the same for validation, evaluation and everything else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.voxtral.collation import Collator, max_new_tokens
 
 
 class OwnLimits(StoppingCriteria):
-    """Ends each clip at its own length: nobody waits for one that repeats itself without end."""
+    """Ends each clip at its own limit, so that one that repeats itself does not hold up the batch."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         self.lengths = torch.tensor(lengths, device=device)
@@ -35,14 +35,16 @@ def transcribe(
     progress: str | None = None,
     shared: bool = True,
 ) -> list[str]:
-    """What the model hears in each clip, in the order given.
+    """The transcript of each clip, in the order given.
 
-    progress: title of a progress bar; None shows none. shared: several processes share the clips.
+    Args:
+        progress: title of a progress bar; None for no bar.
+        shared: divide the clips among all processes.
     """
     was_training = model.training
     model.eval()
     texts: dict[int, str] = {}
-    # Longest first: clips of like length share a batch, and a batch too big for the memory fails at once.
+    # Longest first: clips of similar length share a batch, and a batch too big for the memory fails at once.
     order = sorted(range(len(clips)), key=lambda index: -clips[index].duration_s)
     if shared:
         order = processes.shard(order)
@@ -59,7 +61,7 @@ def transcribe(
 
 
 def strip_language_tag(text: str) -> str:
-    """A prompt without a language lets the model name it first, as plain text: `lang:de`."""
+    """Without a language in the prompt, the model writes it first, as plain text: `lang:de`."""
     return re.sub(r"^\s*lang:[a-z]{2}\s*", "", text).strip()
 
 

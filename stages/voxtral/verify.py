@@ -1,8 +1,8 @@
-"""Load models from the files that would be published, and transcribe test clips with each.
+"""Load models from the files to be published, and transcribe test clips with each.
 
-A process of its own: what it can do, somebody who downloads the files can do too. Started by stages/hub/release.py
+A process of its own, so that it has the files alone, like somebody who downloads them. stages/hub/release.py starts it
 with a request (JSON): `models` (folders), `clips` (ids), `merge_into` (folder or null: the first model, its adapter
-merged into the base, is written there and is one more model to load), `reply` (file for a list of {id: text}).
+merged into the base, is written there and is loaded as well), `reply` (file for a list of {id: text}).
 """
 
 from __future__ import annotations
