@@ -7,48 +7,26 @@ import pytest
 import soundfile
 import torch
 
-from stages.common.params import ModelParams
 from stages.common.stage import UserError
+from stages.speech.augment import Variant
 from stages.speech.clips import Clip
 from stages.voxtral.collation import IGNORED, Collator
-from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
-from tests.workspaces import TINY_MODEL
+from tests.tiny_model import open_tiny
 
 
 @pytest.fixture(scope="module")
 def collator(tmp_path_factory) -> Collator:
-    source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
-    processor = load_processor(source)
-    return Collator(
-        processor, read_sizes(load_model(source, torch.float32).config, processor), tmp_path_factory.mktemp("p")
-    )
+    return open_tiny(tmp_path_factory.mktemp("sounds"))[1]
 
 
-@pytest.fixture(scope="module")
-def clips(collator) -> list[Clip]:
+@pytest.fixture
+def clips(collator, make_clip) -> list[Clip]:
     """Two clips of one window and one of two, in three languages."""
     made = []
     rng = np.random.default_rng(0)
-    for number, (seconds, language, text) in enumerate(
-        [(1.2, "en", "turn on the light"), (6.5, "de", "zwei"), (3.9, "hi", "नमस्ते")]
-    ):
-        name = f"{number}.flac"
-        soundfile.write(collator.folder / name, rng.normal(0, 0.1, round(seconds * 16_000)), 16_000)
-        made.append(
-            Clip(
-                id=f"{number:016x}",
-                audio_path=name,
-                text=text,
-                language=language,
-                source="s",
-                recorded_file=f"s/{name}",
-                duration_s=seconds,
-                peak_dbfs=-3,
-                level_dbfs=-20,
-                snr_db=30,
-                clipped_fraction=0,
-            )
-        )
+    for seconds, language, text in [(1.2, "en", "turn on the light"), (6.5, "de", "zwei"), (3.9, "hi", "नमस्ते")]:
+        soundfile.write(collator.folder / f"{language}.flac", rng.normal(0, 0.1, round(seconds * 16_000)), 16_000)
+        made.append(make_clip(text, language=language, audio_path=f"{language}.flac", duration_s=seconds))
     return made
 
 
@@ -110,8 +88,7 @@ def test_loss_falls_on_transcript_and_end_alone(collator, clips):
 
 
 def test_loss_is_that_of_a_mask_and_a_logit_for_every_position(collator, clips):
-    source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
-    model = load_model(source, torch.float32)
+    model, _ = open_tiny()
     plain = collator.transcription_batch(clips)
     targets = [collator.target_ids(clip.text) for clip in clips]
     longest = max(map(len, targets))
@@ -134,8 +111,18 @@ def test_transcript_survives_its_tokens(collator):
         assert collator.processor.decode(collator.target_ids(text), skip_special_tokens=True) == text
 
 
+def test_variant_has_the_windows_of_its_clip_and_the_clip_stays_as_it_is(collator, clips):
+    """Validation and test clips are no variants: their features are the same bytes before, between and after."""
+    for clip in clips:
+        plain = collator.features(clip)
+        for number in range(3):
+            changed = collator.features(Variant(**vars(clip), level="strong", seed=0, number=number))
+            assert changed.shape == plain.shape and changed.isfinite().all() and not changed.equal(plain)
+        assert collator.features(clip).equal(plain)
+
+
 def test_too_long_transcript_is_named_never_cut(collator, clips):
     long = replace(clips[0], text="word " * 1000, recorded_file="diary/7.wav")
-    with pytest.raises(UserError, match=r"clip 0000000000000000 \(diary/7\.wav\) makes \d+ tokens, .* at most 1024"):
+    with pytest.raises(UserError, match=rf"clip {long.id} \(diary/7\.wav\) makes \d+ tokens, .* at most 1024"):
         collator.check_lengths([clips[1], long])
     assert len(collator.target_ids(long.text)) > 1000

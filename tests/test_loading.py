@@ -9,12 +9,14 @@ import torch
 
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
-from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
+from stages.voxtral.loading import find_model, load_model
+from stages.voxtral.models import open_model
+from tests.tiny_model import SOURCE, open_tiny
 from tests.workspaces import TINY_MODEL, add_demo_clips, make_workspace, run_stage, run_stages
 
 
-def params(name, revision=None) -> ModelParams:
-    return ModelParams(name=str(name), revision=revision, dtype="auto")
+def find(name):
+    return find_model(ModelParams(name=str(name), revision=None, dtype="auto"))
 
 
 @pytest.fixture
@@ -22,11 +24,13 @@ def model_copy(tmp_path):
     return shutil.copytree(TINY_MODEL, tmp_path / "model")
 
 
+def change(path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 def test_sizes_are_read_from_the_model():
-    source = find_model(params(TINY_MODEL))
-    processor = load_processor(source)
-    model = load_model(source, torch.float32)
-    sizes = read_sizes(model.config, processor)
+    model, collator = open_tiny()
+    sizes = collator.sizes
     # A window of 4 s: 64,000 samples at 16 kHz, 400 frames of 10 ms.
     assert (sizes.sample_rate_hz, sizes.window_samples, sizes.window_frames) == (16_000, 64_000, 400)
     assert (sizes.audio_token_id, sizes.eos_token_id, sizes.pad_token_id) == (24, 2, 11)
@@ -35,8 +39,7 @@ def test_sizes_are_read_from_the_model():
 
 def test_only_the_decoder_is_held_in_four_bits():
     """The encoder's outputs are cached under the same key with and without: they must be the same."""
-    source = find_model(params(TINY_MODEL))
-    model, whole = load_model(source, torch.float32, four_bit=True), load_model(source, torch.float32)
+    model, whole = load_model(SOURCE, torch.float32, four_bit=True), load_model(SOURCE, torch.float32)
     packed = {name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)}
     assert len(packed) == 14 and all(name.startswith("model.language_model.layers.") for name in packed)
     weights = model.state_dict()
@@ -45,46 +48,50 @@ def test_only_the_decoder_is_held_in_four_bits():
 
 
 def test_identity_changes_with_any_file(model_copy):
-    before = find_model(params(model_copy)).identity
-    config = json.loads((model_copy / "generation_config.json").read_text())
-    (model_copy / "generation_config.json").write_text(json.dumps({**config, "max_length": 7}))
-    assert find_model(params(model_copy)).identity != before
+    before = find(model_copy).identity
+    change(model_copy / "generation_config.json", max_length=7)
+    assert find(model_copy).identity != before
 
 
 @pytest.mark.parametrize("name", ["data/demo/voxtral-tinyy", "./nowhere", "/nowhere/model", "plain"])
 def test_missing_folder_is_named(name):
     with pytest.raises(UserError, match=f"model.name {name}: no such folder"):
-        find_model(params(name))
+        find(name)
 
 
 def test_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"holds no config\.json"):
-        find_model(params(tmp_path))
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        find(tmp_path)
 
 
-def test_broken_weights_are_one_line(model_copy):
-    weights = model_copy / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="its weights do not load") as error:
-        load_model(find_model(params(model_copy)), torch.float32)
+def break_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def add_a_layer(folder):
+    text_config = json.loads((folder / "config.json").read_text())["text_config"]
+    change(folder / "config.json", text_config={**text_config, "num_hidden_layers": 3})
+
+
+def double_the_window(folder):
+    audio = json.loads((folder / "tekken.json").read_text())["audio"]
+    change(folder / "tekken.json", audio={**audio, "chunk_length_s": 8.0})
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (break_weights, "its weights do not load"),
+        (add_a_layer, r"missing keys, e\.g\. model\.language_model\.layers\.2"),
+        (double_the_window, "400 frames at a time, its tokenizer 800"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_one_line(model_copy, damage, words):
+    damage(model_copy)
+    with pytest.raises(UserError, match=words) as error:
+        open_model(find(model_copy), torch.float32, model_copy)
     assert "\n" not in str(error.value)
-
-
-def test_weights_of_another_configuration_are_refused(model_copy):
-    config = json.loads((model_copy / "config.json").read_text())
-    config["text_config"]["num_hidden_layers"] += 1
-    (model_copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"missing keys, e\.g\. model\.language_model\.layers\.2"):
-        load_model(find_model(params(model_copy)), torch.float32)
-
-
-def test_encoder_and_tokenizer_must_agree_about_the_window(model_copy):
-    tokenizer = json.loads((model_copy / "tekken.json").read_text())
-    tokenizer["audio"]["chunk_length_s"] = 8.0
-    (model_copy / "tekken.json").write_text(json.dumps(tokenizer))
-    source = find_model(params(model_copy))
-    with pytest.raises(UserError, match="400 frames at a time, its tokenizer counts on 800"):
-        read_sizes(load_model(source, torch.float32).config, load_processor(source))
 
 
 @pytest.mark.parametrize(

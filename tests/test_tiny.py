@@ -9,13 +9,10 @@ import pytest
 import soundfile
 import torch
 
-from stages.common.params import ModelParams
-from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
-from stages.voxtral.collation import Collator
-from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes
 from stages.voxtral.tiny import architecture, demo_voice, pretrain, speech
 from stages.voxtral.transcription import transcribe
+from tests.tiny_model import open_tiny
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL
 
 needs_synthesisers = pytest.mark.skipif(
@@ -104,7 +101,7 @@ def test_features_of_training_are_those_of_the_processor(tmp_path):
 
 @needs_synthesisers
 @pytest.mark.slow
-def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_path):
+def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_path, make_clip):
     """At most 5 % of words wrong on sentences kept from training, in voices drawn as training's were."""
     rng = random.Random(2026)
     clips = []
@@ -117,25 +114,8 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
             continue
         name = f"{len(clips)}.flac"
         soundfile.write(tmp_path / name, np.clip(samples, -1, 1), 16_000)
-        clips.append(
-            Clip(
-                id=f"{len(clips):016x}",
-                audio_path=name,
-                text=text,
-                language="en",
-                source="s",
-                recorded_file=name,
-                duration_s=len(samples) / 16_000,
-                peak_dbfs=-3,
-                level_dbfs=-20,
-                snr_db=30,
-                clipped_fraction=0,
-            )
-        )
-    source = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
-    processor, model = load_processor(source), load_model(source, torch.float32)
-    collator = Collator(processor, read_sizes(model.config, processor), tmp_path)
-    heard = transcribe(model, collator, clips, batch_size=50)
+        clips.append(make_clip(text, audio_path=name, duration_s=len(samples) / 16_000))
+    heard = transcribe(*open_tiny(tmp_path), clips, batch_size=50)
     scores = [score_clip(clip.text, text) for clip, text in zip(clips, heard, strict=True)]
     assert summarise(scores)["wer"] <= 0.05
 

@@ -14,13 +14,9 @@ from tests.workspaces import ROOT
 PARAMS = TrackingParams(enabled=True, project="tests", space_id=None)
 
 
-def test_failing_tracker_warns_once_and_lets_training_go_on(tmp_path, caplog):
+def test_failing_tracker_warns_once_and_stops_no_training(tmp_path, caplog):
     tracker = Tracker(PARAMS, "run", {})
-    arguments, state, control = (
-        TrainingArguments(output_dir=str(tmp_path), use_cpu=True),
-        TrainerState(),
-        TrainerControl(),
-    )
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
 
     class Unreachable:
         def log(self, *args, **kwargs):
@@ -28,9 +24,9 @@ def test_failing_tracker_warns_once_and_lets_training_go_on(tmp_path, caplog):
 
     tracker.trackio = Unreachable()
     for _ in range(3):
-        tracker.on_log(arguments, state, control, logs={"loss": 1.0})
+        tracker.on_log(arguments, TrainerState(), TrainerControl(), logs={"loss": 1.0})
     assert [record.message for record in caplog.records] == [
-        "tracking stopped, training goes on: ConnectionError: the Space sleeps"
+        "tracking stopped, training continues: ConnectionError: the Space sleeps"
     ]
 
 
