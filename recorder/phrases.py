@@ -1,14 +1,13 @@
 """Languages and phrases to read aloud: written for this project, the person's own, or streamed from nvidia/Granary.
 
-    python -m recorder.phrases LANGUAGE COUNT [SECONDS]
+    python -m recorder.phrases LANGUAGE COUNT SECONDS
 
 streams up to COUNT phrases from Granary into the cache and gives up after SECONDS. The page starts it as a process of
-its own (`start_granary`), because the client for data sets is heavy and the network may hang.
+its own (`start_granary`): the client for data sets is slow to import, and the network may hang.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ GRANARY = "nvidia/Granary"
 GRANARY_CORPORA = ("voxpopuli", "ytc", "yodas")
 ROWS_READ = 5000
 CHUNK_BYTES = 2 << 20  # of the manifest, read at once: some thousand rows
-LIMIT_S = 60.0
+LIMIT_S, RETRY_AFTER_S = 60.0, 600.0
 
 WORDS = (3, 15)  # shortest and longest phrase
 CHARACTERS = (5, 40)  # the same for Japanese, which has no spaces between words
 OPENING = " ¿¡'\"‘“„«‹「『("
 PUNCTUATION = set(OPENING + ".,;:!?…-–—’”»›」』)、。！？・،؛؟।·")
-# The languages of Granary that badwords-py 3.0.0 has a word list for, each with words that its list should not hold:
+# The languages of Granary that badwords-py 3.0.0 has a word list for, each with words that are on the list by mistake:
 # a donkey, tiredness, a delay, a cousin, a table, the number six, a ball ...
 ORDINARY_WORDS = {
     "cs": [],
@@ -66,7 +66,7 @@ ORDINARY_WORDS = {
 
 @dataclass(frozen=True)
 class Language:
-    """A language that phrases exist in; `scripts` are beginnings of the Unicode names of its letters."""
+    """A language that there are phrases in; `scripts` begin the Unicode names of its letters."""
 
     code: str  # ISO 639-1
     name: str
@@ -112,7 +112,7 @@ LANGUAGES = {
 
 
 def find_language(code: str) -> Language:
-    """Raises: UserError for a code that is none of LANGUAGES."""
+    """Raises: UserError if the code is not one of LANGUAGES."""
     if code not in LANGUAGES:
         raise UserError(f"there are no phrases in language {code!r}: choose one of {', '.join(LANGUAGES)}")
     return LANGUAGES[code]
@@ -126,12 +126,12 @@ def from_file(code: str) -> list[str]:
 
 
 def own_phrases(text: str) -> list[str]:
-    """The lines of a text box or file: cleaned, without those that say nothing, each said thing once."""
+    """The lines of a text box or file: cleaned, each only once, without those that say nothing."""
     return _without_doubles(clean(line) for line in text.splitlines())
 
 
 def prompt_id(language: str, text: str) -> str:
-    """The same for a phrase however it is cased and punctuated, such as `de-1a2b3c4d`."""
+    """An id such as `de-1a2b3c4d`, the same for all spellings of a phrase in case and punctuation."""
     return f"{language}-{hashlib.sha256(normalise(text).encode()).hexdigest()[:8]}"
 
 
@@ -147,9 +147,9 @@ def _without_doubles(texts: Iterable[str]) -> list[str]:
 
 
 def usable(texts: Iterable[str], language: str) -> list[str]:
-    """Those that a person can be asked to read, cleaned, in their order, each once.
+    """The texts that a person can be asked to read: cleaned, in their order, each once.
 
-    They are of 3 to 15 words (Japanese: 5 to 40 characters), begin with a letter, hold only letters of the language's
+    They have 3 to 15 words (Japanese: 5 to 40 characters), begin with a letter, hold only letters of the language's
     script and punctuation (so no digits, addresses or control strings such as `[AUDIO]`), and no word of the list of
     profanities in badwords-py. It has no list for bg, et, hr, lt, lv, mt, sk, sl, ar and hi; its list for ja matches
     whole words only, which Japanese does not mark. In these languages profanity is not filtered.
@@ -197,70 +197,48 @@ def _without_profanity(texts: list[str], language: str) -> list[str]:
 
 
 def _cached(language: str, suffix: str) -> Path:
-    """The phrases of a language and what lies beside them: its log, its lock, and why there are none."""
+    """The phrases of a language, the log of the last try, or why there are none."""
     return cache_root() / "phrases" / f"granary-{language}{suffix}"
 
 
 def granary_phrases(language: str) -> list[str] | None:
-    """What has been streamed, None where nothing has been."""
+    """What has been streamed; None if nothing has been."""
     path = _cached(language, ".jsonl")
     return [row["text"] for row in read_jsonl(path)[1:]] if path.exists() else None
 
 
 def granary_problem(language: str) -> str | None:
-    """One sentence that says why there are no phrases from Granary; None where there are, or may be soon."""
+    """One sentence that says why there are no phrases from Granary; None if there are, or may be soon."""
     if not find_language(language).in_granary:
         return f"{GRANARY} has no phrases in {LANGUAGES[language].name}."
-    log_path = _cached(language, ".log")
-    # The phrases are looked for last: they are written before the process that streams them ends.
-    if not log_path.exists() or is_streaming(language) or _cached(language, ".jsonl").exists():
-        return None
-    if _cached(language, ".problem").exists():
-        return _cached(language, ".problem").read_text(encoding="utf-8")
-    return f"Reading {GRANARY} stopped before its end: {log_path} says more."
+    path = _cached(language, ".problem")
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def is_streaming(language: str) -> bool:
-    """Whether a process that `start_granary` started is at work."""
-    path = _cached(language, ".lock")
-    if not path.exists():
-        return False
-    with path.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def start_granary(
+    language: str, count: int = 300, limit_s: float = LIMIT_S, retry_after_s: float = RETRY_AFTER_S
+) -> subprocess.Popen | None:
+    """Stream phrases in a process of its own, which outlives this one.
 
-
-def start_granary(language: str, count: int = 300, limit_s: float = LIMIT_S, retry_after_s: float = 600) -> None:
-    """Stream phrases in a process of its own.
-
-    Not where they are there already, where the language has none, where it is under way (in any process), or where the
-    last try, which failed, was less than `retry_after_s` ago.
+    Returns: the process; None if the phrases are already there, if Granary has none, or if the last try began less than
+        `retry_after_s` ago (so two never run at once).
     """
     log_path = _cached(language, ".log")
     if not find_language(language).in_granary or _cached(language, ".jsonl").exists():
-        return
+        return None
     if log_path.exists() and time.time() - log_path.stat().st_mtime < retry_after_s:
-        return
+        return None
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with _cached(language, ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        _cached(language, ".problem").unlink(missing_ok=True)
-        with log_path.open("wb") as log:
-            subprocess.Popen(
-                [sys.executable, "-m", "recorder.phrases", language, str(count), str(limit_s)],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},  # the working folder may be another one
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[lock.fileno()],  # holds the lock until that process ends, however it ends
-            )
+    _cached(language, ".problem").unlink(missing_ok=True)
+    with log_path.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "recorder.phrases", language, str(count), str(limit_s)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # the working folder may be another one
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 # Phrases from Granary: the process of its own
@@ -269,8 +247,8 @@ def start_granary(language: str, count: int = 300, limit_s: float = LIMIT_S, ret
 def granary(language: str, count: int) -> tuple[dict, list[str]]:
     """Where they come from (data set, revision, configuration, licence), and up to `count` phrases.
 
-    The same ones for the same revision: spread evenly over what is usable in the first rows, since rows that follow
-    each other are of one speech. Raises: UserError where none are usable, and the errors of the Hub's client.
+    The phrases are spread evenly over the usable ones in the first rows, because neighbouring rows are of one speech:
+    a revision always gives the same. Raises: UserError if none is usable, and the errors of the Hub's client.
     """
     from datasets import get_dataset_config_names, load_dataset
     from huggingface_hub import HfApi
@@ -284,22 +262,20 @@ def granary(language: str, count: int) -> tuple[dict, list[str]]:
     texts = (row["text"] for row in rows.select_columns(["text"]).take(ROWS_READ))
     phrases = usable((sentence for text in texts for sentence in sentences(text)), language)
     if not phrases:
-        raise UserError(f"{GRANARY} holds no phrase in {find_language(language).name} that is fit to read.")
+        raise UserError(f"{GRANARY} holds no phrase in {find_language(language).name} that can be used.")
     source = {"dataset": GRANARY, "revision": revision, "config": config, "license": "CC BY 4.0"}
     return source, phrases[:: max(1, len(phrases) // count)][:count]
 
 
 def sentences(text: str) -> list[str]:
-    """The whole sentences of a passage: what begins in the middle of one, or breaks off, is left out."""
-    # Not after a full stop behind one or two letters, which are an abbreviation: 'Mr. President'.
+    """The whole sentences of a passage, without incomplete ones at its beginning and end."""
+    # Not after a full stop behind one or two letters, an abbreviation: 'Mr. President'.
     parts = re.split(r"(?<=[!?…])\s+|(?<=\w{3}\.)\s+", text.strip())
     return [part for part in parts if part.endswith((".", "!", "?", "…")) and not part.lstrip(OPENING)[:1].islower()]
 
 
 def main(language: str, count: int, limit_s: float) -> None:
     """Write the phrases into the cache, or why there are none, and end the process."""
-    if not find_language(language).in_granary:
-        give_up(language, f"{GRANARY} has no phrases in {LANGUAGES[language].name}.")
     # A thread, not an alarm: a signal waits for the network call to return.
     limit = threading.Timer(limit_s, give_up, [language, f"{GRANARY} could not be read within {limit_s:g} seconds."])
     limit.daemon = True
@@ -319,6 +295,9 @@ def main(language: str, count: int, limit_s: float) -> None:
     except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
         print(repr(error), file=sys.stderr)
         give_up(language, "The Hugging Face Hub cannot be reached: check the network.")
+    except Exception:  # noqa: BLE001  the page shows one sentence, the log the traceback
+        traceback.print_exc()
+        give_up(language, f"Reading {GRANARY} failed: see {_cached(language, '.log')}.")
     write_jsonl(_cached(language, ".jsonl"), [source, *({"text": text} for text in phrases)])
     print(f"phrases: {len(phrases)} from {source['config']} at {source['revision']}", flush=True)
     os._exit(0)
@@ -332,9 +311,4 @@ def give_up(language: str, problem: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit("phrases: use python -m recorder.phrases LANGUAGE COUNT [SECONDS]")
-    try:
-        main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) == 4 else LIMIT_S)
-    except UserError as error:
-        sys.exit(f"phrases: {error}")
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

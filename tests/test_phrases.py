@@ -1,12 +1,12 @@
 """Phrases to read aloud: the written ones, a person's own, and Granary's, streamed from a Hub on this machine."""
 
+import contextlib
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
-import time
 import unicodedata
 from importlib import resources
 
@@ -20,7 +20,6 @@ from recorder.phrases import (
     from_file,
     granary_phrases,
     granary_problem,
-    is_streaming,
     own_phrases,
     prompt_id,
     sentences,
@@ -32,6 +31,7 @@ from stages.common.stage import UserError
 from stages.hub.local.server import HubServer, clean_environment
 from stages.speech.languages import is_accepted
 from stages.speech.text import CONTROL_STRINGS, clean, normalise
+from tests.recordings import wait_until
 
 WITH_100_PHRASES = ["en", "es", "fr", "pt", "hi", "de", "nl", "it"]
 QUESTION_MARKS = {"ar": "؟", "el": ";", "ja": "？"}
@@ -51,13 +51,9 @@ def test_languages_are_those_of_granary_and_three_more():
     assert [code for code, language in LANGUAGES.items() if language.direction == "rtl"] == ["ar"]
 
 
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_voxtral_prompt_takes_every_language(code):
-    assert is_accepted(code)
-
-
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=lambda language: language.code)
-def test_own_name_of_a_language_is_in_its_script(language):
+def test_a_language_is_known_to_voxtrals_prompt_and_its_name_is_in_its_script(language):
+    assert is_accepted(language.code)
     assert all(unicodedata.name(char).startswith((*language.scripts, "SPACE")) for char in language.own_name)
 
 
@@ -65,25 +61,15 @@ def test_own_name_of_a_language_is_in_its_script(language):
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_written_phrases_are_enough_and_obey_our_own_filter(code):
-    texts = from_file(code)
-    assert len(texts) >= (100 if code in WITH_100_PHRASES else 50)
-    kept = usable(texts, code)
-    assert [text for text in texts if text not in kept] == []
-    assert len({normalise(text) for text in texts}) == len(texts)
-
-
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_written_phrases_are_clean_text_without_digits(code):
+def test_written_phrases_are_enough_clean_and_varied_and_obey_our_own_filter(code):
     content = (phrases.FOLDER / f"{code}.txt").read_text(encoding="utf-8")
     assert unicodedata.is_normalized("NFC", content)
     assert [line for line in content.splitlines() if line != clean(line)] == []
-    assert not any(char.isdigit() for text in from_file(code) for char in text)
-
-
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_written_phrases_vary_in_length_and_ask_questions(code):
     texts = from_file(code)
+    assert len(texts) >= (100 if code in WITH_100_PHRASES else 50)
+    assert len({normalise(text) for text in texts}) == len(texts)
+    kept = usable(texts, code)
+    assert [text for text in texts if text not in kept] == []
     lengths = [length_of(text, code) for text in texts]
     shortest, longest = phrases.CHARACTERS if code == "ja" else phrases.WORDS
     assert shortest <= min(lengths) <= shortest + 3
@@ -94,10 +80,9 @@ def test_written_phrases_vary_in_length_and_ask_questions(code):
 
 
 def test_unknown_language_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match="no phrases in language 'xx': choose one of ar, bg, cs"):
-        from_file("xx")
-    with pytest.raises(UserError, match=re.escape("'../en'")):
-        from_file("../en")
+    for code in ("xx", "../en"):
+        with pytest.raises(UserError, match=re.escape(f"{code!r}: choose one of ar, bg, cs")):
+            from_file(code)
 
 
 # A person's own
@@ -106,9 +91,6 @@ def test_unknown_language_is_refused_with_those_there_are():
 def test_own_phrases_are_the_lines_cleaned_each_once():
     text = "\ufeffHello there\r\n\r\n  Turn\u00a0on   the light! \nhello THERE.\n...\nझूठ बोलना\n42\n"
     assert own_phrases(text) == ["Hello there", "Turn on the light!", "झूठ बोलना", "42"]
-
-
-def test_own_phrases_of_nothing_are_none():
     assert own_phrases(" \n\t\n") == []
 
 
@@ -256,21 +238,9 @@ def point_to(workspace, monkeypatch):
 
 
 def stream(language, **how):
-    """Start it and wait for its end; seconds that it took."""
-    began_s = time.monotonic()
-    start_granary(language, **how)
-    while is_streaming(language):
-        assert time.monotonic() - began_s < 90
-        time.sleep(0.05)
-    return time.monotonic() - began_s
-
-
-@pytest.fixture
-def silent_hub(point_to):
-    """Takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        point_to(f"http://127.0.0.1:{server.getsockname()[1]}")
-        yield server
+    """Start it and wait for its end."""
+    if process := start_granary(language, **how):
+        process.wait(90)
 
 
 def test_granary_is_streamed_by_the_real_client_and_filtered(point_to, workspace):
@@ -290,20 +260,18 @@ def test_granary_is_streamed_by_the_real_client_and_filtered(point_to, workspace
             "config": "de_voxpopuli",
             "license": "CC BY 4.0",
         }
-        asked = len(hub.requests)
-        assert stream("de", retry_after_s=0) < 1 and len(hub.requests) == asked  # it is there already
+        assert start_granary("de", retry_after_s=0) is None  # it is there already
         assert not any("ytc" in path and "resolve" in path for path in hub.requests)
 
 
-def test_granary_takes_what_corpus_there_is_and_spreads_over_it(point_to, repository):
+def test_granary_takes_what_corpus_there_is_spreads_over_it_and_outlives_the_page(point_to, repository):
     texts = from_file("it")
     with HubServer(granary_repository({"it_yodas": ["Questo non va bene."], "it_ytc": texts})) as hub:
         point_to(hub.url)
-        # From a server that ends at once: the streaming goes on without it.
         code = "from recorder.phrases import start_granary; start_granary('it', count=10)"
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(repository)}, check=True)
-        assert is_streaming("it")
-        stream("it")
+        assert granary_phrases("it") is None
+        wait_until(lambda: granary_phrases("it") or granary_problem("it"), 90)
     assert granary_phrases("it") == texts[:: len(texts) // 10][:10]
 
 
@@ -313,52 +281,42 @@ def test_granary_without_the_language_or_a_usable_phrase_says_so(point_to):
         stream("mt")
         stream("de")
     assert granary_problem("mt") == "nvidia/Granary has no phrases in Maltese."
-    assert granary_problem("de") == "nvidia/Granary holds no phrase in German that is fit to read."
+    assert granary_problem("de") == "nvidia/Granary holds no phrase in German that can be used."
     assert granary_phrases("de") is None
 
 
-@pytest.mark.parametrize("code", ["ar", "hi", "ja"])
-def test_granary_is_not_asked_for_languages_that_it_has_not(code, workspace):
-    start_granary(code)
+def test_granary_is_not_asked_for_languages_that_it_has_not(workspace):
+    for code in ("ar", "hi", "ja"):
+        assert start_granary(code) is None
+        assert LANGUAGES[code].name in granary_problem(code)
     assert not (workspace / ".cache").exists()
-    assert granary_problem(code) == f"nvidia/Granary has no phrases in {LANGUAGES[code].name}."
 
 
-def test_dead_network_is_one_plain_sentence_and_the_written_phrases_remain(point_to):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    point_to(f"http://127.0.0.1:{port}")
-    assert stream("fr", limit_s=30) < 30
-    assert granary_problem("fr") == "The Hugging Face Hub cannot be reached: check the network."
-    assert granary_phrases("fr") is None
-    assert len(from_file("fr")) >= 100
+@pytest.mark.parametrize("network", ["dead", "silent", "switched off"])
+def test_a_network_that_does_not_serve_is_one_plain_sentence(point_to, monkeypatch, network):
+    with contextlib.ExitStack() as stack:
+        server = socket.create_server(("127.0.0.1", 0))
+        point_to(f"http://127.0.0.1:{server.getsockname()[1]}")
+        if network == "silent":
+            stack.enter_context(server)  # takes connections and never answers
+        else:
+            server.close()
+        if network == "switched off":
+            monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        stream("fr", limit_s=2 if network == "silent" else 30)
+    sentences = {"dead": "check the network", "silent": "within 2 seconds", "switched off": "HF_HUB_OFFLINE"}
+    assert sentences[network] in granary_problem("fr") and granary_phrases("fr") is None
 
 
 def test_failed_try_is_repeated_only_after_a_while(point_to):
     with HubServer() as empty_hub:
         point_to(empty_hub.url)
         stream("fr")
-        assert granary_problem("fr") == "The Hugging Face Hub refused nvidia/Granary (status 404)."
+        assert "status 404" in granary_problem("fr")
         asked = len(empty_hub.requests)
-        stream("fr")
-        assert len(empty_hub.requests) == asked > 0
+        assert start_granary("fr") is None
         stream("fr", retry_after_s=0)
-        assert len(empty_hub.requests) == 2 * asked
-
-
-def test_network_that_hangs_is_given_up_after_the_limit(silent_hub):
-    assert 2 <= stream("fr", limit_s=2) < 10
-    assert granary_problem("fr") == "nvidia/Granary could not be read within 2 seconds."
-
-
-def test_only_one_process_streams_a_language(silent_hub, workspace):
-    start_granary("fr", limit_s=2)
-    assert is_streaming("fr") and granary_problem("fr") is None
-    log = workspace / ".cache/phrases/granary-fr.log"
-    began = log.stat().st_mtime_ns
-    start_granary("fr", retry_after_s=0)
-    assert log.stat().st_mtime_ns == began
-    stream("fr")
+        assert len(empty_hub.requests) == 2 * asked > 0
 
 
 def test_what_nobody_expected_names_the_log(point_to, workspace):
@@ -368,16 +326,8 @@ def test_what_nobody_expected_names_the_log(point_to, workspace):
     with HubServer(repository) as hub:
         point_to(hub.url)
         stream("de")
-    log = ".cache/phrases/granary-de.log"
-    assert granary_problem("de") == f"Reading nvidia/Granary stopped before its end: {log} says more."
-    assert "asr" in (workspace / log).read_text()
-
-
-def test_switched_off_hub_is_named(point_to, monkeypatch):
-    point_to("http://127.0.0.1:9")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    stream("fr")
-    assert granary_problem("fr") == "The Hugging Face Hub is not asked while HF_HUB_OFFLINE is set."
+    assert ".cache/phrases/granary-de.log" in granary_problem("de")
+    assert "asr" in (workspace / ".cache/phrases/granary-de.log").read_text()
 
 
 def test_page_imports_nothing_heavy_with_it(repository):
@@ -385,23 +335,3 @@ def test_page_imports_nothing_heavy_with_it(repository):
     code = f"import sys, recorder.phrases; print([name for name in {heavy.split()} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-
-
-def test_wrong_use_of_the_command_is_explained(run_command):
-    assert re.search("python -m recorder.phrases LANGUAGE COUNT", run_command().stderr)
-    assert run_command("xx", "5").stderr.startswith("phrases: there are no phrases in language 'xx'")
-
-
-@pytest.fixture
-def run_command(workspace, repository):
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "recorder.phrases", *arguments],
-            env={**os.environ, "PYTHONPATH": str(repository)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run
