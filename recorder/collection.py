@@ -65,7 +65,7 @@ def to_review(stored: Sequence[StoredClip]) -> list[dict]:
 
     From prepare, and from `make review` if somebody has run it.
     """
-    return _not_deleted(stored, [*_rows(paths.PREPARED / "review.jsonl"), *_rows(paths.BASE_MODEL_REVIEW)])
+    return _not_deleted(stored, [*_rows(paths.PREPARED / "review.jsonl"), *_rows(paths.REVIEW / "base_model.jsonl")])
 
 
 def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, float]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 TODO_FILES = "forget-*.json"  # in data/recorder
-RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
+RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD, paths.REVIEW)
 EXPERIMENTS = Path(".dvc/tmp/exps")  # their copies of this folder
 KEPT_CACHES = ("phrases", "hub")  # public data; all other kinds may hold somebody's sound, texts, ids or model
 TEMPORARY = "ownvoice-*"  # what an interrupted push or Try it has left in the temporary folder

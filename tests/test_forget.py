@@ -232,6 +232,8 @@ def of_bob() -> dict[str, bytes]:
 @pytest.mark.parametrize("with_git", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_the_other_is(project, with_git):
     folder = project(with_git)
+    Path("data/review").mkdir()
+    shutil.copy(PREPARED, "data/review/base_model.jsonl")  # as `make review` writes texts and ids
     traces, bob = traces_of_ann(folder), of_bob()
     assert len(left(folder, traces)) > 40 and len(bob) == 9
     rows = [line for line in (RAW / "recorded/clips.jsonl").read_bytes().split(b"\n") if ANN.encode() not in line]

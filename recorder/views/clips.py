@@ -11,7 +11,6 @@ from recorder import collection, inbox
 from recorder.inbox import StoredClip
 from recorder.views import charts
 from recorder.views.shared import as_plain, sound_type, spoken_text
-from stages.common import paths
 from stages.common.plurals import counted
 from stages.common.stage import UserError
 
@@ -237,7 +236,7 @@ def show_to_review(clips: list[StoredClip]) -> None:
         return
     st.write(f"Training uses these recordings ({len(rows)}). Listen whether the text is right.")
     items = [(row["text"], [f"{row['reason']}: {row['listen_for']}", row["file"]]) for row in rows]
-    show_list(items, f"see data/prepared/review.jsonl and {paths.BASE_MODEL_REVIEW}")
+    show_list(items, "see data/prepared/review.jsonl and data/review/base_model.jsonl")
 
 
 def show_others(others: list) -> None:

@@ -23,6 +23,7 @@ from stages.speech import audio, prepared
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import score_clip
 
+REVIEW = paths.REVIEW / "base_model.jsonl"
 WER = 0.5  # another sentence has more, hardly any misheard one of typical speech
 
 
@@ -69,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> str:
         raise UserError(f"WER is {limit:g}: give 0 or more")
     clips = read_clips(paths.PREPARED / "clips.jsonl")
     rows = disagreements(clips, hear(clips, load_params()), limit)
-    write_jsonl(paths.BASE_MODEL_REVIEW, rows)
+    write_jsonl(REVIEW, rows)
     for row in rows[:3]:
         print(f"review: {row['file']}: the text is {row['text']!r}, heard is {row['heard']!r}")
     of_all = f"{len(rows)} of {counted(len(clips), 'clip')}"
-    return f"the base model hears {of_all} with a WER above {limit:g} -> {paths.BASE_MODEL_REVIEW}"
+    return f"the base model hears {of_all} with a WER above {limit:g} -> {REVIEW}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ CHECKPOINTS = Path("data/checkpoints")
 EVALUATION = Path("data/evaluation")
 CARD = Path("data/card")
 RECEIPTS = Path("data/receipts")
-BASE_MODEL_REVIEW = Path("data/review/base_model.jsonl")  # by `make review`; ignored by git and DVC
+REVIEW = Path("data/review")  # by `make review`; ignored by git and DVC
 TEMPLATES = Path("templates")
 PSEUDONYMS = Path("data/recorder/pseudonyms.json")  # ignored by git and DVC: it never leaves this machine
 
