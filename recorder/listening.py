@@ -21,7 +21,7 @@ from stages.common.params import ModelParams, load_params
 from stages.common.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import Clip
-from stages.speech.languages import is_accepted
+from stages.speech.text import is_accepted
 from stages.voxtral import encoder_cache
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import enough_memory, find_model, resolve_dtype

@@ -23,7 +23,7 @@ from stages.common.params import PrepareParams, load_params
 from stages.common.plurals import counted
 from stages.common.pool import keep_freed_memory, start_ahead
 from stages.common.stage import UserError, announce, run
-from stages.speech import WORKER_MODULES, filters, languages, text
+from stages.speech import WORKER_MODULES, filters, text
 from stages.speech.clips import Clip, RawClip, Rejection
 from stages.speech.conversion import convert_all, made_by
 from stages.speech.duplicates import begin_to_compare, find_copies
@@ -53,7 +53,7 @@ def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
             clip.where, "control string in text", f"remove {control}: the model would take it for a command"
         )
     language = language_of(clip, params)
-    if not languages.is_accepted(language):
+    if not text.is_accepted(language):
         return Rejection(clip.where, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
     return None
 
@@ -170,7 +170,7 @@ def main() -> str:
     all_params = load_params()
     params, other_speakers_folder = all_params.prepare, all_params.evaluate.other_speakers
     announce("prepare", **params.model_dump(), other_speakers=other_speakers_folder)
-    if not languages.is_accepted(params.language.lower()):
+    if not text.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
     raw_clips, unpaired = read_sources(paths.RAW)
     if not (raw_clips or unpaired or params.sources):

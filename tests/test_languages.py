@@ -10,7 +10,7 @@ import pytest
 from mistral_common.protocol.transcription.request import TranscriptionRequest
 from pydantic import ValidationError
 
-from stages.speech.languages import is_accepted
+from stages.speech.text import is_accepted
 from tests.workspaces import ROOT
 
 

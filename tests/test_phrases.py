@@ -29,8 +29,7 @@ from recorder.phrases import (
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
 from stages.hub.local.server import HubServer, clean_environment
-from stages.speech.languages import is_accepted
-from stages.speech.text import CONTROL_STRINGS, clean, normalise
+from stages.speech.text import CONTROL_STRINGS, clean, is_accepted, normalise
 from tests.recordings import wait_until
 
 WITH_100_PHRASES = ["en", "es", "fr", "pt", "hi", "de", "nl", "it"]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from stages.speech.normalisers import comparable
 from stages.speech.scoring import (
     ClipScore,
     differences,
@@ -17,6 +16,7 @@ from stages.speech.scoring import (
     summarise,
     wer_interval,
 )
+from stages.speech.text import comparable
 
 
 def scores_of(*pairs: tuple[str, str]) -> list:

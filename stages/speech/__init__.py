@@ -1,5 +1,18 @@
-"""Clips from recording to score: manifests (clips), recordings and their transcripts (sources), sound (audio), text
-and languages (text, languages), word error rates (scoring). Nothing here imports torch."""
+"""Clips from recording to report, without torch.
+
+| file | what is in it | add here |
+|---|---|---|
+| sources | which recordings and texts are in data/raw; `LAYOUTS` | the pattern of a table format |
+| tables, columns, subtitles | readers of the layouts | a reader: (manifest, source) -> clips and rejections |
+| clips | RawClip, Clip, Rejection, ids, manifests; `AUDIO_SUFFIXES` | the ending of a sound format |
+| audio, quality | decoding, resampling, measuring | the demuxer of a sound format |
+| text | cleaning, normalising, words, languages | a language without spaces: `WITHOUT_SPACES` |
+| conversion, duplicates | prepare's work on each recording, and across recordings | |
+| filters | which clips are left out or worth a listen | a filter: a limit in params, its rule |
+| augment | variants of training clips | a kind of augmentation |
+| alignment | lines of a text in a long recording (make align) | |
+| scoring, error_analysis, caveats, report | word error rates, and what they mean | |
+"""
 
 # What prepare's worker processes import first, and its own process does not: it takes longer than one clip's work.
 WORKER_MODULES = ("stages.speech.conversion", "stages.speech.recorded", "stages.speech.likeness")

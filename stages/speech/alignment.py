@@ -15,9 +15,8 @@ import jiwer
 import numpy as np
 
 from stages.speech import audio
-from stages.speech.normalisers import words_of
 from stages.speech.scoring import score_clip
-from stages.speech.text import clean, normalise
+from stages.speech.text import clean, normalise, words_of
 
 READ_AT_ONCE_S = 600.0
 FRAME_S = 0.02

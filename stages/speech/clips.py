@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from stages.common.files import read_jsonl, write_jsonl
@@ -15,6 +16,8 @@ ID_LENGTH = 16
 # What a recording's name may end in; the second line is what telephones, browsers and cameras write.
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
 AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
+# A part may reach so far beyond the recording's end, or into the next part: times in manifests are rounded.
+TOLERANCE_S = 0.1
 HUB = "hf://datasets/"  # begins the source of a clip from a data set on the Hub
 
 
@@ -92,6 +95,23 @@ def digest(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -
 def clip_id(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
     """The first 16 hex digits of `digest`."""
     return digest(recorded_sha256, begins_s, ends_s)[:ID_LENGTH]
+
+
+def overlapping(clips: list[Clip]) -> dict[Clip, Clip]:
+    """{part: the earlier part of the same recording with which it shares more than TOLERANCE_S}."""
+    by_file: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.begins_s is not None and clip.ends_s is not None:
+            by_file.setdefault(clip.recorded_file, []).append(clip)
+    found = {}
+    for parts in by_file.values():
+        parts.sort(key=lambda clip: (clip.begins_s, clip.ends_s))
+        longest = parts[0]
+        for before, clip in pairwise(parts):
+            longest = max(longest, before, key=lambda one: one.ends_s)
+            if longest.ends_s - clip.begins_s > TOLERANCE_S:
+                found[clip] = longest
+    return found
 
 
 def read_clips(path: Path) -> list[Clip]:

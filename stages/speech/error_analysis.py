@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from stages.speech.clips import Clip
-from stages.speech.normalisers import comparable, words_of
 from stages.speech.scoring import ClipScore, Span, align, summarise
+from stages.speech.text import comparable, words_of
 
 REPEATS = 4  # of the same words in a row: hardly anybody says that
 LONGEST_REPEAT_WORDS = 4

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stages.common.params import FilterParams
-from stages.speech import languages, segments
-from stages.speech.clips import Clip, Rejection
-from stages.speech.normalisers import words_of
-from stages.speech.text import normalise
+from stages.speech.clips import Clip, Rejection, overlapping
+from stages.speech.text import normalise, other_language, words_of
 
 if TYPE_CHECKING:
     import regex
@@ -83,7 +81,7 @@ def apply_filters(
         dropped.add(clip.id)
     to_review += [
         ReviewItem(clip, "overlapping parts", f"words of {other.where}: their times overlap")
-        for clip, other in segments.overlapping(kept).items()
+        for clip, other in overlapping(kept).items()
     ]
     for copy, original in copies.items():
         if not {copy, original} & dropped:
@@ -156,7 +154,7 @@ def _beyond(clip: Clip, speed: float, limits: FilterParams) -> tuple[str, str] |
 def _other_language(clip: Clip, limits: FilterParams) -> tuple[str, float] | None:
     if limits.max_other_language is None:
         return None
-    return languages.other_language(clip.text, clip.language)
+    return other_language(clip.text, clip.language)
 
 
 def _has_enough_words(text: str, language: str) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 
 from stages.common.cache import ContentCache
 from stages.speech import audio, quality
-from stages.speech.segments import TOLERANCE_S, Converted, Part
+from stages.speech.clips import TOLERANCE_S
+from stages.speech.segments import Converted, Part
 
 if TYPE_CHECKING:
     from stages.common.params import PrepareParams

@@ -1,17 +1,13 @@
-"""Recordings and parts of them: where their bytes are, what their ids are, what became of them, where parts overlap."""
+"""Recordings and parts of them: where their bytes are, and what became of them."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from stages.speech.clips import ID_LENGTH, Clip, digest
-
-# Times in manifests and subtitles are rounded: so much may a part reach beyond the end, or into the next part.
-TOLERANCE_S = 0.1
+from stages.speech.clips import ID_LENGTH, digest
 
 
 class Stored(Protocol):
@@ -63,20 +59,3 @@ class Converted:
         if isinstance(error, FileNotFoundError):
             return cls(reason="missing audio", remedy="put the file back, or remove its row")
         return cls(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
-
-
-def overlapping(clips: list[Clip]) -> dict[Clip, Clip]:
-    """Parts that share more than TOLERANCE_S with one before them in the same recording -> that one."""
-    by_file: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.begins_s is not None and clip.ends_s is not None:
-            by_file.setdefault(clip.recorded_file, []).append(clip)
-    found = {}
-    for parts in by_file.values():
-        parts.sort(key=lambda clip: (clip.begins_s, clip.ends_s))
-        longest = parts[0]
-        for before, clip in pairwise(parts):
-            longest = max(longest, before, key=lambda one: one.ends_s)
-            if longest.ends_s - clip.begins_s > TOLERANCE_S:
-                found[clip] = longest
-    return found
