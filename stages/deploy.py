@@ -2,7 +2,7 @@
 
     python -m stages.deploy         (or `dvc repro deploy`)
 
-The Space is demo_voxtral/, byte for byte. Writes data/receipts/deploy.json: what went where, or why nothing did.
+The Space is demo_voxtral/, byte for byte. Writes data/receipts/deploy.json: what was published, or why nothing was.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def variables_of(params: Params, pushed: dict, training: dict, languages: dict[s
 
 
 def publish_demo(params: Params) -> dict:
-    """The receipt. Raises: UserError for everything that keeps the Space from running."""
+    """Publish the Space and wait for it; returns the receipt. Raises: UserError if it does not run."""
     from stages.hub.space import publish_space, wait_until_running
 
     section = params.deploy

@@ -2,8 +2,8 @@
 
     python -m stages.push           (or `dvc repro push`)
 
-Refuses a model that is not shown to be better (push.require), and files that do not do what was evaluated. Sends only
-what the Hub does not hold yet, as one commit. Writes data/receipts/push.json: what went where, or why nothing did.
+Refuses a model that is not shown to be better (push.require), and files that do not work as evaluated. Sends only what
+the Hub does not hold yet, as one commit. Writes data/receipts/push.json: what was published, or why nothing was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stages.hub.receipts import amount, discard_receipt, reason_to_stay, write_r
 
 
 def version_of_run() -> str:
-    """Names the state of the repository in a commit message: of git where there is one, and DVC's hash of the model."""
+    """The repository's state for a commit message: git's, if there is one, and DVC's hash of the model."""
     parts = []
     if shutil.which("git"):
         git = subprocess.run(
@@ -41,7 +41,7 @@ def version_of_run() -> str:
 
 
 def publish_model(params: Params) -> dict:
-    """The receipt. Raises: UserError for everything that keeps the model from being published."""
+    """Publish the model; returns the receipt. Raises: UserError if it may not or cannot be published."""
     from stages.hub.publish import held, listing, publish
 
     section = params.push
@@ -104,7 +104,7 @@ def summary(receipt: dict) -> str:
         return f"{files} at {receipt['url']}, commit {receipt['commit'][:8]}, tag {receipt['tag']}"
     line = f"nothing published: {receipt['reason']}"
     if "files" in receipt:  # a dry run
-        line += f"; {amount(receipt['files'])} would go up"
+        line += f"; {amount(receipt['files'])} would be uploaded"
     if refusal := receipt.get("refused"):
         line += f", but would be refused: {refusal}"
     return line
@@ -119,7 +119,7 @@ def main() -> str:
         receipt = publish_model(params)
     else:
         receipt = {"published": False, "reason": reason}
-    write_receipt("push", receipt)  # it stays where the data set is refused
+    write_receipt("push", receipt)  # it stays if the data set is refused
     if reason_to_stay(params.push.dataset.enabled, "push.dataset") is None:
         from stages.hub import dataset
 

@@ -238,7 +238,7 @@ def test_impossible_name_is_one_line(hub, tmp_path, repo_id):
 def test_card_that_the_hub_does_not_take_is_one_line(hub, tmp_path):
     folder = write_files(tmp_path / "a", "A")
     (folder / "README.md").write_text("---\nlicense: [\n---\n")
-    assert "the Hub does not take the card" in Sender(hub, tmp_path).refusal(folder)
+    assert "the Hub does not accept the card" in Sender(hub, tmp_path).refusal(folder)
     assert len(hub.repository("model", "me/voice").commits) == 1
 
 

@@ -1,4 +1,4 @@
-"""Publish: what would go up, to whom, and then the run that does it."""
+"""Publish: choose what to publish and for whom, then start the run that does it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HARDWARE = {
 state = st.session_state
 
 
-@st.cache_data(ttl=60, show_spinner="The Hub is asked who you are")
+@st.cache_data(ttl=60, show_spinner="Asking the Hub who you are")
 def account() -> tuple[str | None, str]:
     """(name, what is wrong) of the token that is stored on this computer; the token itself is not shown anywhere."""
     from huggingface_hub import get_token
@@ -49,11 +49,11 @@ def account() -> tuple[str | None, str]:
 
 
 def show_files(files: list[dict], left_out: list[dict]) -> None:
-    with st.expander(f"What would go up: {amount(files)}"):
+    with st.expander(f"Files to publish: {amount(files)}"):
         rows = [{"File": file["path"], "Bytes": file["size"], "sha256": file["sha256"]} for file in files]
         st.dataframe(rows, hide_index=True)
         if left_out:
-            st.write("What stays here:")
+            st.write("Files that stay here:")
             st.dataframe([{"File": file["path"], "Why": file["reason"]} for file in left_out], hide_index=True)
 
 
@@ -65,8 +65,7 @@ def ask_model(push, name: str) -> dict:
     merged = st.toggle(
         "Also the whole model in one piece",
         push.merged,
-        help="For programs that cannot load the small addition alone. As large as the base model: several gigabytes "
-        "for a large one.",
+        help="For programs that cannot load the adapter alone. As large as the base model: up to several gigabytes.",
     )
     model, results, left_out = release.chosen_files(load_params().model)
     show_files(listing(model | results), left_out)
@@ -78,7 +77,7 @@ def ask_model(push, name: str) -> dict:
 def ask_demo(deploy, name: str) -> dict:
     """Settings of the demo page."""
     st.subheader("A demo page")
-    if not st.toggle("Put up a page on the Hub where the model can be tried", deploy.enabled):
+    if not st.toggle("Publish a page where the model can be tried", deploy.enabled):
         return {"deploy.enabled": False}
     space_id = st.text_input("Name on the Hub", deploy.space_id or f"{name}/my-voxtral-demo", key="space")
     private = st.radio("Who may use it", [True, False], format_func=SHARE.get, index=int(not deploy.private), key="who")
@@ -109,13 +108,13 @@ def ask_consents(speakers: list[str]) -> None:
 
 
 def ask_confirmations(clips: list, confirmed: list[str]) -> list[str]:
-    """Texts with an address or a long number: to be looked at one by one."""
+    """Ids of clips whose texts hold an address or a long number, and may be published."""
     names = {clip.speaker for clip in clips}
     found = {clip: kinds for clip in clips if (kinds := privacy.private_things(clip.text, clip.language, names))}
     chosen = [identity for identity in confirmed if identity in {clip.id for clip in clips}]
     for clip, kinds in found.items():
         spoken_text(clip.text, clip.language)
-        label = f"{', '.join(kinds)}: this text may be published all the same"
+        label = f"{', '.join(kinds)}: publish this text anyway"
         if st.checkbox(as_plain(label), clip.id in chosen, key=f"text-{clip.id}"):
             chosen = list(dict.fromkeys([*chosen, clip.id]))
         elif clip.id in chosen:
@@ -142,7 +141,7 @@ def ask_dataset(settings, name: str) -> dict:
 
 
 def show_receipts() -> None:
-    """Links to what is up, or why nothing is."""
+    """Links to what is published, or why nothing is."""
     for stage, words in (("push", "Model"), ("deploy", "Demo page")):
         path = paths.RECEIPTS / f"{stage}.json"
         if not path.exists():

@@ -1,1 +1,1 @@
-"""What goes to the Hugging Face Hub, and the receipts that say what went where. Imports neither torch nor audio."""
+"""All that talks to the Hugging Face Hub, and the receipts of what was published. Imports neither torch nor audio."""

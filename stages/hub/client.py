@@ -1,6 +1,6 @@
-"""Calls to the Hub that survive its bad moments, and say in one line what a person can mend.
+"""Calls to the Hub: retried during outages, and with one line for errors that the user can fix.
 
-The token is the client's own (HF_TOKEN, or its stored login); it is never an argument, and never in a message of ours.
+The token is the client's own (HF_TOKEN, or its stored login): never an argument, and never in a message of ours.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:  # the client takes a quarter of a second, and most runs publi
 
 Result = TypeVar("Result")
 
-# Worth another try: timeouts, a repository that something else writes to (409), a moved head (412), limits, outages.
+# Retried: timeouts, a repository that something else writes to (409), a moved head (412), limits, outages.
 TRY_AGAIN = (408, 409, 412, 425, 429, 500, 502, 503, 504)
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 PATIENCE_S = 330.0  # of one call, waits included: the Hub counts its limits over five minutes
-SILENCE_S = 120.0  # an open connection on which nothing comes for so long is dead
-# hf_xet raises a bare ConnectionError for all that goes wrong between it and the Hub.
+SILENCE_S = 120.0  # an open connection without a byte for so long is dead
+# hf_xet raises a bare ConnectionError for every failure between it and the Hub.
 XET_REFUSAL = re.compile(r"HTTP status client error \((40[0-9])")
 TOKENS = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{20,}")
 
 
 class Refused(UserError):
-    """The Hub says no, and will say so again. `status` is its HTTP status."""
+    """The Hub refuses, and another try would not help. `status` is its HTTP status."""
 
     def __init__(self, text: str, status: int | None) -> None:
         super().__init__(text)
@@ -40,8 +40,7 @@ class Refused(UserError):
 
 @functools.cache
 def api() -> HfApi:
-    """The Hub's client, with a limit on silence (its own waits forever) and without anything on the screen that could
-    hold a secret."""
+    """The Hub's client, with a limit on silence (its own waits forever) and without output that may hold a secret."""
     import httpx2
     from huggingface_hub import HfApi, set_client_factory
     from huggingface_hub.utils import logging
@@ -59,11 +58,11 @@ def api() -> HfApi:
 
 
 def call(what: str, function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
-    """`function(...)`, repeated while the Hub limits, fails or drops the connection.
+    """Returns `function(...)`, called again while the Hub limits, fails or drops the connection.
 
-    what: names the call in a message, such as "publishing ann/voice". The function must bear being repeated though its
-    first try had an effect: replies get lost.
-    Raises: Refused (a UserError) for what will not change by itself, UserError when patience ends.
+    what: names the call in a message, such as "publishing ann/voice". Replies get lost, so
+    the function must allow another call after it had its effect.
+    Raises: Refused (a UserError) if another try would not help, UserError when patience ends.
     """
     import httpx2
 
@@ -86,7 +85,7 @@ def call(what: str, function: Callable[..., Result], *arguments: Any, **named: A
 
 
 def _passing(error: Exception) -> tuple[str | None, float | None]:
-    """In words what may be over soon, and the pause that the Hub asks for; (None, None) for everything else."""
+    """(words for a problem that may be over soon, the pause that the Hub asks for); (None, None) for other errors."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -105,7 +104,7 @@ def _passing(error: Exception) -> tuple[str | None, float | None]:
 
 
 def _refusal(what: str, error: Exception) -> Exception:
-    """The UserError to raise for an error that will not pass; the error itself where it is a fault of ours."""
+    """The UserError to raise for an error that will not pass; the error itself if it is a fault of ours."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -114,44 +113,39 @@ def _refusal(what: str, error: Exception) -> Exception:
         RepositoryNotFoundError,
     )
 
+    def refused(words: str, status: int | None) -> Refused:
+        return Refused(f"{what}: {words}", status)
+
+    login = "log in with 'hf auth login', or set HF_TOKEN"
     if isinstance(error, OfflineModeIsEnabled):
-        return Refused(f"{what}: HF_HUB_OFFLINE is set: unset it to publish", None)
+        return refused("HF_HUB_OFFLINE is set: unset it to publish", None)
     if isinstance(error, LocalTokenNotFoundError):
-        return Refused(f"{what}: no token: log in with 'hf auth login', or set HF_TOKEN", 401)
+        return refused(f"no token: {login}", 401)
     if isinstance(error, HFValidationError):
-        return Refused(f"{what}: not a name on the Hub (USER/NAME): {one_line(error)}", None)
+        return refused(f"not a name on the Hub (USER/NAME): {one_line(error)}", None)
     if isinstance(error, ValueError) and "README.md" in str(error):
-        return Refused(f"{what}: the Hub does not take the card: {one_line(error)}", 400)
-    if isinstance(error, ConnectionError) and (refused := XET_REFUSAL.search(str(error))):
-        return Refused(
-            f"{what}: the upload was refused ({one_line(error)}): log in again with 'hf auth login', or set "
-            f"HF_TOKEN to a token that may write",
-            int(refused[1]),
+        return refused(f"the Hub does not accept the card: {one_line(error)}", 400)
+    if isinstance(error, ConnectionError) and (found := XET_REFUSAL.search(str(error))):
+        return refused(
+            f"the upload was refused ({one_line(error)}): {login}, with a token that may write", int(found[1])
         )
+    if isinstance(error, RepositoryNotFoundError):
+        return refused(f"not there, or not for this token: check the name, {login}", 404)
     if not isinstance(error, HfHubHTTPError):
         return error
     status = error.response.status_code
-    if status == 401 and not isinstance(error, RepositoryNotFoundError):
-        return Refused(f"{what}: the Hub does not know the token: log in with 'hf auth login', or set HF_TOKEN", status)
-    if isinstance(error, RepositoryNotFoundError):
-        return Refused(
-            f"{what}: not there, or not for this token: check the name, log in with 'hf auth login', or set HF_TOKEN",
-            404,
-        )
     reason = f" ({one_line(error.server_message)})" if error.server_message else ""
+    if status == 401:
+        return refused(f"the Hub does not know the token: {login}", status)
     if status == 402:
-        return Refused(f"{what}: the Hub wants a paid plan for this{reason}: choose another deploy.hardware", status)
+        return refused(f"the Hub wants a paid plan for this{reason}: choose another deploy.hardware", status)
     if status == 403:
-        return Refused(
-            f"{what}: the token may not do this{reason}: log in with one that may write ('hf auth login'), or set "
-            f"HF_TOKEN to it",
-            status,
-        )
-    return Refused(f"{what}: the Hub answers {status}{reason}: {one_line(error)}", status)
+        return refused(f"the token may not do this{reason}: {login}, with a token that may write", status)
+    return refused(f"the Hub answers {status}{reason}: {one_line(error)}", status)
 
 
 def one_line(text: object, most: int = 300) -> str:
-    """A message in one line of at most so many characters, without tokens."""
+    """A message in one line of at most `most` characters, without tokens."""
     from huggingface_hub import get_token
 
     line = " ".join(str(text).split())

@@ -1,7 +1,7 @@
 """Make a repository on the Hub hold exactly these files, in one atomic commit.
 
-Whatever happens meanwhile (killed, lost replies, another commit between), publishing again ends right: each try reads
-what main holds, and commits the difference on top of that very commit or not at all.
+After an interruption, a lost reply or a commit by somebody else, publish again: each try reads what main holds, and
+commits the difference on top of that very commit or not at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Kind = Literal["model", "dataset", "space"]
 Files = Mapping[str, Path | bytes]
 
 SECTIONS = {"model": "push", "dataset": "push.dataset", "space": "deploy"}  # of params.yaml
-# What a publish of ours may have put there: removed when it is no longer published. Anything else stays.
+# Files that ownvoice publishes: removed when they are no longer published. All others stay.
 OURS = {
     "model": (
         "README.md", "*.json", "*.jinja", "adapter_model*.safetensors", "model*.safetensors", "curve.csv", "merged/*",
@@ -43,7 +43,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Published:
-    """Where the files now are. `commit` is main's; `changed` is False where main held them already."""
+    """Where the files are now. `commit` is main's; `changed` is False if main held them already."""
 
     repo_id: str
     url: str
@@ -56,7 +56,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Opened:
-    """A repository that may be written to; `made` is True where it was not there before."""
+    """A repository that may be written to; `made` is True if it is new."""
 
     head: str
     private: bool
@@ -65,7 +65,7 @@ class Opened:
 
 
 def listing(files: Files) -> list[dict]:
-    """[{"path", "size", "sha256"}], by path, of what would go up."""
+    """[{"path", "size", "sha256"}] of files to publish, by path."""
     return [
         {
             "path": path,
@@ -86,17 +86,17 @@ def publish(
     tag: str | None,
     create: Mapping[str, Any] = {},
 ) -> Published:
-    """Bring main of a repository, made where it is missing, to hold `files`, and tag that commit.
+    """Make main of a repository, created if missing, hold `files`, and tag that commit.
 
     create: further arguments of `HfApi.create_repo`. A tag that exists stays where it is: name it after the content.
-    Raises: UserError for a public repository where params say private, one with somebody's other files, a token that
-    may not write, a Hub that stays away.
+    Raises: UserError for a public repository that should be private, one with somebody's other files, a token that may
+    not write, a Hub that cannot be reached.
     """
     opened = open_repository(repo_id, kind, private, create)
     listed = listing(files)
     what = f"publishing {repo_id}"
     for _ in range(ROUNDS):
-        # Reading, comparing and committing are one try: after a lost reply the commit may be there.
+        # Reading, comparing and committing are retried as one: after a lost reply the commit may be there.
         head, committed = call(what, _converge, repo_id, kind, files, listed, message)
         if not committed:
             break
@@ -110,7 +110,7 @@ def publish(
 def held(repo_id: str, kind: Kind, files: Files, *, private: bool) -> bool:
     """Whether main holds these files already, and none that should go. Changes nothing.
 
-    Raises: UserError where the repository is public and params say private.
+    Raises: UserError if the repository is public and should be private.
     """
     what = f"looking at {repo_id}"
     info = _info(what, repo_id, kind)
@@ -121,9 +121,9 @@ def held(repo_id: str, kind: Kind, files: Files, *, private: bool) -> bool:
 
 
 def open_repository(repo_id: str, kind: Kind, private: bool, create: Mapping[str, Any] = {}) -> Opened:
-    """The repository, made where it is missing, and marked as ours.
+    """The repository, created if missing, and marked as ours.
 
-    Raises: UserError where it is public and params say private, or holds somebody's other files.
+    Raises: UserError if it is public and should be private, or holds somebody's other files.
     """
     what = f"opening {repo_id}"
     info, made = _info(what, repo_id, kind), False
@@ -141,9 +141,9 @@ def address(repo_id: str, kind: Kind) -> str:
 
 
 def _info(what: str, repo_id: str, kind: Kind) -> RepoInfo | None:
-    """None where there is no such repository, or none that this token may see."""
+    """None if there is no such repository, or this token may not see it."""
     if repo_id.count("/") != 1:
-        raise UserError(f"params.yaml: {SECTIONS[kind]}: {repo_id!r} is no name on the Hub: it has the form USER/NAME")
+        raise UserError(f"params.yaml: {SECTIONS[kind]}: {repo_id!r} is not a name on the Hub: write USER/NAME")
     try:
         return call(what, api().repo_info, repo_id, repo_type=kind)
     except Refused as refusal:
@@ -162,7 +162,7 @@ def _check_private(info: RepoInfo, repo_id: str, kind: Kind, private: bool) -> N
 
 
 def _marked(repo_id: str, kind: Kind, head: str) -> set[str]:
-    """The tags of a repository that is tagged as ours. Raises: UserError where it is not, and holds files."""
+    """The tags of a repository, which gets our mark. Raises: UserError if it has none, and holds files."""
     what = f"opening {repo_id}"
     tags = {tag.name for tag in call(what, api().list_repo_refs, repo_id, repo_type=kind).tags}
     if MARK in tags:
@@ -184,7 +184,7 @@ def _tree(repo_id: str, kind: Kind, commit: str) -> dict[str, RepoFile]:
 
 
 def _converge(repo_id: str, kind: Kind, files: Files, listed: list[dict], message: str) -> tuple[str, bool]:
-    """(head, False) where main's checksums are those of `files`; else commits the difference: (new head, True)."""
+    """(head, False) if main's checksums are those of `files`; else commits the difference: (new head, True)."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     head = api().repo_info(repo_id, repo_type=kind).sha
@@ -213,7 +213,7 @@ def _differences(
 
 
 def _is_same(remote: RepoFile | None, entry: dict, files: Files) -> bool:
-    """By size and checksum: sha256 of large files, git's own of small ones."""
+    """Compares size and checksum: sha256 of large files, git's own of small ones."""
     from huggingface_hub.utils.sha import git_hash
 
     if remote is None or remote.size != entry["size"]:

@@ -11,7 +11,7 @@ from stages.common.plurals import counted
 
 
 def reason_to_stay(enabled: bool, section: str) -> str | None:
-    """Why a publishing stage does nothing now, None where it may go ahead."""
+    """Why a publishing stage must do nothing now; None if it may publish."""
     if not enabled:
         return f"{section}.enabled is false"
     if experiment := os.environ.get("DVC_EXP_NAME"):
@@ -30,5 +30,5 @@ def write_receipt(stage: str, receipt: Mapping) -> None:
 
 
 def discard_receipt(stage: str) -> None:
-    """Before publishing, as DVC does: after a refusal none may say that all went well."""
+    """Remove it before publishing, as DVC does: after a refusal no receipt may report success."""
     (paths.RECEIPTS / f"{stage}.json").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What of a finished run goes to the Hub: a list of what may, a search for what must not, and the proof that it works.
+"""The model's release: which files are published, the search for secrets in them, and the check that they work.
 
-Files are named one by one. Whatever else lies in the folders stays here and is named in the receipt.
+Files are named one by one. The receipt names the others, which stay here.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ PRIVATE = {
     paths.EVALUATION / "misheard.csv": TRANSCRIPTS,
     paths.EVALUATION / "groups.csv": "names speakers and sources",
 }
-UNKNOWN = "not on the list of what may go up"
-LONGEST_HEADER_BYTES = 100_000_000  # safetensors takes no longer one; a broken file can name any size
+UNKNOWN = "not on the list of published files"
+LONGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit; a broken file can name any size
 HOMES = rb"""(?<![\w./:-])(/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\)[^\s"'<>)]*"""
 
 
 def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path], list[dict]]:
-    """The model and its results, each {path on the Hub: file here}, and [{"path", "reason"}] of what stays here.
+    """The model and its results, each {path on the Hub: file here}, and [{"path", "reason"}] of files that stay here.
 
-    Raises: UserError where something that must go up is missing.
+    Raises: UserError if a file is missing.
     """
     model = model_files(BEST)
     if not any(name.endswith(".safetensors") for name in model):
@@ -89,7 +89,7 @@ def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path],
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """What may be published of a folder that a model and its processor were saved in, by name."""
+    """Files of a saved model and its processor that may be published, by name."""
     return {
         path.name: path
         for path in sorted(folder.glob("*"))
@@ -98,7 +98,7 @@ def model_files(folder: Path) -> dict[str, Path]:
 
 
 def base_config(params: ModelParams) -> Path:
-    """The base's config.json. Without it beside an adapter, transformers takes tekken.json for another tokenizer."""
+    """The base's config.json. Without it beside an adapter, transformers misreads tekken.json."""
     folder = Path(params.name)
     if folder.is_dir():
         return folder / "config.json"
@@ -131,7 +131,7 @@ def check_harmless(files: Mapping[str, Path]) -> None:
 
 
 def _readable_part(path: Path) -> bytes:
-    """A file's text: all of it, but of weights only the header, as numbers hold no names."""
+    """A file's bytes; of weights only the header, as numbers hold no names."""
     if path.suffix != ".safetensors":
         return path.read_bytes()
     with path.open("rb") as file:
@@ -140,7 +140,7 @@ def _readable_part(path: Path) -> bytes:
 
 
 def reason_to_refuse(params: PushParams, metrics: Mapping) -> str | None:
-    """Why a model that is measured so may not be published under these params; None where it may."""
+    """Why a model with these metrics may not be published under these params; None if it may."""
     return _not_good_enough(params.require, metrics) or _forgets_too_much(
         params.max_forgetting, metrics.get("other_speakers")
     )
@@ -165,7 +165,7 @@ def _not_good_enough(require: str, metrics: Mapping) -> str | None:
 
 
 def _forgets_too_much(allowed: float | None, other_speakers: Mapping | None) -> str | None:
-    """As a test of non-inferiority: the whole interval of the difference has to lie on the allowed side."""
+    """A test of non-inferiority: the whole interval of the difference has to be on the allowed side."""
     if allowed is None:
         return None
     if other_speakers is None:
@@ -184,8 +184,8 @@ def _forgets_too_much(allowed: float | None, other_speakers: Mapping | None) -> 
 def clips_to_check(predictions: Sequence[dict], count: int, batch_size: int) -> dict[str, str]:
     """{clip id: the tuned model's transcript} of at least `count` test clips, in whole batches of the evaluation.
 
-    In half precision a transcript can depend on its batch. First come the batches with the most clips that the base
-    hears otherwise: on the others a model that had lost its training would pass.
+    In half precision a transcript can depend on its batch. Batches with the most clips that the base hears differently
+    come first: on the others, a model without its training would pass.
     """
     base = {row["id"]: row["hypothesis"] for row in predictions if row["model"] == "base"}
     # The order of stages.voxtral.transcription.transcribe.
@@ -206,7 +206,7 @@ def check_reproduces(
 
     models: the files of each, {path on the Hub: file here}. merge_into: a folder that the first model, with the adapter
     in it, is written to, to be loaded and compared as well.
-    Raises: UserError naming the first clip that is heard otherwise.
+    Raises: UserError naming the first clip that is heard differently.
     """
     with tempfile.TemporaryDirectory(prefix="ownvoice-push-") as temporary:
         folders = []
@@ -228,18 +228,18 @@ def check_reproduces(
         )
         result = subprocess.run([sys.executable, "-m", "stages.voxtral.verify", str(request)], check=False)
         if result.returncode != 0 or not reply.exists():
-            raise UserError("the files that would go up do not load, see above: nothing was sent")
+            raise UserError("the files to publish do not load, see above: nothing was sent")
         replies = read_json(reply)
     for heard, (clip, text) in itertools.product(replies, expected.items()):
         if heard[clip] != text:
             raise UserError(
-                f"the files that would go up do not do what was evaluated: clip {clip} was heard as {text!r}, and now "
+                f"the files to publish do not work as evaluated: clip {clip} was heard as {text!r}, and now "
                 f"as {heard[clip]!r}; nothing was sent: run 'dvc repro evaluate' on this machine"
             )
 
 
 def merged_folder(model: Mapping[str, Path], params: Params) -> Path:
-    """Where the whole model made of this adapter lies in the cache, or will."""
+    """The folder in the cache for the whole model made of this adapter."""
     key = {
         "files": {name: sha256_of_file(path) for name, path in model.items()},
         "base": read_json(RESULTS["training.json"])["base_model_identity"],

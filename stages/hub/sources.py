@@ -1,7 +1,7 @@
 """Data sets on the Hub as sources of clips (prepare.sources): streamed once, then read from the content cache.
 
-A row is known by data set, commit, configuration, split and number, so what is in the cache is never asked for again
-and never goes out of date. Without the network a run goes on only where all that it wants is in the cache.
+A row is known by data set, commit, configuration, split and number, so a cached row is never fetched again and never
+out of date. Without the network, a run needs all its rows in the cache.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class HubRecording:
         return vars(self)
 
     def sha256(self) -> str:
-        """Hex digest of the recorded bytes. Raises: OSError where they are gone."""
+        """Hex digest of the recorded bytes. Raises: OSError if they are gone."""
         digest = ContentCache(CACHE).digest(self.key)
         if digest is None:
             raise _broken_entry()
         return digest
 
     def read_bytes(self) -> bytes:
-        """Raises: OSError where its entry is gone or broken; the next run then fetches it again."""
+        """Raises: OSError if its entry is gone or broken; the next run fetches it again."""
         content = ContentCache(CACHE).read(self.key)
         if content is None:
             ContentCache(CACHE).remove(self.key)
@@ -66,16 +66,16 @@ def _broken_entry() -> OSError:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a data set on the Hub gave: clips with their recordings, and the commit that they are of."""
+    """Clips of a data set on the Hub with their recordings, and their commit."""
 
     clips: list[tuple[RawClip, HubRecording]]
     revision: str
 
 
 def fetch(source: HubSourceParams, number: int) -> Fetched:
-    """The clips that an entry of prepare.sources asks for, out of the cache where it has them.
+    """The clips that an entry of prepare.sources asks for, from the cache if it has them.
 
-    Raises: UserError where the Hub is away and the cache has not all of them, or the data set holds no clips.
+    Raises: UserError if the Hub cannot be reached and the cache lacks some, or if the data set holds no clips.
     """
     name = f"prepare.sources[{number}] {source.repo_id}"
     revision, away = _commit_of(source, name)
@@ -88,7 +88,7 @@ def fetch(source: HubSourceParams, number: int) -> Fetched:
             asked = f"at most {counted(source.max_clips, 'clip')}" if source.max_clips else "an unknown number"
             raise UserError(
                 f"{name}: {away}, and the cache holds {len(clips)} of {asked} at {revision[:8]}: run it again "
-                f"with the network, or take the entry out of prepare.sources"
+                f"with the network, or remove the entry from prepare.sources"
             )
         print(f"prepare: {name}: fetching from row {len(clips)} on, at {revision}", flush=True)
         client.call(name, rows.fetch_rest, name)
@@ -133,7 +133,7 @@ class _Rows:
         self.complete = True
 
     def fetch_rest(self, name: str) -> None:
-        """Stream what the cache lacks into it; may be called again after an error, and goes on from there."""
+        """Stream the missing rows into the cache; called again after an error, it resumes."""
         self.count, self.hours = 0, 0.0
         for _ in self.cached():
             pass
@@ -141,7 +141,7 @@ class _Rows:
             return
         columns = self.source.columns
         for values in _stream(self.source, self.revision, self.count, name):
-            # Of a path beside it nothing is read: it would be one of this machine.
+            # A path beside it is not read: it would be one of this machine.
             sound = (values[columns.audio] or {}).get("bytes") or b""
             row = {"text": str(values[columns.text] or ""), "duration_s": _duration_s(sound)}
             for field in ("speaker", "language"):
@@ -182,7 +182,7 @@ class _Rows:
 
 
 def _commit_of(source: HubSourceParams, name: str) -> tuple[str, str | None]:
-    """The commit that a revision names now, or named in the last run; then also why the Hub was not asked."""
+    """The commit that a revision names now; or named in the last run, and why the Hub cannot be asked."""
     if source.revision is not None and COMMIT.fullmatch(source.revision):
         return source.revision, None
     cache, key = ContentCache(CACHE), {"repo_id": source.repo_id, "commit of": source.revision}
@@ -201,7 +201,7 @@ def _commit_of(source: HubSourceParams, name: str) -> tuple[str, str | None]:
 
 
 def _why_away(source: HubSourceParams, revision: str, name: str) -> str | None:
-    """In words why nothing can be fetched, None where the Hub answers."""
+    """Why nothing can be fetched; None if the Hub answers."""
     try:
         _info(source, revision)
     except _away_errors() as error:
@@ -221,7 +221,7 @@ def _away_errors() -> tuple[type[Exception], ...]:
 
 
 def _explain_away(error: Exception, name: str) -> str:
-    """Why the Hub cannot be asked, where that may pass. Raises: UserError where it answers, and says no."""
+    """Why the Hub cannot be asked now. Raises: UserError if it refuses."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
@@ -229,13 +229,13 @@ def _explain_away(error: Exception, name: str) -> str:
     if isinstance(error, HfHubHTTPError) and error.response.status_code in client.TRY_AGAIN:
         return f"the Hub answers {error.response.status_code}"
     if isinstance(error, HfHubHTTPError | HFValidationError):
-        remedy = "check repo_id and revision, and log in with 'hf auth login' where it is private"
+        remedy = "check repo_id and revision, and log in with 'hf auth login' if it is private"
         raise UserError(f"{name}: the Hub does not give it ({client.one_line(error, 120)}): {remedy}") from None
     return "the Hub cannot be reached"
 
 
 def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> Iterator[dict]:
-    """Rows from number `first` on, their sound as it was recorded. Raises: UserError where there is none."""
+    """Rows from number `first` on, their sound as it was recorded. Raises: UserError if there is none."""
     from datasets import Audio, load_dataset_builder
     from datasets.exceptions import DatasetNotFoundError
     from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
@@ -250,7 +250,7 @@ def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> It
         folder = source.repo_id.split("/")[-1]
         raise UserError(
             f"{name}: it is a folder of sound files: fetch it with 'hf download {source.repo_id} --repo-type dataset "
-            f"--local-dir data/raw/{folder}', where it is read, and take the entry out of prepare.sources"
+            f"--local-dir data/raw/{folder}' and remove the entry from prepare.sources"
         )
     if rows.features is None:
         rows = rows._resolve_features()
@@ -271,7 +271,7 @@ def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> It
 
 
 def _duration_s(sound: bytes) -> float:
-    """Length of a recording; 0 where it cannot be read, which prepare then says."""
+    """Length of a recording; 0 if it cannot be read, which prepare reports."""
     try:
         return soundfile.info(io.BytesIO(sound)).duration
     except (soundfile.SoundFileError, TypeError):

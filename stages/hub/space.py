@@ -1,4 +1,4 @@
-"""The demo Space: a copy of demo_voxtral/, told by variables which model to show."""
+"""The demo Space: a copy of demo_voxtral/, whose variables name the model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FIRST_LOOK_S = 1.0
 LONGEST_PAUSE_S = 15.0
 LOG_LINES = 15
 ON_ITS_WAY = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
-UP = ("RUNNING", "SLEEPING")  # one that sleeps wakes when somebody comes
+UP = ("RUNNING", "SLEEPING")  # a visitor wakes it
 
 
 def folder_files(folder: Path = FOLDER) -> dict[str, Path]:
-    """{path on the Hub: file here}, all of the folder. Raises: UserError where it is no Space."""
+    """{path on the Hub: file here}, all of the folder. Raises: UserError if it is not a Space."""
     if not (folder / "app.py").is_file():
         raise UserError(f"{folder}/app.py is missing: restore the folder with 'git checkout {folder}'")
     return {
@@ -34,8 +34,7 @@ def folder_files(folder: Path = FOLDER) -> dict[str, Path]:
 
 
 def publish_space(params: DeployParams, variables: Mapping[str, str], needs_token: bool, version: str) -> Published:
-    """Bring the Space to these files, variables, secret and hardware. Nothing that is right already is touched, as
-    each change starts it anew.
+    """Give the Space these files, variables, secret and hardware. Only differences are sent: each change restarts it.
 
     needs_token: give it the client's token as the secret HF_TOKEN, to read a private model with.
     Raises: UserError.
@@ -49,13 +48,13 @@ def publish_space(params: DeployParams, variables: Mapping[str, str], needs_toke
         "space_variables": [{"key": key, "value": value} for key, value in variables.items()],
     }
     opened = open_repository(params.space_id, "space", params.private, create)
-    if not opened.made:  # creating took all of these along
+    if not opened.made:  # a new one was created with all of these
         _set_up(params, variables, secrets)
     return publish(params.space_id, "space", files, private=params.private, message=f"Demo ({version})", tag=None)
 
 
 def wait_until_running(space_id: str, minutes: float) -> None:
-    """Raises: UserError with the end of the log where it does not build or run, or takes longer."""
+    """Raises: UserError with the end of the log if it does not build or run, or takes longer."""
     what = f"waiting for {space_id}"
     until_s = time.monotonic() + 60 * minutes
     pause_s, shown = FIRST_LOOK_S, None
