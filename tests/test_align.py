@@ -135,7 +135,7 @@ def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk, speak
     soundfile.write(talk, whole, RATE_HZ)
     text = "\n".join(text for text, some in sounds.items() for _ in some)
     params = load_params()
-    cut = align.cut_in_pauses(RawClip("tv", "tv/talk.wav", text), talk, True, params.prepare)
+    cut = align.cut_in_pauses(RawClip("tv", "tv/talk.wav", text), params.prepare, takes_short=True)
     (heard,) = align.hear([cut], params)
     placed = alignment.place(alignment.lines_of(text), cut.pieces, heard, "en")
     found = [one for one in placed if align.problem_of(one, align.AGREEMENT) is None]

@@ -21,12 +21,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from stages.common import paths
 from stages.common.dvc import Busy, locked_repository
 from stages.common.files import sha256_of_file, write_whole
 from stages.common.params import Params, PrepareParams, load_params
-from stages.common.plurals import counted, lasting
+from stages.common.plurals import counted
 from stages.common.stage import UserError, run
 from stages.speech import alignment, audio, sources, subtitles
 from stages.speech.alignment import Placed
@@ -41,35 +42,36 @@ class Talk:
     """A recording with a text of several lines, and begin and end in seconds of the pieces between its pauses."""
 
     clip: RawClip
-    path: Path
     language: str
     pieces: list[tuple[float, float]]
 
+    @property
+    def path(self) -> Path:
+        return paths.RAW / self.clip.recorded_file
 
-def choose(file: str | None) -> list[tuple[RawClip, Path]]:
-    """Recordings in data/raw with several lines of text and without times, and where they are.
+
+def choose(file: str | None) -> list[RawClip]:
+    """Recordings in data/raw with several lines of text and without times or subtitles, or `file` alone.
 
     Raises: UserError if `file` is not one of them, or if there is none.
     """
-    clips, _ = sources.read_sources(paths.RAW)
-    found = []
-    for clip in clips:
+    found = {}
+    for clip in sources.read_sources(paths.RAW)[0]:
         path = sources.locate(paths.RAW, clip)
         if path and path.is_file() and clip.begins_s is None and len(alignment.lines_of(clip.text)) > 1:
-            found.append((clip, paths.RAW / clip.recorded_file))
+            found[path] = clip
     if file is None:
         if not found:
             raise UserError(f"{paths.RAW} has no recording with a text of several lines and without times or subtitles")
-        return found
+        return list(found.values())
     if not Path(file).is_file():
         raise UserError(f"{file} is not a file: give FILE=data/raw/SOURCE/talk.wav, with its text in talk.txt")
-    chosen = [(clip, path) for clip, path in found if path.resolve() == Path(file).resolve()]
-    if not chosen:
+    if Path(file).resolve() not in found:
         raise UserError(
             f"{file} is not a recording in {paths.RAW} with a text of several lines, or it has times or subtitles "
             f"already: write its text, a line for each sentence, into {Path(file).with_suffix('.txt').name} beside it"
         )
-    return chosen
+    return [found[Path(file).resolve()]]
 
 
 def subtitles_path(recording: Path) -> Path:
@@ -86,21 +88,18 @@ def subtitles_path(recording: Path) -> Path:
     return recording.with_suffix(".srt")
 
 
-def cut_in_pauses(clip: RawClip, path: Path, is_chosen: bool, params: PrepareParams) -> Talk | None:
-    """A recording with its pieces; None for a short one, which prepare takes whole, unless it is chosen by name.
+def cut_in_pauses(clip: RawClip, params: PrepareParams, takes_short: bool) -> Talk | None:
+    """A recording with its pieces; None for one that prepare takes whole, unless `takes_short`.
 
     Raises: UserError as `subtitles_path`; audio.UnreadableSound, audio.ChannelsDiffer.
     """
+    path = paths.RAW / clip.recorded_file
     with path.open("rb") as recorded:
         duration_s, pieces = alignment.find_pieces(recorded, params.channels)
-    if duration_s <= params.max_duration_s and not is_chosen:
+    if duration_s <= params.max_duration_s and not takes_short:
         return None
     subtitles_path(path)
-    print(
-        f"align: {clip.recorded_file}: {lasting(duration_s)}, {counted(len(pieces), 'piece')} between pauses",
-        flush=True,
-    )
-    return Talk(clip, path, (clip.language or params.language).lower(), pieces)
+    return Talk(clip, (clip.language or params.language).lower(), pieces)
 
 
 def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
@@ -108,7 +107,7 @@ def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
     from stages.voxtral.base_transcripts import base_transcripts  # torch: mistakes are reported before it is loaded
 
     limits = params.prepare
-    clips, keys, path_of = [], [], {}
+    clips, keys = [], []
     for talk in talks:
         recorded_sha256 = sha256_of_file(talk.path)
         for begins_s, ends_s in talk.pieces:
@@ -120,10 +119,9 @@ def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
                 )  # fmt: skip
                 clips.append(clip)
                 keys.append({"part": clip.id, "recorded": recorded_sha256, "channels": limits.channels})
-                path_of[clip.recorded_file] = talk.path
 
     def sound_of(piece: Clip) -> np.ndarray:
-        with path_of[piece.recorded_file].open("rb") as recorded:
+        with (paths.RAW / piece.recorded_file).open("rb") as recorded:
             return audio.to_mono_16k(*audio.decode(recorded, piece.begins_s, piece.ends_s), limits.channels)
 
     texts = base_transcripts(clips, keys, sound_of, params.model, params.evaluate.batch_size)
@@ -206,10 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     params = load_params()
     chosen = choose(options.file)
     talks, problems = [], []
-    print(f"align: looking for pauses in {counted(len(chosen), 'recording')}", flush=True)
-    for clip, path in chosen:
+    for clip in tqdm(chosen, desc="looking for pauses", unit="recording"):
         try:
-            if talk := cut_in_pauses(clip, path, options.file is not None, params.prepare):
+            if talk := cut_in_pauses(clip, params.prepare, takes_short=options.file is not None):
                 talks.append(talk)
         except (UserError, audio.UnreadableSound, audio.ChannelsDiffer) as error:
             problems.append(f"{clip.recorded_file}: {error}")
@@ -223,7 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
         print(f"align: {problem}", flush=True)
     if problems:
         raise UserError(problems[-1])
-    return f"subtitles for {counted(len(talks), 'recording')}; {short} need none: not over prepare.max_duration_s"
+    return (
+        f"subtitles for {counted(len(talks), 'recording')}; {short} not longer than prepare.max_duration_s left whole"
+    )
 
 
 if __name__ == "__main__":
