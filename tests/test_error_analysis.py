@@ -1,6 +1,4 @@
-"""What goes wrong: words and what they became, marked words, groups, answers that are no transcripts."""
-
-from dataclasses import replace
+"""What goes wrong: words and what they became, keywords, groups, empty and endless answers."""
 
 import pytest
 
@@ -8,26 +6,18 @@ from stages.speech.clips import Clip
 from stages.speech.error_analysis import flag, groups, keyword_recall, misheard_words
 from stages.speech.scoring import score_clip
 
-CLIP = Clip(
-    id="0" * 16,
-    audio_path="audio/0.flac",
-    text="",
-    language="en",
-    source="demo",
-    recorded_file="demo/1.wav",
-    duration_s=3.0,
-    peak_dbfs=-3.0,
-    level_dbfs=-20.0,
-    snr_db=25.0,
-    clipped_fraction=0.0,
-)
+
+@pytest.fixture
+def pairs(make_clip):
+    """`pairs(("said", "heard"), ...)`: clips and what a model heard."""
+
+    def make(*texts: tuple[str, str], language: str = "en") -> list[tuple[Clip, str]]:
+        return [(make_clip(said, language=language), heard) for said, heard in texts]
+
+    return make
 
 
-def pairs(*texts: tuple[str, str], language: str = "en") -> list[tuple[Clip, str]]:
-    return [(replace(CLIP, text=said, language=language), heard) for said, heard in texts]
-
-
-def test_word_is_listed_with_what_it_became_the_commonest_first():
+def test_word_is_listed_with_what_it_became_the_commonest_first(pairs):
     heard = pairs(
         ("turn the light on", "turn the night on"),
         ("the light is bright", "the night is bright"),
@@ -40,11 +30,7 @@ def test_word_is_listed_with_what_it_became_the_commonest_first():
         {"word": "door", "said": 1, "wrong": 1, "became": [["", 1]]},
     ]
     assert [row["word"] for row in misheard_words(heard, listed=1)] == ["light"]
-    assert misheard_words(pairs(("all right", "all right")), listed=5) == []
-
-
-def test_word_that_was_added_is_no_misheard_word():
-    assert misheard_words(pairs(("red blue", "red and blue")), listed=5) == []
+    assert misheard_words(pairs(("all right", "all right"), ("red blue", "red and blue")), listed=5) == []
 
 
 @pytest.mark.parametrize(
@@ -58,16 +44,16 @@ def test_word_that_was_added_is_no_misheard_word():
         ("insulin", [("insulin insulin", "insulin")], "en", 2, 1),
     ],
 )
-def test_marked_word_is_counted_where_it_was_said(keyword, texts, language, said, heard):
+def test_keyword_is_counted_in_the_clips_that_have_it(pairs, keyword, texts, language, said, heard):
     [row] = keyword_recall(pairs(*texts, language=language), [keyword])
     assert row == {"keyword": keyword, "said": said, "heard": heard}
 
 
-def test_groups_are_those_that_differ_with_their_own_rates():
+def test_groups_are_those_that_differ_with_their_own_rates(make_clip):
     clips = [
-        replace(CLIP, text="a b", duration_s=1.0, snr_db=8.0),
-        replace(CLIP, text="a b", duration_s=3.0, snr_db=8.0, speaker="ann"),
-        replace(CLIP, text="a b", duration_s=30.0, snr_db=8.0, speaker="ann"),
+        make_clip("a b", duration_s=1.0),
+        make_clip("a b", duration_s=3.0, speaker="ann"),
+        make_clip("a b", duration_s=30.0, speaker="ann"),
     ]
     heard = {"base": ["x y", "a y", "a y"], "tuned": ["a b", "a b", "a y"]}
     scores = {

@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 
 from stages.common.params import load_params
 from stages.evaluate import metrics_of, prediction_rows
-from stages.speech.clips import Clip
 from tests.workspaces import (
     DEMO_CLIPS,
     copy_project,
@@ -27,24 +26,8 @@ from tests.workspaces import (
 PARAMS = load_params(Path("params.yaml")).evaluate
 
 
-def clip(text: str, duration_s: float = 2.0) -> Clip:
-    return Clip(
-        id="0" * 16,
-        audio_path="audio/0.flac",
-        text=text,
-        language="en",
-        source="s",
-        recorded_file="s/0.wav",
-        duration_s=duration_s,
-        peak_dbfs=-3,
-        level_dbfs=-20,
-        snr_db=30,
-        clipped_fraction=0,
-    )
-
-
-def test_metrics_count_normalised_and_written_errors_apart():
-    clips = [clip("Turn on the light."), clip("Stop, now!", 4.0)]
+def test_metrics_count_normalised_and_written_errors_apart(make_clip):
+    clips = [make_clip("Turn on the light."), make_clip("Stop, now!", duration_s=4.0)]
     predictions = [{"text": "turn on light", "seconds": 0.5}, {"text": "stop now now", "seconds": 1.0}]
     metrics, scores = metrics_of(clips, predictions, PARAMS)
     assert (metrics["deletions"], metrics["insertions"], metrics["substitutions"]) == (1, 1, 0)
