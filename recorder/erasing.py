@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recorder import inbox, reading, runs, traces
+from recorder.settings import change_settings
 from recorder.traces import Traces, cell_ways, files_below, pieces_of, speaker_ways, text_ways
 from stages.common import paths
 from stages.common.dvc import DVC_LOCK
@@ -333,7 +334,7 @@ def _erase_by_name(todo: Todo) -> None:
         if content != read_dict(path):
             write_json(path, content)
     if PARAMS_FILE.exists() and set(todo.ids) & set(confirmed := load_params().push.dataset.confirmed):
-        runs.change_settings({"push.dataset.confirmed": [one for one in confirmed if one not in todo.ids]})
+        change_settings({"push.dataset.confirmed": [one for one in confirmed if one not in todo.ids]})
     names = Traces({name.encode(): "a name" for name in (*todo.ids, *todo.files, *todo.older)})
     for log in [*runs.FOLDER.rglob("*.txt"), *runs.FOLDER.rglob("*.log"), inbox.LOG]:
         if log.is_file() and names.are_in(log):

@@ -1,4 +1,4 @@
-"""The run that is at work, or the last one: stage by stage, with curve, log and time left."""
+"""The current or last run: stage by stage, with curve, log and time left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 import streamlit as st
 
 from recorder import results, runs
+from recorder.run_log import Progress, finished, read_progress, seconds_left
 from recorder.views import charts
 from recorder.views.shared import as_plain
 from stages.common.plurals import lasting
@@ -17,18 +18,18 @@ STAGE_WORDS = {
     "train": "Learn the voice",
     "evaluate": "Test before and after",
     "card": "Write the description",
-    "push": "See whether to publish",
-    "deploy": "See whether to put up the demo",
+    "push": "Publish the model, if switched on",
+    "deploy": "Publish the demo, if switched on",
 }
 STATE_WORDS = {
-    "waiting": ("·", "waits"),
-    "running": ("▶", "at work"),
+    "waiting": ("·", "waiting"),
+    "running": ("▶", "running"),
     "done": ("✓", "done"),
     "skipped": ("✓", "nothing new"),
     "failed": ("✕", "failed"),
 }
 OUTCOME_WORDS = {
-    "running": "▶ at work",
+    "running": "▶ running",
     "done": "✓ done",
     "failed": "✕ failed",
     "cancelled": "■ stopped",
@@ -41,7 +42,7 @@ def when(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M}"
 
 
-def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
+def _show_stages(run: runs.Run, progress: Progress) -> None:
     """Stage by stage, with the curve of the training so far."""
     rows = []
     for stage, state in progress.stages.items():
@@ -52,7 +53,7 @@ def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
     st.markdown("  \n".join(rows))
     if progress.current and run.outcome == "running":
         words = STAGE_WORDS.get(progress.current, progress.current)
-        left = runs.seconds_left(progress, runs.history())
+        left = seconds_left(progress, [past.stage_seconds for past in runs.history()])
         until = f", about {lasting(left)} left" if left else ""
         if progress.fraction is None:
             st.progress(0.0, text=f"{words}: getting ready{until}")
@@ -61,35 +62,35 @@ def _show_stages(run: runs.Run, progress: runs.Progress) -> None:
     if progress.curve:
         points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]
         charts.line(points, "rounds", "wrong words, %")
-        st.caption("Wrong words on recordings kept aside, after each round. Lower is better.")
+        st.caption("Wrong words on recordings kept aside, after each round: lower is better.")
     with st.expander("Log"):
         lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]
         st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True)
 
 
 def watch(newest: runs.Run | None) -> None:
-    """Show the newest run and go on looking, whoever starts one; `newest` is the one that the page was drawn for."""
+    """Show the newest run and look every second for a newer one; `newest` is the one that the page was drawn for."""
     st.session_state["shown"] = (newest.id, newest.outcome) if newest else None
     _look()
 
 
 @st.fragment(run_every=1)
 def _look() -> None:
-    newest = next(iter(runs.history()), None)
+    newest = runs.newest()
     if newest is None:
         return
     if st.session_state["shown"] != (newest.id, newest.outcome):
         st.rerun()  # the buttons above change with it
-    progress = runs.read_progress(newest.log, runs.stage_names())
+    progress = read_progress(newest.log, runs.stage_names())
     st.subheader(f"{OUTCOME_WORDS[newest.outcome]}, since {when(newest.started_at)}"
                  if newest.outcome == "running" else f"Last run: {OUTCOME_WORDS[newest.outcome]}")  # fmt: skip
     if newest.outcome == "running" and newest.waits_for:
         st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
     if newest.outcome == "done":
-        progress = runs.finished(progress)
+        progress = finished(progress)
         rates = f"{newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after"
         if results.METRICS.exists():
-            st.info(f"Wrong words: {rates}. How sure that is: see Results.")
+            st.info(f"Wrong words: {rates}. See Results for how certain that is.")
         else:
             st.info(f"Its model is no longer here (wrong words: {rates}). Press Train now for a new one.")
     elif newest.why:

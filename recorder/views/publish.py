@@ -7,6 +7,7 @@ import json
 import streamlit as st
 
 from recorder import inbox, runs
+from recorder.settings import change_settings
 from recorder.views.progress import watch
 from recorder.views.shared import as_plain, spoken_text
 from stages.common import paths
@@ -157,14 +158,14 @@ def show_receipts() -> None:
 
 def publish(changes: dict) -> None:
     try:
-        runs.change_settings(changes)
+        change_settings(changes)
         runs.start("page")
     except UserError as error:
         state["publish_problem"] = str(error)
 
 
 def stop() -> None:
-    runs.change_settings({"push.enabled": False, "push.dataset.enabled": False, "deploy.enabled": False})
+    change_settings({"push.enabled": False, "push.dataset.enabled": False, "deploy.enabled": False})
 
 
 st.title("Publish")
@@ -178,7 +179,7 @@ if name:
     st.text(f"Logged in to the Hub as {name}")
 else:
     st.warning(as_plain(wrong))
-newest = next(iter(runs.history()), None)
+newest = runs.newest()
 running = newest is not None and newest.outcome == "running"
 changes = ask_model(params.push, name or "USER")
 changes |= ask_dataset(params.push.dataset, name or "USER")

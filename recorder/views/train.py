@@ -1,7 +1,8 @@
-"""Train: settings, the run that is at work, and all runs before."""
+"""Train: start and stop a run, watch it, change the settings, and all earlier runs."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from recorder import collection, inbox, runs
 from recorder.dashboard import Dashboard
+from recorder.settings import change_settings
 from recorder.views.progress import OUTCOME_WORDS, watch, when
 from recorder.views.shared import as_plain, listener
 from stages.common.params import load_params
@@ -33,7 +35,7 @@ def dashboard(project: str) -> Dashboard:
 
 
 def known_models(current: str) -> dict[str, str | None]:
-    """Models to choose from, with their pinned revisions: of params.yaml now and as committed, past runs, embedded."""
+    """Models to choose from, with their pinned revisions: in params.yaml now and as committed, past runs, embedded."""
     known = {current: load_params().model.revision}
     show = ["git", "show", "HEAD:params.yaml"]
     committed = subprocess.run(show, capture_output=True, text=True, check=False) if shutil.which("git") else None
@@ -42,7 +44,7 @@ def known_models(current: str) -> dict[str, str | None]:
             model = YAML(typ="safe").load(committed.stdout)["model"]
             known.setdefault(model["name"], model["revision"])
         except (YAMLError, KeyError, TypeError):
-            st.caption("The committed params.yaml names no model.")
+            st.caption("There is no model in the committed params.yaml.")
     for run in runs.history():
         known.setdefault(run.settings["model.name"], run.settings.get("model.revision"))
     for config in sorted(EMBEDDED_MODELS.glob("*/config.json")):
@@ -50,8 +52,16 @@ def known_models(current: str) -> dict[str, str | None]:
     return known
 
 
+def typed(text: str) -> int | float | str:
+    """A number as a number; else the words, which the schema refuses or knows (`auto`)."""
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text.strip()
+
+
 def ask_settings() -> None:
-    """The settings that matter, written into params.yaml when the person says so."""
+    """The settings that matter most, written into params.yaml by a button."""
     params = load_params()
     models = known_models(params.model.name)
     with st.form("settings"):
@@ -59,29 +69,29 @@ def ask_settings() -> None:
             "Model to start from",
             list(models),
             accept_new_options=True,
-            help="A model of the Hugging Face Hub (USER/NAME), or a folder on this computer. The small one in "
-            "data/demo runs on any computer within minutes and shows how everything works; it understands little.",
+            help="A model on the Hugging Face Hub (USER/NAME), or a folder on this computer. The small one in "
+            "data/demo is for trying everything out: it trains in minutes on any computer, but understands little.",
         )
         mode = st.radio(
             "What is trained",
             list(MODES),
             format_func=MODES.get,
             index=list(MODES).index(params.train.mode),
-            help="LoRA leaves the model as it is and learns small additions: fast, little memory, and good with few "
-            "recordings. Full training can learn more from very many recordings.",
+            help="LoRA trains small additions and leaves the model unchanged: fast, little memory, good with few "
+            "recordings. Full training can learn more from thousands of recordings.",
         )
         left, right = st.columns(2)
         epochs = left.number_input(
-            "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is gone through at most. "
-            "Training ends earlier when it no longer helps."
+            "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is used at most. Training "
+            "ends earlier when it no longer helps."
         )  # fmt: skip
         at_once = right.text_input(
             "Recordings at a time (batch size)", str(params.train.batch_size), help="More is faster and needs more "
-            "memory. auto takes as many as the memory holds."
+            "memory. auto: as many as fit into memory."
         )  # fmt: skip
         rate = left.text_input(
-            "Learning rate", str(params.train.learning_rate), help="auto fits it to the model. A number, such as "
-            "1.0e-4: higher learns faster, too high learns nothing."
+            "Learning rate", str(params.train.learning_rate), help="auto, or a number such as 1.0e-4. Higher "
+            "learns faster; too high learns nothing."
         )  # fmt: skip
         rank = right.number_input(
             "Size of the additions (LoRA rank)", 1, 1024, params.train.lora.r,
@@ -92,21 +102,12 @@ def ask_settings() -> None:
             params.recorder.train_after_clips or 0,
         )  # fmt: skip
         if st.form_submit_button("Keep these settings"):
-            try:
-                learning_rate = "auto" if rate.strip() == "auto" else float(rate)
-            except ValueError:
-                st.error("The learning rate is no number. Write auto, or a number such as 1.0e-4.")
-                return
-            try:
-                batch_size = "auto" if at_once.strip() == "auto" else int(at_once)
-            except ValueError:
-                st.error("The recordings at a time are no number. Write auto, or a number such as 8.")
-                return
+            batch_size = typed(at_once)
             update = params.train.clips_per_update
             if batch_size == "auto":
                 update = update or 8
-            elif update and (batch_size < 1 or update % batch_size):
-                update = None  # one batch an update
+            elif update and not (isinstance(batch_size, int) and batch_size > 0 and update % batch_size == 0):
+                update = None  # one batch per update
             changes = {
                 "model.name": model,
                 "model.revision": models.get(model),
@@ -114,29 +115,29 @@ def ask_settings() -> None:
                 "train.epochs": epochs,
                 "train.batch_size": batch_size,
                 "train.clips_per_update": update,
-                "train.learning_rate": learning_rate,
+                "train.learning_rate": typed(rate),
                 "train.lora.r": rank,
                 "recorder.train_after_clips": after or None,
             }
             if Path(model).is_dir():
-                del changes["model.revision"]  # not used for a folder, and wanted again with the model it belongs to
+                del changes["model.revision"]  # a folder has none; it is kept for the model that it belongs to
             try:
-                runs.change_settings(changes)
+                change_settings(changes)
             except UserError as error:
                 st.error(as_plain(str(error)))
             else:
                 st.session_state["settings_kept"] = True
                 st.rerun()  # the fields start from the new values
     if st.session_state.pop("settings_kept", False):
-        st.success("Kept, in params.yaml. They count from the next training on.")
+        st.success("Kept, in params.yaml. The next training uses them.")
     if not NVIDIA_DRIVER.exists() and not Path(params.model.name).is_dir():
         st.info(
-            "This computer has no NVIDIA graphics card. A large model needs one; the small one in data/demo does not."
+            "This computer has no NVIDIA graphics card. Large models need one; the small one in data/demo does not."
         )
 
 
 def start() -> None:
-    listener().stop()  # the training wants the memory
+    listener().stop()  # frees its memory for the training
     try:
         runs.start("page")
     except UserError as error:
@@ -165,12 +166,12 @@ st.title("Train")
 clips = inbox.stored_clips()
 minutes = sum(clip.duration_s or 0 for clip in clips) / 60
 others = collection.other_folders()
-beside = f", and what lies in {', '.join(others)} (data/raw)" if others else ""
+beside = f", and those in {', '.join(others)} (data/raw)" if others else ""
 st.write(
     f"{counted(len(clips), 'recording')}, {minutes:.1f} minutes{as_plain(beside)}. "
-    "Training goes on when this page is closed."
+    "Training continues if you close this page."
 )
-newest = next(iter(runs.history()), None)
+newest = runs.newest()
 running = newest is not None and newest.outcome == "running"
 try:
     load_params()
@@ -178,7 +179,7 @@ except UserError as error:
     st.error(as_plain(str(error)))
     st.stop()
 with st.container(horizontal=True):
-    words = {"failed": "Try again", "cancelled": "Go on", "interrupted": "Go on"}
+    words = {"failed": "Try again", "cancelled": "Resume", "interrupted": "Resume"}
     st.button(
         words.get(newest.outcome, "Train now") if newest else "Train now",
         type="primary",

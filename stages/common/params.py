@@ -1,6 +1,6 @@
-"""params.yaml as typed objects: one class per section, no defaults here, so that DVC sees every value.
+"""params.yaml as typed objects: one class per section, without defaults, so that DVC sees every value.
 
-A key that is missing, unknown or of the wrong type is one line on the screen, with the place and the remedy.
+A key that is missing, unknown or of the wrong type gives one line on the screen, with the place and the fix.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for them takes a tenth of a command's start
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them takes a tenth of a command's start
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
-# Old names of keys, for the hint: no spelling leads from one to the other.
+# Old names of keys, for the hint: the spelling is too different to guess.
 RENAMED = {"outside": "other_speakers"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -29,9 +29,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """Strict: no unknown keys, no strings where numbers belong, no change after reading."""
+    """Strict: no unknown keys, no strings instead of numbers, no change after reading."""
 
-    # Built when params.yaml is read, as a whole: each section by itself is work twice.
+    # deferred: all sections are built once, with Params
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
@@ -103,7 +103,7 @@ class LoraParams(Section):
     @classmethod
     def _each_part_once(cls, scope: list[str]) -> list[str]:
         if len(set(scope)) < len(scope):
-            raise ValueError("names a part twice")
+            raise ValueError("has a part twice")
         return scope
 
 
@@ -189,7 +189,7 @@ class RecorderParams(Section):
 
 
 class Params(Section):
-    """All of params.yaml; a stage reads `model` and its own section, the recording page reads `recorder`."""
+    """All of params.yaml. A stage reads `model` and its own section, the recording page reads `recorder`."""
 
     model: ModelParams
     prepare: PrepareParams
@@ -203,26 +203,29 @@ class Params(Section):
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and check params.yaml, with the YAML library that DVC reads it with (so `1e-5` is a number to both).
+    """Read and check params.yaml, by the YAML library that DVC uses too (so `1e-5` is a number to both).
 
-    Raises: UserError, one line, for a missing file, bad YAML, a missing or unknown key, a value of the wrong type.
+    Raises: UserError if the file is missing, or as `parse_params`.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run from the root of the repository") from None
-    return _checked(content, path)
+    return parse_params(content, path)
 
 
 @functools.lru_cache(maxsize=2)
-def _checked(content: bytes, path: Path) -> Params:
-    """Parsed once for each content: the recording page asks for its settings again and again."""
+def parse_params(content: bytes, path: Path = PARAMS_FILE) -> Params:
+    """Check the content of params.yaml; cached, because the recording page asks again and again.
+
+    Raises: UserError, one line, for bad YAML, a missing or unknown key, or a value of the wrong type.
+    """
     try:
         values = YAML(typ="safe").load(content)
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no sections: restore it with 'git checkout {path}'")
+        raise UserError(f"{path} has no sections: restore it with 'git checkout {path}'")
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
@@ -230,7 +233,7 @@ def _checked(content: bytes, path: Path) -> Params:
         raise UserError(f"{path}: " + "; ".join(list(explained)[:3])) from None
     if params.split.test_fraction + params.split.validation_fraction >= 1:
         raise UserError(
-            f"{path}: split.test_fraction + split.validation_fraction must stay below 1, or none is trained"
+            f"{path}: split.test_fraction + split.validation_fraction must be below 1, or no clip is left for training"
         )
     if params.train.batch_size == "auto" and params.train.clips_per_update is None:
         raise UserError(f"{path}: train.batch_size auto needs a number as train.clips_per_update, such as 8")
@@ -241,7 +244,7 @@ def _checked(content: bytes, path: Path) -> Params:
 
 def _explain(problem: dict) -> str:
     """One pydantic problem in words: where, what was expected, what was found, what to do."""
-    # A union's members appear in the location under their own names ('function-after', 'constrained-float' ...).
+    # The location also has names of a union's members ('function-after', 'constrained-float' ...).
     keys = _existing_keys(problem["loc"])
     where = ".".join(keys)
     if problem["type"] == "missing":
@@ -251,7 +254,7 @@ def _explain(problem: dict) -> str:
         renamed = [RENAMED[keys[-1]]] if RENAMED.get(keys[-1]) in known else []
         close = renamed or difflib.get_close_matches(keys[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{where} is no key of ours: {hint}"
+        return f"{where} is an unknown key: {hint}"
     found = problem["input"]
     remedy = " (remove the quotes)" if isinstance(found, str) and _is_number(found) else ""
     return f"{where}: {problem['msg'].lower()}, found {found!r}{remedy}"
@@ -271,7 +274,7 @@ def _section_of(annotation: object) -> Any:
 
 
 def _existing_keys(location: tuple) -> list[str]:
-    """The part of a pydantic location that is made of our keys, with the unknown key after it."""
+    """The keys of params.yaml in a pydantic location, with the unknown key after them."""
     keys: list[str] = []
     model: type | None = Params
     for part in location:

@@ -1,0 +1,68 @@
+"""params.yaml as the page shows and changes it: a few settings by their dotted keys, comments kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from stages.common.files import write_whole
+from stages.common.params import PARAMS_FILE, load_params, parse_params
+
+SHOWN = (
+    "model.name",
+    "model.revision",
+    "train.mode",
+    "train.epochs",
+    "train.batch_size",
+    "train.learning_rate",
+    "train.lora.r",
+    "train.lora.scope",
+)
+
+
+def shown_settings() -> dict[str, Any]:
+    """The settings that are noted with each run, by their dotted keys."""
+    values = load_params().model_dump()
+    return {key: _at(values, key) for key in SHOWN}
+
+
+def change_settings(changes: Mapping[str, Any]) -> None:
+    """Write values by their dotted keys into params.yaml.
+
+    Raises: UserError if the schema refuses a value; the file is then unchanged.
+    """
+    yaml = YAML()
+    yaml.representer.add_representer(type(None), _written_null)
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    values = yaml.load(PARAMS_FILE)
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = _at(values, ".".join(sections))
+        written = section.get(name)
+        if isinstance(written, list) and isinstance(value, list):
+            written[:] = value  # keeps the list on its line
+        # Equal values stay as they are written; but True equals 1 in Python and not in the schema.
+        elif written != value or isinstance(written, bool) != isinstance(value, bool):
+            section[name] = value
+    text = StringIO()
+    yaml.dump(values, text)
+    content = text.getvalue().encode()
+    parse_params(content)
+    write_whole(PARAMS_FILE, content)
+
+
+def _at(values: Mapping, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _written_null(representer: RoundTripRepresenter, _: None) -> ScalarNode:
+    """`null`, as people write it; the library writes nothing."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
