@@ -23,7 +23,7 @@ Found = TypeVar("Found", StoredClip, Clip)
 
 @dataclass(frozen=True)
 class Coverage:
-    """What one language's recordings hold; `kind` is words, or characters where no spaces part the words."""
+    """What is in one language's recordings; `kind` is words, or characters for languages without spaces."""
 
     language: str
     kind: str
@@ -39,13 +39,13 @@ def newest_first(clips: Sequence[StoredClip]) -> list[StoredClip]:
 
 
 def search(clips: Sequence[Found], words: str) -> list[Found]:
-    """Clips in whose text, speaker or language each of the words occurs, in any case."""
+    """Clips that have each of the words in their text, speaker or language, in any case."""
     wanted = words.casefold().split()
     return [clip for clip in clips if all(word in _searched(clip) for word in wanted)]
 
 
 def from_other_folders() -> list[Clip]:
-    """Clips of the last preparation that lie in folders of data/raw which the page does not write."""
+    """Clips of the last preparation from folders of data/raw that the page does not write."""
     return [Clip(**row) for row in _rows(paths.PREPARED / "clips.jsonl") if row["source"] not in SOURCES]
 
 
@@ -77,12 +77,9 @@ def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, floa
 
 
 def coverage(clips: Sequence[StoredClip | Clip]) -> list[Coverage]:
-    """Words and phrases covered, by language; the language with most recordings first."""
-    by_language = Counter(clip.language for clip in clips if clip.language)
-    return [
-        _coverage_of(language, [clip for clip in clips if clip.language == language])
-        for language, _ in by_language.most_common()
-    ]
+    """What is in the recordings of each language, the language with most recordings first."""
+    counts = Counter(clip.language for clip in clips if clip.language)
+    return [_coverage_of(one, [clip for clip in clips if clip.language == one]) for one, _ in counts.most_common()]
 
 
 def language_name(code: str | None) -> str:
@@ -91,13 +88,13 @@ def language_name(code: str | None) -> str:
 
 def _coverage_of(language: str, clips: Sequence[StoredClip | Clip]) -> Coverage:
     texts = [normalise(clip.text) for clip in clips]
-    apart = language in WITHOUT_SPACES
-    words = Counter(word for text in texts for word in (text.replace(" ", "") if apart else text.split()))
+    by_character = language in WITHOUT_SPACES
+    words = Counter(word for text in texts for word in (text.replace(" ", "") if by_character else text.split()))
     listed = {prompt_id(language, phrase) for phrase in from_file(language)} if language in LANGUAGES else set()
     said = {prompt_id(language, text) for text in set(texts)}
     return Coverage(
         language=language,
-        kind="characters" if apart else "words",
+        kind="characters" if by_character else "words",
         said=words.total(),
         different=len(words),
         most_frequent=words.most_common(MOST_FREQUENT),

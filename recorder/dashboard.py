@@ -1,6 +1,6 @@
 """trackio's dashboard of all trainings, on this machine only.
 
-python -m recorder.dashboard PROJECT PORT       (started by the Train page; ends at the end of its input)
+python -m recorder.dashboard PROJECT PORT       (the Train page starts it; it ends when its input ends)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Dashboard:
     """The dashboard's process, which ends with the process that started it."""
 
     def __init__(self, project: str) -> None:
-        """Raises: UserError where it does not answer in time."""
+        """Raises: UserError if it does not answer in time."""
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.port = probe.getsockname()[1]

@@ -25,7 +25,7 @@ class Milestone:
     link: str
 
 
-# Each study had its own models and speakers: they say what can be hoped for, not what will come.
+# Each study had its own models and speakers: what to hope for, not what to expect.
 MILESTONES = (
     Milestone(
         50,
@@ -52,7 +52,7 @@ MILESTONES = (
 
 
 def next_milestone(clips: int) -> Milestone | None:
-    """The first one not yet reached."""
+    """The first milestone that is not reached yet."""
     return next((milestone for milestone in MILESTONES if clips < milestone.clips), None)
 
 
@@ -64,7 +64,7 @@ def recorded_counts(clips: Sequence[StoredClip], speaker: str) -> Counter[str]:
 def next_phrase(phrases: Sequence[str], language: str, counts: Counter[str], skipped: Sequence[str] = ()) -> str | None:
     """The first phrase recorded least often; skipped ones come last, in the order in which they were skipped.
 
-    None where there is no phrase at all.
+    Returns: None if there are no phrases.
     """
     return min(
         phrases,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,18 +16,18 @@ from stages.speech.clips import ID_LENGTH
 from stages.speech.text import normalise
 
 TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
-NOISY_SNR_DB = 12.0  # below this, single sounds of speech drown
-SLIP_S = 0.7  # a shorter one in which nothing is heard was not meant
+NOISY_SNR_DB = 12.0  # below this, single sounds of speech are lost in it
+SLIP_S = 0.7  # a shorter one without any sound was a mistake
 HAS_PAUSES_S = 1.0  # a shorter recording may be all speech, with no pause to measure the noise in
 CLIPPED_FRACTION = 0.001
-# A recording that begins or ends louder than this does so inside a word. Looked at is, at the beginning, one period of
-# a low voice: a longer look takes words that follow the start closely for cut ones. Words begin at once and die away
-# slowly, so at the end a longer look at softer sound is as safe. A cut in a pause or a soft sound goes unnoticed.
+# A recording that begins or ends louder than this is cut inside a word. START_S is one period of a low voice: a longer
+# part would hold words that follow the start closely. Words begin suddenly and end slowly, so at the end a longer part
+# and a lower level are as safe. A cut in a pause or in a soft sound is not found.
 START_S, END_S = 0.01, 0.02
 START_BELOW_SPEECH_DB, END_BELOW_SPEECH_DB = 7.0, 12.0
 EDGE_ABOVE_NOISE_DB = 15.0
-OVERSHOOT_S = 0.1  # a recording that ends by itself does so within this after its longest time
-# No one speaks faster: letters (without spaces) a second; a sign of Japanese or Chinese is a syllable or two.
+OVERSHOOT_S = 0.1  # the microphone stops this late at most when a recording reaches its longest time
+# Nobody speaks faster. Letters a second, without spaces; a sign of Japanese or Chinese is a syllable or two.
 LETTERS_PER_S, SIGNS_PER_S = 25.0, 12.0
 WITHOUT_SPACES = {"ja", "zh", "th"}
 
@@ -76,9 +76,7 @@ def from_file(content: bytes, suffix: str, text: str, language: str, limits: Pre
     try:
         samples, sample_rate_hz = audio.decode(content)
     except audio.UnreadableSound as error:
-        words = f"This sound cannot be used: {error}."
-        nothing = np.zeros(0, dtype=np.float32)
-        return Take(content, suffix, nothing, audio.SAMPLE_RATE_HZ, {}, (Finding("unreadable", words, True),))
+        return _refused(content, suffix, "unreadable", f"This sound cannot be used: {error}.")
     return _examined(content, suffix, samples, sample_rate_hz, text, language, limits)
 
 
@@ -86,8 +84,7 @@ def with_text(take: Take, text: str, language: str, limits: PrepareParams) -> Ta
     """The same take, judged against another text."""
     if not take.figures:  # no text makes it usable
         return take
-    findings = find(take.samples, take.sample_rate_hz, take.figures, text, language, limits)
-    return Take(take.content, take.suffix, take.samples, take.sample_rate_hz, take.figures, findings)
+    return replace(take, findings=find(take.samples, take.sample_rate_hz, take.figures, text, language, limits))
 
 
 def find(
@@ -98,11 +95,11 @@ def find(
     language: str,
     limits: PrepareParams,
 ) -> tuple[Finding, ...]:
-    """What is wrong with a take, the worst first; empty where it is good."""
+    """What is wrong with a take, the worst first; empty if it is good."""
     level_dbfs, duration_s = figures["level_dbfs"], figures["duration_s"]
     if level_dbfs < limits.silence_dbfs:
         words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
-        if duration_s < SLIP_S:  # a key that was pressed twice
+        if duration_s < SLIP_S:  # record was pressed twice
             words = "That was too short to hear anything. Press record once, speak, then press stop."
         return (Finding("silent", words, blocking=True),)
     findings = []
@@ -110,17 +107,17 @@ def find(
         words = "This is very short for these words. Press record first, then speak, then press stop."
         findings.append(Finding("too_short", words, blocking=duration_s < limits.min_duration_s))
     if figures["clipped_fraction"] > CLIPPED_FRACTION:
-        words = "This is too loud, the sound is distorted. Move a little away from the microphone, or turn it down."
+        words = "This is too loud, and distorted. Move a little away from the microphone, or turn it down."
         blocking = figures["clipped_fraction"] > limits.max_clipped_fraction
         findings.append(Finding("clipped", words, blocking))
     elif level_dbfs < TOO_QUIET_DBFS:
         words = "This is too quiet. Come closer to the microphone, or turn it up."
         findings.append(Finding("too_quiet", words))
     if figures["snr_db"] < NOISY_SNR_DB and duration_s >= HAS_PAUSES_S:
-        words = "There is much noise. Close the window, switch off fan, radio or television, and come closer."
+        words = "There is much noise. Close the window, switch off fan, radio and television, and come closer."
         findings.append(Finding("noisy", words))
     else:
-        # Only where speech stands out of the noise can its beginning be told from noise.
+        # The beginning of speech can be told from noise only if speech is clearly louder.
         starts_dbfs, ends_dbfs = _edge_levels(samples, sample_rate_hz)
         above_noise_dbfs = level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB
         if starts_dbfs > max(level_dbfs - START_BELOW_SPEECH_DB, above_noise_dbfs):
@@ -142,13 +139,11 @@ def _examined(
     limits: PrepareParams,
 ) -> Take:
     if not np.isfinite(samples).all():
-        words = "Some of its samples are no numbers. Record or export it again."
-        return Take(content, suffix, samples[:0, 0], sample_rate_hz, {}, (Finding("unreadable", words, True),))
+        return _refused(content, suffix, "unreadable", "Some samples are not numbers. Record or export it again.")
     try:
         mono = audio.to_mono(samples, sample_rate_hz, limits.channels)
     except audio.ChannelsDiffer as error:
-        words = f"It holds different sounds: {error}."
-        return Take(content, suffix, samples[:0, 0], sample_rate_hz, {}, (Finding("channels", words, True),))
+        return _refused(content, suffix, "channels", f"It holds different sounds: {error}.")
     duration_s = len(mono) / sample_rate_hz
     if duration_s > limits.max_duration_s:
         # Not measured: an uploaded file may claim to last for years.
@@ -165,14 +160,20 @@ def _examined(
     return Take(content, suffix, mono, sample_rate_hz, figures, findings)
 
 
+def _refused(content: bytes, suffix: str, code: str, words: str) -> Take:
+    """A take without usable sound."""
+    nothing = np.zeros(0, dtype=np.float32)
+    return Take(content, suffix, nothing, audio.SAMPLE_RATE_HZ, {}, (Finding(code, words, blocking=True),))
+
+
 def _shortest_s(text: str, language: str) -> float:
-    """The shortest time in which anybody could say a text; 0 for an empty one."""
+    """The shortest time in which anybody can say a text; 0 for an empty one."""
     letters = sum(char.isalnum() for char in normalise(text))
     return letters / (SIGNS_PER_S if language in WITHOUT_SPACES else LETTERS_PER_S)
 
 
 def _edge_levels(samples: np.ndarray, sample_rate_hz: int) -> tuple[float, float]:
-    """RMS level in dBFS of the first and the last moments."""
+    """RMS levels in dBFS of the first START_S and the last END_S."""
     start, end = (max(int(seconds * sample_rate_hz), 1) for seconds in (START_S, END_S))
     first, last = (np.sqrt((part.astype(np.float64) ** 2).mean()) for part in (samples[:start], samples[-end:]))
     return float(20 * np.log10(max(first, 1e-10))), float(20 * np.log10(max(last, 1e-10)))

@@ -1,19 +1,11 @@
 """What the Clips page says of all recordings together, and that its way of erasing one for good does so."""
 
-import hashlib
-import subprocess
-import sys
-
-import numpy as np
 import pytest
 
-from recorder import collection, inbox, phrases
+from recorder import collection, phrases
 from recorder.inbox import StoredClip
 from stages.common.files import write_jsonl
 from stages.common.stage import UserError
-from stages.speech import prepared
-from tests.recordings import make_take
-from tests.workspaces import ROOT, dvc, environment, make_workspace
 
 
 def stored(text: str, name: str = "a.flac", source: str = "recorded", **fields: object) -> StoredClip:
@@ -72,13 +64,10 @@ def test_coverage_counts_words_without_case_and_phrases_however_they_are_written
     assert (english.phrases_recorded, english.phrases) == (1, len(phrases.from_file("en")))
 
 
-def test_coverage_of_a_language_without_spaces_counts_characters():
+def test_coverage_of_a_language_without_spaces_counts_characters_and_an_unknown_one_has_no_phrases():
     (japanese,) = collection.coverage([stored("今何時?", language="ja"), stored("今日", language="ja")])
     assert (japanese.kind, japanese.said, japanese.different) == ("characters", 5, 4)
     assert japanese.most_frequent[0] == ("今", 2)
-
-
-def test_coverage_of_an_unknown_language_has_no_phrases():
     (swahili,) = collection.coverage([stored("habari", language="sw")])
     assert (swahili.different, swahili.phrases) == (1, 0)
 
@@ -88,12 +77,8 @@ def test_other_folders_are_those_the_page_does_not_write(workspace, make_clip):
     rows = [vars(make_clip("one", source="recorded")), vars(make_clip("two", source="phone"))]
     write_jsonl(workspace / "data/prepared/clips.jsonl", rows)
     assert [clip.text for clip in collection.from_other_folders()] == ["two"]
-
-
-def test_damaged_preparation_says_what_to_do(workspace):
-    (workspace / "data/prepared").mkdir(parents=True)
     (workspace / "data/prepared/clips.jsonl").write_text('{"id": ')
-    with pytest.raises(UserError, match=r"data/prepared/clips.jsonl is damaged: .* Run 'dvc repro'"):
+    with pytest.raises(UserError, match=r"data/prepared/clips.jsonl is damaged"):
         collection.from_other_folders()
 
 
@@ -104,53 +89,3 @@ def test_rejected_recordings_that_were_deleted_since_are_left_out(workspace, rec
     write_jsonl(workspace / "data/prepared/rejected.jsonl", rows)
     left = [row["file"] for row in collection.rejected([stored("x", "kept.flac")])]
     assert left == [name for name in names if name != "recorded/gone.flac"]
-
-
-def test_erasing_as_the_page_says_leaves_no_copy_of_a_deleted_recording(tmp_path, monkeypatch):
-    workspace = make_workspace(tmp_path / "workspace")
-    monkeypatch.chdir(workspace)
-    for variable in ("OWNVOICE_CACHE", "DVC_ROOT", "DVC_EXP_NAME"):
-        monkeypatch.delenv(variable, raising=False)
-    dvc(workspace, "init", "--no-scm", "--quiet")
-    dvc(workspace, "config", "core.analytics", "false")
-    for number, text in enumerate(("my secret", "stays")):
-        inbox.save_clip(make_take(number), text=text, language="en", speaker="Ann")
-    inbox.bring_in()
-    dvc(workspace, "repro", "prepare")
-    secret, other = inbox.stored_clips()
-    recorded = inbox.content_of(secret)
-    converted = prepared.content(prepared.path_of(secret.id))
-    assert copies(workspace, recorded) and copies(workspace, converted) and copies(workspace, b"my secret")
-
-    inbox.delete(secret)
-    inbox.bring_in()
-    forgotten = subprocess.run(
-        [sys.executable, "-m", "recorder.forget", "--clip", secret.id, "--yes"],
-        env=environment(workspace, PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert forgotten.returncode == 0, forgotten.stdout[-2000:] + forgotten.stderr[-2000:]
-    dvc(workspace, "repro", "prepare")
-    for content in (recorded, converted, b"my secret"):
-        assert copies(workspace, content) == []
-    assert inbox.content_of(other)
-    assert prepared.path_of(other.id)
-
-
-def copies(workspace, content: bytes) -> list[str]:
-    """Files that hold this content, whole or within."""
-    files = [path for path in workspace.rglob("*") if path.is_file()]
-    return [str(path) for path in files if content in path.read_bytes()]
-
-
-def test_among_five_thousand_recordings_each_one_counts(workspace):
-    rng = np.random.default_rng(0)
-    vocabulary = [hashlib.sha256(bytes([number])).hexdigest()[:6] for number in range(200)]
-    clips = [stored(" ".join(rng.choice(vocabulary, 8)), f"{number}.flac") for number in range(5000)]
-    word = vocabulary[0]
-    found = collection.search(collection.newest_first(clips), word)
-    assert len(found) == sum(word in clip.text for clip in clips) > 0
-    (english,) = collection.coverage(clips)
-    assert (english.said, english.different) == (40_000, 200)

@@ -111,9 +111,8 @@ def make_project(folder: Path, with_git: bool) -> None:
         (runs.RUNS / name).mkdir(parents=True)
         (runs.RUNS / name / "log.txt").write_text(f"before\nrejected, e.g. {named}\nafter\n")
     ContentCache("base-predictions").write({"sound": "a"}, f'{{"text": "{PLANTED} heard"}}'.encode())
-    ContentCache("base-transcripts").write({"sound": "a"}, f"{PLANTED} heard".encode())
-    for name in ("training/run/checkpoint-1/notes.txt", "merged/one/notes.txt", "dataset/one/data.parquet"):
-        path = Path(".cache", name)
+    for name in (".cache/training/run/checkpoint-1/notes.txt", ".cache/merged/a/b.txt", "data/review/base_model.jsonl"):
+        path = Path(name)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"before" + inbox.content_of(ann))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recorder import takes
+from recorder import inbox, takes
 from stages.common.stage import UserError
 from stages.speech import audio
 from tests.recordings import DEMO_ROWS, limits, spoken, text_of
@@ -87,29 +87,33 @@ def test_real_recordings_raise_few_false_alarms(folder, speaker):
     assert all(rate <= FALSE_ALARMS for rate in rates.values()), rates
 
 
-def test_silence_cannot_be_saved():
-    assert judge(np.zeros(48_000), 16_000) == {"silent": True}
+@pytest.mark.parametrize(
+    ("level_dbfs", "expected"),
+    [
+        (-65, {"silent": True}),
+        (-48, {"too_quiet": False}),
+        (-42, {}),
+        (-4, {"clipped": False}),
+        (20, {"clipped": True}),
+    ],
+)
+def test_too_quiet_and_too_loud_are_found_and_forbid_saving_only_where_nothing_can_be_used(level_dbfs, expected):
     samples, rate_hz = spoken(PHRASE)
-    assert judge(at_level(samples, rate_hz, -65), rate_hz) == {"silent": True}
+    assert judge(at_level(samples, rate_hz, level_dbfs), rate_hz).items() >= expected.items()
+    assert expected or judge(at_level(samples, rate_hz, level_dbfs), rate_hz) == {}
+
+
+def test_silence_cannot_be_saved_and_a_single_sample_at_full_scale_is_no_distortion():
+    for nothing in (np.zeros(48_000), np.full(0, 0.1), np.full(1, 0.1)):
+        assert judge(nothing, 48_000) == {"silent": True}
+    samples, rate_hz = spoken(PHRASE)
+    assert judge(samples / np.abs(samples).max(), rate_hz) == {}
 
 
 def test_button_pressed_twice_is_no_broken_microphone():
     nothing = np.zeros(int(0.4 * 48_000), np.float32)
     [finding] = takes.from_recording(nothing, 48_000, "Good morning.", "en", limits()).findings
     assert finding.words.startswith("That was too short") and finding.blocking
-
-
-def test_quiet_voice_is_told_to_come_closer_and_can_be_saved():
-    samples, rate_hz = spoken(PHRASE)
-    assert judge(at_level(samples, rate_hz, -48), rate_hz) == {"too_quiet": False}
-    assert judge(at_level(samples, rate_hz, -42), rate_hz) == {}
-
-
-def test_distorted_voice_is_told_to_move_away():
-    samples, rate_hz = spoken(PHRASE)
-    assert judge(at_level(samples, rate_hz, -4), rate_hz)["clipped"] is False
-    assert judge(at_level(samples, rate_hz, 20), rate_hz)["clipped"] is True
-    assert judge(samples / np.abs(samples).max(), rate_hz) == {}  # a single sample at full scale is no distortion
 
 
 @pytest.mark.parametrize("number", range(0, len(DEMO_ROWS), 20))
@@ -161,23 +165,11 @@ def spoken_moments(samples: np.ndarray, rate_hz: int, count: int, seed: int) -> 
 
 def test_end_inside_a_word_is_found_at_most_moments_not_only_at_the_loudest():
     found = 0
-    for number in range(len(DEMO_ROWS)):
+    for number in range(0, len(DEMO_ROWS), 2):
         samples, rate_hz = spoken(number)
         samples = with_pauses(samples, rate_hz)
         found += sum("cut_end" in judge(samples[:cut], rate_hz) for cut in spoken_moments(samples, rate_hz, 2, number))
-    assert found >= 0.6 * 2 * len(DEMO_ROWS)
-
-
-@pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
-def test_end_inside_a_word_of_a_real_speaker_is_found_at_most_moments():
-    files = sorted((SPEECH / "kathleen").glob("*.flac"))[::5]
-    assert len(files) == 30
-    found = 0
-    for number, file in enumerate(files):
-        samples, rate_hz = audio.decode(file.read_bytes())
-        samples = samples[:, 0]
-        found += sum("cut_end" in judge(samples[:cut], rate_hz) for cut in spoken_moments(samples, rate_hz, 3, number))
-    assert found >= 0.7 * 3 * len(files)
+    assert found >= 0.6 * len(DEMO_ROWS)
 
 
 def test_cut_is_found_in_real_rooms():
@@ -191,18 +183,10 @@ def test_cut_is_found_in_real_rooms():
     assert found >= 0.9 * len(range(0, len(DEMO_ROWS), 4))
 
 
-def test_longer_than_prepare_allows_cannot_be_saved():
+def test_longer_than_prepare_allows_cannot_be_saved_but_the_microphone_may_stop_a_moment_late():
     samples, rate_hz = spoken(PHRASE)
-    long = np.resize(samples, 31 * rate_hz)
-    assert judge(long, rate_hz) == {"too_long": True}
-    assert "too_long" not in judge(long[: 30 * rate_hz], rate_hz)
-
-
-def test_recording_that_ended_by_itself_at_the_longest_time_can_be_saved():
-    # The microphone hands over blocks, so it stops a moment late.
-    samples, rate_hz = spoken(PHRASE)
-    late = np.resize(samples, round(30.05 * rate_hz))
-    take = takes.from_recording(late, rate_hz, "yes", "en", limits())
+    assert judge(np.resize(samples, 31 * rate_hz), rate_hz) == {"too_long": True}
+    take = takes.from_recording(np.resize(samples, round(30.05 * rate_hz)), rate_hz, "yes", "en", limits())
     assert not take.blocked
     assert take.figures["duration_s"] == 30.0
     assert len(audio.decode(take.content)[0]) == 30 * rate_hz
@@ -239,12 +223,8 @@ def test_too_short_for_its_text_depends_on_letters_and_script():
     assert judge(second, rate_hz, japanese, "ja")["too_short"] is False
     assert "too_short" not in judge(second, rate_hz, japanese, "en")
     assert "too_short" not in judge(second, rate_hz, "", "en")  # free speech, typed later
-
-
-def test_too_short_for_prepare_cannot_be_saved():
-    samples, rate_hz = spoken(PHRASE)
     cut = loudest_moment(samples, rate_hz)
-    assert judge(samples[cut : cut + round(0.05 * rate_hz)], rate_hz, "a")["too_short"] is True
+    assert judge(samples[cut : cut + round(0.05 * rate_hz)], rate_hz, "a")["too_short"] is True  # for prepare, too
 
 
 def test_new_text_is_judged_anew_and_the_sound_stays():
@@ -258,15 +238,13 @@ def test_new_text_is_judged_anew_and_the_sound_stays():
     assert takes.with_text(unreadable, "yes", "en", limits()) is unreadable
 
 
-@pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000, 192_000])
+@pytest.mark.parametrize("rate_hz", [16_000, 192_000])
 def test_stored_file_holds_the_very_samples(rate_hz):
     samples = np.random.default_rng(0).uniform(-1, 1, rate_hz // 2)
     take = takes.from_recording(samples, rate_hz, "yes", "en", limits())
     stored, stored_rate_hz = soundfile.read(io.BytesIO(take.content), dtype="int16")
     assert stored_rate_hz == rate_hz
     assert np.abs(stored - samples * 32768).max() <= 1
-    again = takes.from_recording(stored / 32768, rate_hz, "yes", "en", limits())
-    assert (soundfile.read(io.BytesIO(again.content), dtype="int16")[0] == stored).all()
 
 
 def test_same_samples_are_the_same_clip_and_others_are_not():
@@ -276,11 +254,6 @@ def test_same_samples_are_the_same_clip_and_others_are_not():
     assert first.content == second.content and first.id == second.id
     assert other.id != first.id
     assert len(first.id) == 16
-
-
-@pytest.mark.parametrize("frames", [0, 1])
-def test_next_to_no_samples_are_silence(frames):
-    assert judge(np.full(frames, 0.1), 48_000) == {"silent": True}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -301,12 +274,9 @@ def test_uploaded_file_is_kept_byte_for_byte_and_heard_as_mono():
     soundfile.write(file, np.stack([samples, np.zeros_like(samples)], axis=1), rate_hz, format="WAV")
     take = takes.from_file(file.getvalue(), ".wav", text_of(PHRASE), "en", limits())
     assert take.content == file.getvalue() and take.suffix == ".wav"
-    assert take.samples.shape == samples.shape
-    assert take.findings == ()
+    assert take.samples.shape == samples.shape and take.findings == ()
     alone = takes.from_recording(samples, rate_hz, text_of(PHRASE), "en", limits())
-    assert take.figures["level_dbfs"] == pytest.approx(
-        alone.figures["level_dbfs"], abs=0.1
-    )  # the dead channel is left out
+    assert take.figures["level_dbfs"] == pytest.approx(alone.figures["level_dbfs"], abs=0.1)  # without the dead channel
 
 
 @pytest.mark.parametrize("content", [b"", b"no sound at all", b"RIFF\x00\x00\x00\x00WAVE", bytes(1000)])
@@ -340,8 +310,6 @@ def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
 
 
 def test_blocked_take_is_not_stored(workspace):
-    from recorder import inbox
-
     take = takes.from_recording(np.zeros(16_000, dtype=np.float32), 16_000, "yes", "en", limits())
     with pytest.raises(UserError, match=r"^Nothing can be heard\."):
         inbox.save_clip(take, text="yes", language="en", speaker="ann")
