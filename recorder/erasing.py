@@ -263,7 +263,6 @@ def erase(todo: Todo, repository: Repo) -> list[str]:
                 shutil.rmtree(path, ignore_errors=not path.exists())
     if not todo.versioned:
         return []
-    paths.BASE_MODEL_REVIEW.unlink(missing_ok=True)
     for folder in paths.cache_root().iterdir() if paths.cache_root().is_dir() else ():
         if folder.name not in KEPT_CACHES:
             _empty(folder)

@@ -111,7 +111,7 @@ def make_project(folder: Path, with_git: bool) -> None:
         (runs.RUNS / name).mkdir(parents=True)
         (runs.RUNS / name / "log.txt").write_text(f"before\nrejected, e.g. {named}\nafter\n")
     ContentCache("base-predictions").write({"sound": "a"}, f'{{"text": "{PLANTED} heard"}}'.encode())
-    for name in (".cache/training/run/checkpoint-1/notes.txt", ".cache/merged/a/b.txt", "data/review/base_model.jsonl"):
+    for name in (".cache/training/run/checkpoint-1/notes.txt", ".cache/merged/a/b.txt"):
         path = Path(name)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"before" + inbox.content_of(ann))
