@@ -6,11 +6,8 @@ import math
 import shutil
 import socket
 import subprocess
-import sys
-import textwrap
 import time
 import tracemalloc
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -55,11 +52,6 @@ def with_flac_length(content: bytes, frames: int) -> bytes:
     return content[:18] + (fields >> 36 << 36 | frames).to_bytes(8, "big") + content[26:]
 
 
-def test_rate_is_that_of_voxtrals_feature_extractor():
-    # preprocessor_config.json of mistralai/Voxtral-Mini-3B-2507: "sampling_rate": 16000
-    assert audio.SAMPLE_RATE_HZ == 16_000
-
-
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_stereo_becomes_mono_16k_with_the_same_length_pitch_and_level(rate_hz):
     stereo = np.stack([tone(440, 0.6, 2, rate_hz), tone(440, 0.2, 2, rate_hz)], axis=1)
@@ -78,11 +70,6 @@ def test_sound_above_8_khz_does_not_fold_down_into_speech():
     mono = audio.to_mono_16k(tone(10_000, 0.5, 1, 48_000)[:, None], 48_000)
     middle = mono[RATE_HZ // 4 : -RATE_HZ // 4]
     assert rms(middle) < 0.5 / math.sqrt(2) * 10 ** (-90 / 20)
-
-
-def test_sound_at_16_khz_is_not_resampled():
-    samples = tone(440, 0.5, 1)
-    assert np.array_equal(audio.to_mono_16k(samples[:, None], RATE_HZ), samples)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +91,6 @@ def test_clipped_fraction_counts_samples_that_stand_at_full_scale_together(sampl
 def test_clipped_fraction_looks_at_each_channel_by_itself():
     left, right = [1, 1, 0, 0], [0, 0, 1, 0]
     assert audio.clipped_fraction(np.array([left, right], dtype=np.float32).T) == 2 / 8
-
-
-def test_clipped_fraction_of_a_cut_sine_is_the_share_of_its_flat_tops():
-    # |2 sin x| >= 0.999 for all but 2 asin(0.4995) of each pi.
-    cut = np.clip(tone(10, 2.0, 1), -1, 1)
-    expected = 1 - 2 * math.asin(0.999 / 2) / math.pi
-    assert audio.clipped_fraction(cut[:, None]) == pytest.approx(expected, abs=0.002)
 
 
 def test_full_scale_16_bit_samples_count_as_clipped():
@@ -152,11 +132,6 @@ def test_trim_leaves_a_tenth_of_a_second_around_the_sound():
     assert rms(trimmed[margin + 512 : -margin - 512]) == pytest.approx(0.5 / math.sqrt(2), rel=1e-2)
 
 
-def test_trim_leaves_sound_without_silence_as_it_is():
-    samples = tone(440, 0.5, 1)
-    assert np.array_equal(audio.trim_silence(samples), samples)
-
-
 def test_trim_does_not_cut_a_pause_in_the_middle():
     pause = np.zeros(RATE_HZ, dtype=np.float32)
     samples = np.concatenate([tone(440, 0.5, 0.5), pause, tone(440, 0.5, 0.5)])
@@ -179,40 +154,22 @@ def test_flac_cuts_off_what_is_louder_than_full_scale(tmp_path):
     assert audio.read_prepared(tmp_path / "a.flac") == pytest.approx([1.0, -1.0, 0.0], abs=1 / 2**15)
 
 
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
-def test_decode_gives_frames_and_channels(kind):
-    stereo = np.stack([tone(440, 0.5, 1, 44_100)] * 2, axis=1)
-    samples, rate_hz = audio.decode(encode(stereo, 44_100, kind))
-    assert rate_hz == 44_100
-    assert samples.shape[1] == 2
-    assert samples.dtype == np.float32
-    assert len(samples) / rate_hz == pytest.approx(1.0, abs=0.1)  # MP3 pads with up to two frames of 1152 samples
-
-
 # What telephones and browsers record by default; libsndfile reads none of them.
 @pytest.mark.parametrize(
     ("container", "codec", "rate_hz", "channels"),
     [
         ("ipod", "aac", 44_100, 2),  # M4A
         ("ipod", "alac", 44_100, 1),
-        ("mp4", "aac", 48_000, 1),
-        ("mov", "aac", 16_000, 1),
-        ("3gp", "aac", 16_000, 1),
         ("3gp", "libopencore_amrnb", 8_000, 1),
         ("amr", "libopencore_amrnb", 8_000, 1),
         ("adts", "aac", 44_100, 1),
         ("webm", "libopus", 48_000, 2),
         ("matroska", "aac", 44_100, 1),
         ("asf", "wmav2", 44_100, 1),  # WMA
-        ("asf", "wmav1", 22_050, 2),
         ("avi", "libmp3lame", 44_100, 2),
-        ("flv", "aac", 44_100, 1),
         ("mpegts", "aac", 48_000, 2),
-        ("mpeg", "mp2", 48_000, 1),
         ("ac3", "ac3", 48_000, 2),
-        ("eac3", "eac3", 48_000, 2),
         ("wv", "wavpack", 44_100, 2),
-        ("tta", "tta", 44_100, 1),
     ],
 )
 def test_decode_gives_what_telephones_and_browsers_record(container, codec, rate_hz, channels):
@@ -237,32 +194,19 @@ def test_decode_gives_what_telephones_and_browsers_record(container, codec, rate
     ("kind", "subtype", "rate_hz"),
     [
         ("WAV", "PCM_U8", 8_000),
-        ("WAV", "PCM_16", 11_025),
         ("WAV", "PCM_24", 96_000),
-        ("WAV", "PCM_32", 192_000),
         ("WAV", "FLOAT", 48_000),
-        ("WAV", "DOUBLE", 44_100),
         ("WAV", "ULAW", 8_000),
-        ("WAV", "ALAW", 8_000),
         ("WAV", "IMA_ADPCM", 44_100),
-        ("WAV", "MS_ADPCM", 22_050),
         ("WAV", "GSM610", 8_000),
-        ("WAVEX", "PCM_24", 48_000),
         ("RF64", "PCM_16", 48_000),
         ("W64", "PCM_24", 48_000),
         ("AIFF", "PCM_S8", 22_050),
-        ("AIFF", "DOUBLE", 192_000),
         ("AU", "ULAW", 8_000),
         ("CAF", "ALAC_24", 48_000),
-        ("CAF", "FLOAT", 44_100),
-        ("FLAC", "PCM_S8", 16_000),
         ("FLAC", "PCM_24", 192_000),
-        ("NIST", "PCM_16", 16_000),
-        ("VOC", "PCM_16", 22_050),
-        ("SVX", "PCM_16", 16_000),
         ("OGG", "VORBIS", 44_100),
         ("OGG", "OPUS", 48_000),
-        ("OGG", "OPUS", 16_000),
         ("MP3", "MPEG_LAYER_III", 32_000),
     ],
 )
@@ -277,10 +221,8 @@ def test_decode_gives_what_was_said_in_every_format_of_libsndfile(kind, subtype,
     assert rms(samples) == pytest.approx(rms(spoken), rel=0.3 if subtype == "GSM610" else 0.05)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-@pytest.mark.parametrize(
-    "rate_hz", [8_000, 11_025, 12_000, 16_000, 22_050, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000]
-)
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_32", "DOUBLE"])
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 44_100, 48_000, 192_000])
 def test_every_rate_and_depth_becomes_the_same_sound_at_16_khz(rate_hz, subtype):
     spoken = speech_like(1, RATE_HZ)
     mono = audio.to_mono_16k(*audio.decode(encode(speech_like(1, rate_hz), rate_hz, "WAV", subtype)))
@@ -291,29 +233,25 @@ def test_every_rate_and_depth_becomes_the_same_sound_at_16_khz(rate_hz, subtype)
     assert rms(mono[middle] - spoken[middle]) < noise * 1.2 + 2e-3
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "WV", "M4A"])
-def test_every_channel_is_read_in_its_place(kind, channels):
+@pytest.mark.parametrize(("channels", "layout"), [(1, "mono"), (2, "stereo"), (6, "5.1")])
+@pytest.mark.parametrize("kind", ["FLAC", "WavPack"])
+def test_every_channel_is_read_in_its_place(kind, channels, layout):
     spoken = np.stack([tone(300 + 100 * number, 0.5, 1, 48_000) for number in range(channels)], axis=1)
-    if kind in ("WAV", "FLAC"):
-        content = encode(spoken, 48_000, kind)
-    else:
-        layout = {1: "mono", 2: "stereo", 3: "3.0", 6: "5.1", 8: "7.1"}[channels]
-        if kind == "M4A" and channels == 8:
-            layout = "7.1(wide)"  # the one that FFmpeg's AAC writes
-        frame = av.AudioFrame.from_ndarray(spoken.reshape(1, -1), format="flt", layout=layout)
-        frame.sample_rate = 48_000
-        buffer = io.BytesIO()
-        with av.open(buffer, "w", format="wv" if kind == "WV" else "ipod") as output:
-            stream = output.add_stream("wavpack" if kind == "WV" else "aac", rate=48_000, layout=layout)
-            output.mux([*stream.encode(frame), *stream.encode(None)])
-        content = buffer.getvalue()
+    content = encode(spoken, 48_000, kind) if kind == "FLAC" else wavpack(spoken, 48_000, layout)
     samples, rate_hz = audio.decode(content)
-    assert (rate_hz, samples.shape[1]) == (48_000, channels)
-    pitches = [loudest_hertz(samples[:, number]) * 48_000 / RATE_HZ for number in range(channels)]
-    if kind == "M4A" and channels == 6:
-        pitches.pop(3)  # what is below 120 Hz alone is kept of the fourth (LFE)
-    assert pitches == pytest.approx([p for p in 300 + 100 * np.arange(channels) if len(pitches) > 5 or p != 600], abs=2)
+    assert (rate_hz, samples.shape) == (48_000, spoken.shape)
+    assert np.abs(samples - spoken).max() < 5e-3
+
+
+def wavpack(samples: np.ndarray, rate_hz: int, layout: str) -> bytes:
+    """Samples [frames, channels] in a file that FFmpeg alone reads."""
+    frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
+    frame.sample_rate = rate_hz
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="wv") as output:
+        stream = output.add_stream("wavpack", rate=rate_hz, layout=layout)
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    return buffer.getvalue()
 
 
 def test_sound_that_espeak_ng_writes_into_a_pipe_is_read_though_it_names_no_length():
@@ -358,26 +296,19 @@ def test_sound_of_a_video_is_its_first_audio_stream():
 
 
 def test_video_without_sound_is_refused_in_words():
-    with pytest.raises(audio.UnreadableSound, match=r"^there is no sound in this file: record it again$"):
+    with pytest.raises(audio.UnreadableSound, match="no sound"):
         audio.decode(video())
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"garbage", b"RIFF\x00\x00\x00\x00WAVE", b"fLaC" + bytes(100), b"<html></html>"]
 )
-def test_decode_of_garbage_raises_one_line_that_says_what_to_do(content):
-    with pytest.raises(
-        audio.UnreadableSound, match=r"^not a sound file that can be read \(.+\): save it as WAV or FLAC$"
-    ):
-        audio.decode(content)
-
-
-# The same words each time: they are written to rejected.jsonl, which DVC hashes.
-def test_same_garbage_gives_the_same_words():
+def test_garbage_is_refused_in_the_same_words_each_time(content):
+    """They are written to rejected.jsonl, which DVC hashes."""
     words = set()
     for _ in range(2):
-        with pytest.raises(audio.UnreadableSound) as caught:
-            audio.decode(b"garbage")
+        with pytest.raises(audio.UnreadableSound, match="save it as WAV or FLAC") as caught:
+            audio.decode(content)
         words.add(str(caught.value))
     assert len(words) == 1
 
@@ -449,33 +380,19 @@ def test_sound_above_the_limit_is_refused_while_it_is_decoded(monkeypatch, kind,
 
     monkeypatch.setattr(audio, "MAX_SAMPLES", 60 * 48_000 * channels)
     assert len(audio.decode(content(59.8))[0]) / 48_000 == pytest.approx(59.8, abs=0.15)
-    with pytest.raises(audio.UnreadableSound, match=r"^longer than 1 minutes at 48000 Hz: cut it"):
+    with pytest.raises(audio.UnreadableSound, match="longer than 1 minutes"):
         audio.decode(content(60.2))
 
 
-@pytest.fixture
-def local_sound(tmp_path, monkeypatch) -> str:
-    """The name of a sound file in the working folder, which no upload may read."""
+def test_list_that_names_a_local_file_is_refused_and_the_file_is_not_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     soundfile.write("secret.wav", tone(440, 0.5, 1), RATE_HZ)
-    return "secret.wav"
-
-
-def test_list_that_names_a_local_file_is_refused_and_the_file_is_not_read(local_sound):
-    content = f"ffconcat version 1.0\nfile {local_sound}\n".encode()
+    content = b"ffconcat version 1.0\nfile secret.wav\n"
     # Without our list of demuxers FFmpeg reads it, from memory as well.
     with av.open(io.BytesIO(content)) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) == RATE_HZ
     with pytest.raises(audio.UnreadableSound):
         audio.decode(content)
-
-
-def test_hls_playlist_that_names_a_local_file_is_refused_and_the_file_is_not_read(local_sound):
-    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXTINF:1.0,", local_sound, "#EXT-X-ENDLIST"]
-    content = "\n".join(lines).encode()
-    with pytest.raises(audio.UnreadableSound):
-        audio.decode(content)
-    assert "hls" not in audio.DEMUXERS
 
 
 @pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
@@ -509,19 +426,6 @@ def test_title_that_is_no_utf_8_does_not_stop_the_decoding():
     assert len(audio.decode(content.replace(b"Mueller", b"M\xfcller!"))[0]) > 44_000
 
 
-def test_ffmpeg_is_not_loaded_for_what_libsndfile_reads():
-    code = """
-        import io, sys, soundfile
-        from stages.speech import audio
-        buffer = io.BytesIO()
-        soundfile.write(buffer, [0.5] * 100, 16_000, format="WAV")
-        audio.decode(buffer.getvalue())
-        print("av" in sys.modules)
-    """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
-
-
 @pytest.mark.parametrize(("rate_hz", "channels"), [(44_100, 1), (16_000, 2)])
 def test_file_that_prepare_did_not_write_is_refused(tmp_path, rate_hz, channels):
     soundfile.write(tmp_path / "a.flac", np.zeros((100, channels)), rate_hz)
@@ -545,7 +449,6 @@ ONE, OTHER = two_voices()
     ("samples", "expected"),
     [
         ([ONE, 0.5 * ONE], 0.75 * ONE),
-        ([ONE, 0 * ONE], ONE),
         ([0 * ONE, ONE], ONE),
         ([ONE, 0 * ONE + 0.2], ONE),  # a constant voltage is no sound
         ([ONE, 0.02 * OTHER], ONE),  # 34 dB softer: what one microphone hears of the other's speaker
@@ -554,18 +457,6 @@ ONE, OTHER = two_voices()
         ([ONE] * 8, ONE),
         ([ONE, *[0 * ONE] * 6, ONE], ONE),
         ([0 * ONE, 0 * ONE], 0 * ONE),
-    ],
-    ids=[
-        "softer",
-        "dead right",
-        "dead left",
-        "voltage",
-        "leak",
-        "turned over",
-        "delayed",
-        "eight",
-        "six dead",
-        "silence",
     ],
 )
 def test_channels_of_one_sound_become_that_sound(samples, expected):
@@ -576,9 +467,7 @@ def test_channels_of_one_sound_become_that_sound(samples, expected):
 @pytest.mark.parametrize("samples", [[ONE, OTHER], [ONE, ONE, OTHER], [ONE, *[0 * ONE] * 6, 0.3 * OTHER]])
 def test_channels_of_two_sounds_are_refused_in_words_until_one_is_chosen(samples):
     stacked = np.stack(samples, axis=1)
-    with pytest.raises(
-        audio.ChannelsDiffer, match=r"^channels 1 and \d differ: set prepare.channels to left, right or mix$"
-    ):
+    with pytest.raises(audio.ChannelsDiffer, match="channels 1 and"):
         audio.to_mono(stacked, RATE_HZ)
     assert np.array_equal(audio.to_mono(stacked, RATE_HZ, "left"), samples[0])
     assert np.array_equal(audio.to_mono(stacked, RATE_HZ, "right"), samples[1])
@@ -623,29 +512,17 @@ def lecture(begins_s: float, ends_s: float, rate_hz: int) -> np.ndarray:
     return (0.3 * np.sin(phase) + 0.2 * np.sin(2 * phase) + 0.1 * np.sin(3 * phase)).astype(np.float32)
 
 
-def write_lecture(
-    path: Path, duration_s: int, rate_hz: int, kind: str, codec: str | None = None, times: int = 1
-) -> Path:
-    """The lecture in a file, `times` times over: encoding 90 minutes afresh would take longer than all tests here."""
+def write_lecture(path: Path, duration_s: int, rate_hz: int, kind: str, codec: str | None = None) -> Path:
     samples = lecture(0, duration_s, rate_hz)
     if codec is None:
         with soundfile.SoundFile(path, "w", rate_hz, 1, format=kind) as file:
-            for part in np.array_split(samples, duration_s) * times:  # Vorbis crashes on large ones
+            for part in np.array_split(samples, duration_s):  # Vorbis crashes on large ones
                 file.write(part)
         return path
     with av.open(str(path), "w", format=kind) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout="mono")
         stream.bit_rate = 96_000
-        packets = packets_of(stream, samples, rate_hz, 1)
-        if times == 1:
-            output.mux(packets)
-            return path
-        assert codec == "aac" and len(samples) % 1_024 == 0  # whole frames; the first packet is the encoder's delay
-        for number, packet in enumerate(packets[1 : 1 + len(samples) // 1_024] * times):
-            again = av.Packet(bytes(packet))
-            again.stream, again.time_base, again.duration = stream, Fraction(1, rate_hz), 1_024
-            again.pts = again.dts = number * 1_024
-            output.mux(again)
+        output.mux(packets_of(stream, samples, rate_hz, 1))
     return path
 
 
@@ -697,35 +574,33 @@ def test_part_of_a_lossy_file_begins_where_it_should_to_a_codecs_frame(tmp_path,
 @pytest.mark.parametrize("times", [(9.0, 12.0), (11.0, 12.0), (11.0, None)])
 def test_part_that_lies_behind_the_end_is_refused(tmp_path, kind, times):
     path = write_lecture(tmp_path / "lecture", 10, 16_000, kind, "aac" if kind == "ipod" else None)
-    with pytest.raises(audio.UnreadableSound, match=r"^it ends before its part .*: correct the times$"):
+    with pytest.raises(audio.UnreadableSound, match="correct the times"):
         audio.decode(path.read_bytes(), *times)
 
 
-@pytest.mark.parametrize(
-    ("kind", "codec"), [("WAV", None), pytest.param("FLAC", None, marks=pytest.mark.slow), ("ipod", "aac")]
-)
-def test_recording_of_90_minutes_is_refused_whole_and_read_in_parts_in_little_memory_and_time(tmp_path, kind, codec):
-    once_s = 256  # a whole number of AAC frames
-    path = write_lecture(tmp_path / "lecture", once_s, 8_000, kind, codec, times=22)
+@pytest.mark.parametrize(("kind", "codec"), [("WAV", None), ("FLAC", None), ("ipod", "aac")])
+def test_recording_above_the_limit_is_read_in_parts_in_little_memory_and_time(monkeypatch, tmp_path, kind, codec):
+    monkeypatch.setattr(audio, "MAX_DURATION_S", 240)
+    path = write_lecture(tmp_path / "lecture", 300, 8_000, kind, codec)
     with path.open("rb") as file:
-        with pytest.raises(audio.UnreadableSound, match=r"^longer than 60 minutes at 8000 Hz: cut it into sentences"):
+        with pytest.raises(audio.UnreadableSound, match="longer than 4 minutes"):
             audio.decode(file)
         tracemalloc.start()
         began_s = time.thread_time()
-        parts = [audio.decode(file, begins_s, begins_s + 3)[0] for begins_s in np.arange(20) * 269.1 + 0.7]
+        parts = {begins_s: audio.decode(file, begins_s, begins_s + 3)[0] for begins_s in np.arange(10) * 29.1 + 0.7}
         taken_s = time.thread_time() - began_s
         peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    for begins_s, part in zip(np.arange(20) * 269.1 + 0.7, parts, strict=True):
-        spoken = np.resize(lecture(0, once_s, 8_000), 2 * once_s * 8_000)[round(begins_s % once_s * 8_000) :][:24_000]
+    for begins_s, part in parts.items():
+        spoken = lecture(begins_s, begins_s + 3, 8_000)
         assert abs(late_by(spoken, part[:, 0])) <= (1_024 if codec else 0)
         assert best_correlation(spoken, part[:, 0]) > 0.98
-    assert peak_bytes < 20e6
-    assert taken_s < 20 * 0.5  # a whole decode takes seconds
+    assert peak_bytes < 4e6  # the whole takes 10e6
+    assert taken_s < 10 * 0.2
 
 
-@pytest.mark.parametrize("tags", [[200], [201, 31], [100_000]])
-@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "FLOAT"), ("FLAC", "PCM_16")])
+@pytest.mark.parametrize("tags", [[201, 31], [100_000]])
+@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "FLOAT"), ("FLAC", "PCM_16")])
 def test_tags_before_the_sound_take_none_of_it_away(kind, tags):
     spoken = speech_like(1, 48_000)
     before = b"".join(
