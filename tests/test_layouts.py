@@ -12,6 +12,7 @@ from stages import prepare
 from stages.common.files import read_jsonl
 from stages.speech.clips import RawClip, read_clips
 from stages.speech.sources import locate, read_sources
+from tests.test_sources import put, rejected
 
 PREPARED = Path("data/prepared")
 
@@ -23,25 +24,11 @@ def raw(tmp_path) -> Path:
     return folder
 
 
-def put(raw: Path, name: str, content: str | bytes = b"sound") -> Path:
-    path = raw / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
 def clips_of(raw: Path) -> list[RawClip]:
     """Clips of a folder from which nothing is rejected."""
     clips, rejections = read_sources(raw)
     assert rejections == []
     return clips
-
-
-def rejected(raw: Path) -> dict[str, str]:
-    rejections = read_sources(raw)[1]
-    assert all(rejection.remedy for rejection in rejections)
-    assert len({rejection.file for rejection in rejections}) == len(rejections)
-    return {rejection.file: rejection.reason for rejection in rejections}
 
 
 # Tables
@@ -60,13 +47,6 @@ def test_table_of_any_name_is_read_with_any_usual_delimiter(raw, delimiter, mark
         ("b.wav", "well, two; three", "ann"),
         ("a.wav", "one", None),
     }
-
-
-def test_table_whose_texts_hold_another_delimiter_is_parted_by_its_header(raw):
-    for name in "ab":
-        put(raw, f"phone/{name}.wav")
-    put(raw, "phone/metadata.tsv", "file\ttext\na.wav\tone, two; three|four\nb.wav\tfive, six\n")
-    assert [clip.text for clip in clips_of(raw)] == ["one, two; three|four", "five, six"]
 
 
 def test_table_that_is_about_something_else_leaves_the_text_files_alone(raw):
@@ -115,23 +95,17 @@ def read_columns(raw: Path, rows: list[str], header: str = "") -> tuple[list[tup
         # A length
         ([f"{LIGHTS}|3.2", f"{MUSIC}|1.234"], [(LIGHTS, None), (MUSIC, None)]),
         ([f"{LIGHTS}|1,5", f"{MUSIC}|2"], [(LIGHTS, None), (MUSIC, None)]),
-        ([f"{LIGHTS}|00:00:03.2", f"{MUSIC}|00:00:02"], [(LIGHTS, None), (MUSIC, None)]),
-        ([f"{LIGHTS}|27", f"{MUSIC}|20"], [(LIGHTS, None), (MUSIC, None)]),
-        ([f"{LIGHTS}|2.5 s"], [(LIGHTS, None)]),
         (["yes|1.2", "no|0.9"], [("yes", None), ("no", None)]),
         ([f"{LIGHTS}|3.2", f"{MUSIC}|", MUSIC], [(LIGHTS, None), (MUSIC, None), (MUSIC, None)]),
         # Numbers for speakers: no word and no recording is lost if they are not read
         ([f"{LIGHTS}|3", f"{MUSIC}|7", f"{LIGHTS}|3", f"{MUSIC}|7"], [(LIGHTS, None), (MUSIC, None)] * 2),
         # A speaker
-        ([f"{LIGHTS}|ann", f"{MUSIC}|ann"], [(LIGHTS, "ann"), (MUSIC, "ann")]),
         ([f"{LIGHTS}|Ann Lee", f"{MUSIC}|p225"] * 3, [(LIGHTS, "Ann Lee"), (MUSIC, "p225")] * 3),
         ([f"{LIGHTS}|ann", f"{LIGHTS}|bob"] * 2, [(LIGHTS, "ann"), (LIGHTS, "bob")] * 2),  # one text in all rows
         ([f"{LIGHTS}|ann", f"{MUSIC}|ann", MUSIC], [(LIGHTS, "ann"), (MUSIC, "ann"), (MUSIC, None)]),
         # The text written out
-        ([f"{YEAR}|{WRITTEN}"], [(WRITTEN, None)]),
         ([f"{YEAR}|{WRITTEN}", f"{MUSIC}|", MUSIC], [(WRITTEN, None), (MUSIC, None), (MUSIC, None)]),
         (["Stop!|stop", "Go!|go"], [("stop", None), ("go", None)]),
-        (["7|7", "stop|stop"], [("7", None), ("stop", None)]),
         ([f"{YEAR}|{WRITTEN}", "7|seven"], [(WRITTEN, None), ("seven", None)]),
         (["昨日は2008年でした|昨日は二千八年でした"], [("昨日は二千八年でした", None)]),
         # A path
@@ -139,7 +113,6 @@ def read_columns(raw: Path, rows: list[str], header: str = "") -> tuple[list[tup
         # Four columns and more
         ([f"{YEAR}|{WRITTEN}|ann|3.2"] * 2, [(WRITTEN, "ann")] * 2),
         ([f"{LIGHTS}|3.2|ann|"] * 2, [(LIGHTS, "ann")] * 2),
-        ([f"{LIGHTS}||ann"] * 2, [(LIGHTS, "ann")] * 2),
     ],
 )
 def test_further_column_of_a_table_without_a_header_is_told_by_all_its_rows(raw, rows, wanted):
@@ -154,17 +127,11 @@ def test_further_column_of_a_table_without_a_header_is_told_by_all_its_rows(raw,
         [f"{LIGHTS}|ann", f"{MUSIC}|bob"],
         ["stop|ann", "go|ann", "stop|ann"],  # short texts are like names
         [f"ann|{LIGHTS}", f"bob|{MUSIC}", f"ann|{MUSIC}", f"bob|{LIGHTS}"],
-        ["ann|stop", "bob|stop", "ann|go", "bob|go"],
         ["hello ann|ann", "bye ann|ann"],
-        ["hello ann|ann smith"],
         ["seven|7", "eight|8"],
-        ["7|seven", "8|eight"],
         ["7|seven", "7|seven", "8|eight", "8|eight"],
-        ["ann|7", "ann|8", "bob|7"],
         [f"{LIGHTS}|mach das Licht in der Küche aus", f"{MUSIC}|mach die Musik aus"],
-        [f"{LIGHTS}|mach das Licht aus"] * 4,
         [f"{LIGHTS}|en", f"{MUSIC}|en"],  # a language
-        [f"{LIGHTS}|kitchen", f"{LIGHTS}|kitchen"],
         [f"{LIGHTS}|spk1 {LIGHTS}", f"{MUSIC}|spk1 {MUSIC}"],
         [f"{LIGHTS}|{WRITTEN}", f"{MUSIC}|3.2"],
         [f"ann|3.2|{LIGHTS}", f"ann|3.2|{MUSIC}"],
@@ -184,7 +151,6 @@ def test_table_without_a_header_whose_columns_cannot_be_told_is_refused_by_name(
     ("header", "rows", "wanted"),
     [
         ("id|text|speaker", ["stop|ann", "go|bob"], [("stop", "ann"), ("go", "bob")]),
-        ("ID|Text|Length", ["seven|7", "eight|8"], [("seven", None), ("eight", None)]),
         ("\ufeffid|raw text|text\r", ["7|seven", "8|eight"], [("seven", None), ("eight", None)]),
         ("id|speaker_id|transcript", ["ann|stop", "bob|go"], [("stop", "ann"), ("go", "bob")]),
         ("id|text|lang|begins_s", [f"{LIGHTS}|en|0.5"], [(LIGHTS, None)]),
@@ -299,7 +265,7 @@ def test_kaldi_lines_that_do_not_belong_together_are_each_rejected(raw):
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../other/a.wav"])
-@pytest.mark.parametrize("layout", ["kaldi", "nemo", "audiofolder", "csv"])
+@pytest.mark.parametrize("layout", ["kaldi", "nemo", "csv"])
 def test_path_out_of_the_folder_has_no_location_in_any_layout(raw, layout, path):
     put(raw, "other/a.wav")
     if layout == "kaldi":
@@ -307,8 +273,6 @@ def test_path_out_of_the_folder_has_no_location_in_any_layout(raw, layout, path)
         put(raw, "k/text", "u1 one\n")
     elif layout == "nemo":
         put(raw, "k/manifest.json", json.dumps({"audio_filepath": path, "text": "one", "duration": 1.0}))
-    elif layout == "audiofolder":
-        put(raw, "k/metadata.jsonl", json.dumps({"file_name": path, "text": "one"}))
     else:
         put(raw, "k/metadata.csv", f"file,text\n{path},one\n")
     (clip,) = [clip for clip in read_sources(raw)[0] if clip.source == "k"]
@@ -449,7 +413,7 @@ def tone(path: Path, number: int, duration_s: float = 1.0) -> None:
     soundfile.write(path, 0.2 * np.sin(2 * np.pi * (200 + 3 * number) * time_s), 16_000)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_recording_ends_up_exactly_once_as_a_clip_or_among_the_rejected(workspace, seed):
     chance = random.Random(seed)
     names = ["jsonl", "csv", "lj", "cv", "kaldi", "nemo", "af", "txt"]
