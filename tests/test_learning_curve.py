@@ -64,14 +64,14 @@ def test_set_without_a_wrong_word_is_no_surer_than_one_wrong_word():
 
 
 def test_three_points_are_no_curve():
-    with pytest.raises(UserError, match="a curve needs 4 sizes or more, found 3: give more CLIPS"):
+    with pytest.raises(UserError, match="found 3"):
         fit([1, 2, 3], [0.3, 0.2, 0.1], [0.01] * 3)
 
 
 def test_sizes_are_those_that_there_are_and_all():
     assert sizes_of([], available=60) == [10, 20, 50, None]
     assert sizes_of(["200", "25", "50"], available=100) == [25, 50, None]
-    with pytest.raises(UserError, match="'ten' are no numbers"):
+    with pytest.raises(UserError, match="'ten'"):
         sizes_of(["ten"], available=60)
 
 

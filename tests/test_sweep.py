@@ -65,7 +65,6 @@ def test_interrupted_sweep_goes_on_with_what_is_missing(repository):  # noqa: F8
     assert "2 runs, 2 of them done or queued before\n" in third.stdout
     compared = run(repository, "compare")
     assert compared.returncode == 0 and all(line in compared.stdout for line in table)
-    assert (repository / "data/experiments/comparison.svg").exists()
 
 
 def test_learning_curve_runs_over_growing_parts(repository):  # noqa: F811
@@ -110,7 +109,7 @@ def test_worker_that_ends_before_its_queue_is_empty_is_started_again(repository,
         starts.extend([arguments] if arguments == ("queue", "start") else [])
         return "" if arguments == ("queue", "start") and len(starts) == 1 else run_dvc(*arguments)
 
-    run_dvc = experiments.dvc
-    monkeypatch.setattr(experiments, "dvc", dvc_whose_first_worker_ends_at_once)
+    run_dvc = experiments.run_dvc
+    monkeypatch.setattr(experiments, "run_dvc", dvc_whose_first_worker_ends_at_once)
     [experiment] = experiments.run_all("again", [{"train.learning_rate": 2.0e-3}])
     assert experiment.name in names(repository) and len(starts) >= 2

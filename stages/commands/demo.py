@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +16,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from stages.common import paths
+from stages.common.dvc import run_dvc
 from stages.common.files import read_json
 from stages.common.params import PARAMS_FILE
-from stages.common.stage import UserError, run
+from stages.common.stage import run
 from stages.hub.local.server import HubServer
 
 WORKSPACE = Path(".demo")
@@ -55,10 +54,9 @@ def override(params: dict, values: Mapping) -> None:
 
 
 def environment(workspace: Path, hub: str) -> dict[str, str]:
-    """This process's environment without traces of another repository or Hub, with our own Python first."""
+    """This process's environment, without settings for another repository or Hub."""
     foreign = ("DVC_", "OWNVOICE_", "TRACKIO_", "HF_", "HUGGING_FACE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     kept["TRACKIO_DIR"] = str((workspace / ".trackio").resolve())
     kept |= {"HF_ENDPOINT": hub, "HF_TOKEN": LOCAL_TOKEN, "HF_HOME": str((workspace / ".hf").resolve())}
     kept |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
@@ -66,25 +64,15 @@ def environment(workspace: Path, hub: str) -> dict[str, str]:
     return kept
 
 
-def dvc(workspace: Path, hub: str, *arguments: str) -> None:
-    """Run dvc in the workspace, its output on the screen. Raises: UserError where it fails."""
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=workspace, env=environment(workspace, hub), check=False
-    )
-    if result.returncode != 0:
-        raise UserError(
-            f"'dvc {' '.join(arguments)}' failed in {workspace} with exit code {result.returncode}, see above"
-        )
-
-
 def main() -> str:
     began_s = time.monotonic()
     make_workspace(Path("."), WORKSPACE)
     with HubServer(tokens={LOCAL_TOKEN: "write:local"}) as hub:
-        dvc(WORKSPACE, hub.url, "init", "--no-scm", "--quiet")
+        place = {"folder": WORKSPACE, "variables": environment(WORKSPACE, hub.url), "to_screen": True}
+        run_dvc("init", "--no-scm", "--quiet", **place)
         (WORKSPACE / ".dvc/config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
-        dvc(WORKSPACE, hub.url, "add", "--quiet", str(paths.RAW))
-        dvc(WORKSPACE, hub.url, "repro")
+        run_dvc("add", "--quiet", str(paths.RAW), **place)
+        run_dvc("repro", **place)
     pushed, deployed = (read_json(WORKSPACE / paths.RECEIPTS / f"{stage}.json") for stage in ("push", "deploy"))
     metrics = read_json(WORKSPACE / paths.EVALUATION / "metrics.json")
     base, tuned = metrics["base"], metrics["tuned"]

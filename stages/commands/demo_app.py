@@ -24,7 +24,7 @@ BEST = paths.CHECKPOINTS / "best"
 def settings_of_last_result() -> dict[str, str]:
     """Environment variables of demo_voxtral for the working folder's data/checkpoints.
 
-    Raises: UserError where nothing has been trained yet.
+    Raises: UserError if nothing has been trained yet.
     """
     if not (paths.CHECKPOINTS / "training.json").is_file():
         raise UserError(
@@ -46,10 +46,7 @@ def settings_of_last_result() -> dict[str, str]:
 
 
 def _base_of(training: dict, configured: str) -> str:
-    """The base model that a training names, with its revision.
-
-    Of a folder elsewhere on this machine it names the last part alone; params.yaml still knows the way there.
-    """
+    """The base model of a training, with its revision. Of a folder it holds only the name; params.yaml has the path."""
     name, revision = training["base_model"], training["settings"]["model"]["revision"]
     if Path(configured).is_dir() and Path(configured).resolve().name == name:
         return configured

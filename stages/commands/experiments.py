@@ -1,25 +1,23 @@
 """DVC's experiments: queued over a grid of settings, run one after the other, and read back.
 
-Every run is an experiment of its own on the present commit, under a name made from its settings: asked for again, what
-is already there is not run again, so an interrupted sweep goes on where it was.
+Every run is an experiment on the present commit, named by its settings. Finished ones are not run again, so an
+interrupted sweep resumes.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from stages.common import paths
 from stages.common.cache import fingerprint
+from stages.common.dvc import run_dvc
 from stages.common.files import read_json
 from stages.common.params import PARAMS_FILE
 from stages.common.plurals import counted, lasting
@@ -28,13 +26,13 @@ from stages.common.stage import UserError
 METRICS = paths.EVALUATION / "metrics.json"
 VALIDATION = paths.CHECKPOINTS / "validation.json"
 POLL_S = 2.0
-LONGEST_REST = 5  # times that nothing runs though something waits
+LONGEST_REST = 5  # polls in which runs are queued and none runs
 AT_WORK = ("Queued", "Running")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One row of `dvc exp show` that has been evaluated; `validation_wer` None in what older versions made."""
+    """An evaluated row of `dvc exp show`; older versions wrote no `validation_wer`."""
 
     name: str
     made_at: str
@@ -48,21 +46,6 @@ class Experiment:
     test_words: int | None = None
 
 
-def dvc(*arguments: str) -> str:
-    """What a DVC command prints. Raises: UserError with DVC's own reason where it fails."""
-    # Files, not pipes: the worker that `queue start` leaves behind would hold a pipe open until all runs are over.
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        command = [sys.executable, "-m", "dvc", *arguments]
-        done = subprocess.run(command, stdout=output, stderr=errors, check=False)
-        printed, complaints = (_content(file) for file in (output, errors))
-    if done.returncode != 0:
-        if "Git repositor" in complaints or "not a git repo" in complaints.lower():
-            raise UserError("experiments are kept with git, and this folder is no git repository: run 'git init'")
-        why = next((line for line in complaints.splitlines() if line.startswith("ERROR")), "it ended with an error")
-        raise UserError(f"'dvc {' '.join(arguments[:2])}' failed: {why.removeprefix('ERROR: ')}")
-    return printed
-
-
 def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of a grid's values, as {dotted key: value}."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -71,13 +54,13 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def read_grid(words: Sequence[str]) -> dict[str, list[Any]]:
     """`key=value,value` words as a grid; values are YAML, so that a list of lists is `[[decoder],[projector,decoder]]`.
 
-    Raises: UserError where a word has no such form.
+    Raises: UserError for a word of another form.
     """
     grid: dict[str, list[Any]] = {}
     for word in words:
         key, equals, values = word.partition("=")
         if not equals or not values:
-            raise UserError(f"{word!r} is no setting of a grid: write KEY=VALUE,VALUE")
+            raise UserError(f"{word!r} is not a setting: write KEY=VALUE,VALUE")
         text = values if values.startswith("[[") else f"[{values}]"
         grid[key] = YAML(typ="safe").load(text)
     return grid
@@ -90,7 +73,7 @@ def name_of(prefix: str, point: Mapping[str, Any]) -> str:
 def run_all(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[Experiment]:
     """Run the pipeline once for each point, and return its experiments, in their order.
 
-    Raises: UserError where one failed; the others are kept, and the next call goes on with what is missing.
+    Raises: UserError if one failed; the next call runs only what is missing.
     """
     names = [name_of(prefix, point) for point in points]
     done = {experiment.name for experiment in on_this_commit()}
@@ -103,11 +86,11 @@ def run_all(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[Experiment
     print(_announcement(len(points), len(points) - len(missing), len(missing)), flush=True)
     for name, point in missing:
         if name in waiting:
-            dvc("queue", "remove", name)  # a failed one: tried again
+            run_dvc("queue", "remove", name)  # it failed: try again
         changes = [f"--set-param={key}={_as_hydra(value)}" for key, value in point.items()]
-        dvc("exp", "run", "--queue", "--name", name, *changes)
+        run_dvc("exp", "run", "--queue", "--name", name, *changes)
     if any(state in AT_WORK for state in states().values()):
-        dvc("queue", "start")
+        run_dvc("queue", "start")
         _wait(names)
     found = {experiment.name: experiment for experiment in on_this_commit()}
     if failed := [name for name in names if name not in found]:
@@ -118,7 +101,7 @@ def run_all(prefix: str, points: Sequence[Mapping[str, Any]]) -> list[Experiment
 def states() -> dict[str, str]:
     """Queued, Running, Success or Failed, of each experiment that DVC's queue knows by name."""
     found = {}
-    for line in dvc("queue", "status").splitlines()[1:]:
+    for line in run_dvc("queue", "status").splitlines()[1:]:
         words = line.split()
         if len(words) >= 3 and words[-1] in (*AT_WORK, "Success", "Failed"):
             found[words[1]] = words[-1]
@@ -126,7 +109,7 @@ def states() -> dict[str, str]:
 
 
 def on_this_commit() -> list[Experiment]:
-    return parse(json.loads(dvc("exp", "show", "--json", "--num", "1")), each=True)
+    return parse(json.loads(run_dvc("exp", "show", "--json", "--num", "1")), each=True)
 
 
 def parse(commits: Sequence[Mapping], each: bool = False) -> list[Experiment]:
@@ -166,11 +149,6 @@ def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
     return [key for key in keys if len(values[key]) > 1]
 
 
-def _content(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode(errors="replace")
-
-
 def _announcement(all_: int, done: int, missing: int) -> str:
     text = counted(all_, "run") + (f", {done} of them done or queued before" if done else "")
     training = paths.CHECKPOINTS / "training.json"
@@ -181,7 +159,7 @@ def _announcement(all_: int, done: int, missing: int) -> str:
 
 
 def _wait(names: Sequence[str]) -> None:
-    """Until all have ended. DVC's worker may end before its queue is empty: then another is started."""
+    """Wait until all have ended. DVC's worker may end before its queue is empty: start another."""
     told: dict[str, str] = {}
     rested = 0
     while True:
@@ -194,7 +172,7 @@ def _wait(names: Sequence[str]) -> None:
             return
         rested = 0 if "Running" in now.values() else rested + 1
         if rested >= LONGEST_REST:
-            dvc("queue", "start")  # does nothing where a worker is there
+            run_dvc("queue", "start")  # does nothing if there is a worker
             rested = 0
         time.sleep(POLL_S)
 

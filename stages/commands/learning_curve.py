@@ -1,14 +1,13 @@
-"""Would more recordings help? Training on ever larger parts of those that there are, and a curve through the results.
+"""Would more recordings help? Trains on growing parts of the recordings, and fits a curve through the results.
 
     make learning-curve                             (10, 20, 50, 100 recordings, and all)
     make learning-curve CLIPS="25 50 100 200 400"
 
-Each part lies within the next (train.max_clips), each is a DVC experiment; stopped, the same command goes on. Writes
-data/experiments/learning_curve.{csv,svg} and says in a sentence what more minutes would bring, or that it cannot tell.
+Each part contains the one before (train.max_clips) and is a DVC experiment; an interrupted run resumes. Writes
+data/experiments/learning_curve.{csv,svg} and says what more minutes would bring, or that the data cannot tell.
 
 The curve is a power law, error = floor + b * minutes ** -c, as found for speech recognisers and their data (Hestness et
-al. 2017, arXiv 1712.00409). How sure it is: the points are moved at random within their own intervals, and fitted
-again.
+al. 2017, arXiv 1712.00409). Its interval: the points are moved at random within their own intervals and fitted again.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 
-from stages.commands.compare import FOLDER
 from stages.commands.experiments import Experiment, run_all
 from stages.common import paths
 from stages.common.files import read_jsonl, write_csv, write_whole
@@ -29,6 +28,7 @@ from stages.common.plurals import lasting
 from stages.common.stage import UserError, run
 from stages.speech.scoring import TWO_SIDED_95
 
+FOLDER = Path("data/experiments")
 CLIPS = (10, 20, 50, 100)
 REFITS = 300
 LEAST_POINTS = 4
@@ -38,18 +38,18 @@ SMALLEST_ERROR = 0.005  # of a point: half a point of WER, for sets in which no 
 
 @dataclass(frozen=True)
 class Curve:
-    """A fitted power law, and the same for each refit: rows of (floor, b, c)."""
+    """A fitted power law (floor, b, c), and its refits [REFITS, 3]."""
 
     fitted: np.ndarray
     refits: np.ndarray
 
     def at(self, minutes: float) -> tuple[float, float, float]:
-        """WER (fraction) with so many minutes, and its 95 % interval."""
+        """WER (fraction) with `minutes`, and its 95 % interval."""
         low, high = np.quantile(power_law(minutes, *self.refits.T), [0.025, 0.975])
         return float(power_law(minutes, *self.fitted)), float(low), float(high)
 
     def gain(self, minutes: float, more: float) -> tuple[float, float]:
-        """95 % interval of how much lower the WER is with `more` minutes besides."""
+        """95 % interval of how much lower the WER is with `more` additional minutes."""
         gains = power_law(minutes, *self.refits.T) - power_law(minutes + more, *self.refits.T)
         low, high = np.quantile(gains, [0.025, 0.975])
         return float(low), float(high)
@@ -60,7 +60,7 @@ def power_law(minutes, floor, b, c):
 
 
 def check_enough(sizes: Sequence[float | None]) -> None:
-    """Raises: UserError where there are too few sizes for a curve."""
+    """Raises: UserError if there are too few sizes for a curve."""
     if len(sizes) < LEAST_POINTS:
         raise UserError(f"a curve needs {LEAST_POINTS} sizes or more, found {len(sizes)}: give more CLIPS")
 
@@ -68,7 +68,7 @@ def check_enough(sizes: Sequence[float | None]) -> None:
 def fit(minutes: Sequence[float], wers: Sequence[float], errors: Sequence[float], seed: int = 0) -> Curve:
     """The power law through points, each weighted by its standard error.
 
-    Raises: UserError where there are fewer than four.
+    Raises: UserError for fewer than four points.
     """
     check_enough(minutes)
     errors = np.maximum(errors, SMALLEST_ERROR)
@@ -78,16 +78,16 @@ def fit(minutes: Sequence[float], wers: Sequence[float], errors: Sequence[float]
 
 
 def standard_error(point: Experiment) -> float:
-    """Of a point's WER: of its interval, and no less than that of a single wrong word (a count's error is its root).
+    """Standard error of a point's WER: from its interval, but at least that of one wrong word (a count's is its root).
 
-    Where no word was wrong, the interval is empty, and the point would pull the curve to itself.
+    If no word was wrong, the interval is empty, and the curve would go through that point alone.
     """
     low, high = point.wer_interval
     return max((high - low) / (2 * TWO_SIDED_95), 1 / (point.test_words or math.inf))
 
 
 def sentence(curve: Curve, minutes: float) -> str:
-    """What as many minutes again would bring, as far as the points can tell."""
+    """What twice the minutes would bring, if the points can tell."""
     now, *_ = curve.at(minutes)
     then, low, high = curve.at(2 * minutes)
     least, most = curve.gain(minutes, minutes)
@@ -99,13 +99,13 @@ def sentence(curve: Curve, minutes: float) -> str:
     if most < SMALLEST_ERROR:
         return f"more recordings of this kind would hardly help: {now:.1%} wrong words, and the curve is flat"
     return (
-        f"the data cannot tell whether more would help: the curve stands at {now:.1%} wrong words, and as many minutes "
+        f"the data cannot tell whether more would help: the curve is at {now:.1%} wrong words, and as many minutes "
         f"again could bring it to anything from {max(now - most, 0):.1%} to {now - min(least, 0):.1%}"
     )
 
 
 def table(points: Sequence[Experiment]) -> list[str]:
-    """A line for each training: what it learned from, and the wrong words on the test recordings afterwards."""
+    """A line for each training: its recordings, and the wrong words on the test recordings."""
     lines = ["  trained on            wrong words (95 % interval)"]
     for point in points:
         low, high = point.wer_interval
@@ -115,14 +115,14 @@ def table(points: Sequence[Experiment]) -> list[str]:
 
 
 def sizes_of(words: Sequence[str], available: int) -> list[int | None]:
-    """The numbers of clips asked for that there are, and all of them (None).
+    """The requested numbers of clips below `available`, and None for all.
 
-    Raises: UserError for a word that is no number.
+    Raises: UserError for a word that is not a number.
     """
     try:
         sizes = sorted({int(word) for word in words}) or list(CLIPS)
     except ValueError:
-        raise UserError(f"CLIPS: {' '.join(words)!r} are no numbers") from None
+        raise UserError(f"CLIPS: {' '.join(words)!r} are not numbers") from None
     return [*(size for size in sizes if 0 < size < available), None]
 
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m stages.commands.setup
 
-uv is quicker than pip, but does not read pip's settings, which may name a place for wheels such as a CPU build of
-torch. They are handed on to it. pip installs if uv cannot be had or fails. Needs the standard library alone.
+uv is faster than pip, but does not read pip's settings, which may name an index for a CPU build of torch: they become
+uv's options. If uv cannot be installed or fails, pip installs. Needs only the standard library.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pip_settings(config: str) -> dict[str, list[str]]:
 
 
 def uv_install(settings: dict[str, list[str]]) -> bool:
-    """Whether uv, fetched by pip with its pinned version, has installed the packages."""
+    """Install uv by pip and the packages by uv; whether both worked."""
     pin = re.search(r"^uv==\S+$", REQUIREMENTS.read_text(), re.MULTILINE)[0]
     if subprocess.run(pip("install", "--quiet", pin), check=False).returncode != 0:
         return False
@@ -57,7 +57,7 @@ def uv_install(settings: dict[str, list[str]]) -> bool:
 
 def pip_install() -> int:
     """pip's exit code."""
-    packages = re.sub(r"^uv==\S+$", "", REQUIREMENTS.read_text(), flags=re.MULTILINE)  # it may be what cannot be had
+    packages = re.sub(r"^uv==\S+$", "", REQUIREMENTS.read_text(), flags=re.MULTILINE)  # it may be what failed
     return subprocess.run(pip("install", "-r", "/dev/stdin"), input=packages, text=True, check=False).returncode
 
 
