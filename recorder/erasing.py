@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 TODO_FILES = "forget-*.json"  # in data/recorder
 RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD, paths.REVIEW)
 EXPERIMENTS = Path(".dvc/tmp/exps")  # their copies of this folder
-KEPT_CACHES = ("phrases", "hub")  # public data; all other kinds may hold somebody's sound, texts, ids or model
-TEMPORARY = "ownvoice-*"  # what an interrupted push or Try it has left in the temporary folder
+# Kinds of the content cache that may hold somebody's sound, texts, ids or model, also those of earlier versions.
+CACHES = ("prepared", "copies", "duplicates", "pieces", "alignment", "base-transcripts", "base-predictions", "encoded")
+CACHES += ("training", "merged", "dataset", "recorder")
+PUBLIC_CACHES = ("hub", "phrases")
+TEMPORARY = "ownvoice-*"  # what an interrupted push or upload has left in the temporary folder
 TRANSCRIPT = re.compile(r"\.txt|(\.[a-z]{2})?\.(srt|vtt)")  # a recording's name without its ending comes before
 DYING_S = 60.0  # an unfinished change in the inbox is a dead process's after this: writing one takes an instant
 # What comes with ownvoice holds no recordings, but phrases that people read aloud.
@@ -143,7 +146,7 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
         waiting[name].row["text"] for name in todo.waiting
     ]
     _find_older(todo, objects, kept={*digests.values()} - chosen)
-    todo.versioned = bool(todo.files or todo.older) or speaker in agreed()
+    todo.versioned |= bool(todo.files) or speaker in agreed()
     todo.results = todo.versioned and _are_in_results(todo)
     return todo
 
@@ -163,6 +166,7 @@ def _find_older(todo: Todo, objects: Path, kept: set[str]) -> None:
             ids = {row.get("id"), Path(sound).stem}
             is_theirs = todo.clip in ids if todo.clip else clean(str(row.get("speaker") or "")) == todo.speaker
             if is_theirs and kept_ids.isdisjoint(ids):
+                todo.versioned = True
                 todo.texts.append(str(row.get("text", "")))
                 labels.add(row.get("recorded_file", sound))
     known = kept | set(todo.digests)
@@ -263,9 +267,8 @@ def erase(todo: Todo, repository: Repo) -> list[str]:
                 shutil.rmtree(path, ignore_errors=not path.exists())
     if not todo.versioned:
         return []
-    for folder in paths.cache_root().iterdir() if paths.cache_root().is_dir() else ():
-        if folder.name not in KEPT_CACHES:
-            _empty(folder)
+    for kind in CACHES:
+        _empty(paths.cache_root() / kind)
     repository.add(str(paths.RAW))
     # All experiments: their results go with DVC's older versions, and without these DVC cannot show them.
     for ref in git("for-each-ref", "--format=%(refname)", "refs/exps").split():
@@ -277,6 +280,9 @@ def erase(todo: Todo, repository: Repo) -> list[str]:
 
 def _erase_from_raw(todo: Todo) -> None:
     """Rows first, then sounds: at no time does a row of ours name a file that is not there."""
+    # Since an erasing that was not finished, somebody may have put another recording in the place of one.
+    there = {name for name in todo.files if (paths.RAW / name).is_file()}
+    todo.files = [name for name in todo.files if name not in there or sha256_of_file(paths.RAW / name) in todo.digests]
     gone = set(todo.files)
     for table in (*paths.RAW.glob(f"*/{inbox.CLIPS}"), *paths.RAW.glob(f"*/{inbox.CONSENTS}")):
         _remove_rows(table, todo.speaker, gone)
@@ -374,7 +380,7 @@ def search(todo: Todo, repository: Repo) -> list[str]:
     folders = [Path(), paths.cache_root(), Path(repository.cache.local.path)]
     folders += [Path(address) for address in remotes if "://" not in address]
     folders += Path(tempfile.gettempdir()).glob(TEMPORARY)
-    left_out = [*map(Path, OURS), *runs.FOLDER.glob(TODO_FILES), *(paths.cache_root() / kind for kind in KEPT_CACHES)]
+    left_out = [*map(Path, OURS), *runs.FOLDER.glob(TODO_FILES), *(paths.cache_root() / kind for kind in PUBLIC_CACHES)]
     wanted, cells = _wanted(todo)
     in_raw = sorted(files_below([paths.RAW]))
     # Alone first: rows that a person is to remove are in DVC's cache, too, until the next time.

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from recorder import erasing, inbox, runs
-from recorder.erasing import EXPERIMENTS, KEPT_CACHES, RESULTS, TODO_FILES, Todo, erase, find, git, read_todo, search
+from recorder.erasing import EXPERIMENTS, RESULTS, TODO_FILES, Todo, erase, find, git, read_todo, search
 from stages.commands import pull
 from stages.common import paths
 from stages.common.dvc import DVC_LOCK, Busy, locked_repository
@@ -162,7 +162,7 @@ def at_rest() -> Iterator[Repo]:
         processes = [process.info for process in psutil.process_iter(["pid", "cwd"])]
         copies = EXPERIMENTS.resolve()
         busy = [f"process {one['pid']}" for one in processes if Path(one["cwd"] or "/").is_relative_to(copies)]
-        locks = [path for path in paths.cache_root().glob("*/*.lock") if path.parent.name not in KEPT_CACHES]
+        locks = [path for pattern in ("*.lock", "training/*.lock") for path in paths.cache_root().glob(pattern)]
         if busy := busy + [f"the holder of {path}" for path in locks if is_locked(path)]:
             raise UserError(f"at work: {', '.join(busy)}. {remedy}")
         try:

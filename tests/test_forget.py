@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recorder import forget, inbox, reading, runs
-from recorder.erasing import TODO_FILES
+from recorder import erasing, forget, inbox, reading, runs
 from recorder.traces import Traces, pieces_of
 from stages.common.cache import ContentCache
 from stages.common.files import write_json
@@ -183,7 +182,7 @@ def run_forget(
 
 
 def begun() -> list[Path]:
-    return list(runs.FOLDER.glob(TODO_FILES))
+    return list(runs.FOLDER.glob(erasing.TODO_FILES))
 
 
 def windows(content: bytes) -> list[bytes]:
@@ -411,6 +410,21 @@ def test_a_row_that_names_another_source_or_a_file_elsewhere_erases_neither(proj
     assert of_bob() == bob and stranger.read_bytes() == b"not theirs"
 
 
+def test_a_recording_put_in_the_place_of_an_erased_one_stays(project):
+    """The first time ends unfinished, since a row of another layout is still there."""
+    project()
+    sound(RAW / "brought/a.wav", 1)
+    table = RAW / "brought/transcripts.csv"
+    table.write_text(f"file,text,speaker\na.wav,one,{ANN}\n")
+    assert run_forget("--speaker", ANN, "--yes").returncode == 1
+    assert not (RAW / "brought/a.wav").exists()
+    content = sound(RAW / "brought/a.wav", 2).read_bytes()
+    table.write_text(f"file,text,speaker\na.wav,two,{BOB}\n")
+    result = run_forget("--speaker", ANN, "--yes")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (RAW / "brought/a.wav").read_bytes() == content
+
+
 @pytest.mark.parametrize("where", ["inbox", "data/raw"])
 def test_a_clip_that_no_training_has_seen_costs_no_model(project, where):
     folder = project()
@@ -518,6 +532,12 @@ def test_what_works_beside_the_pipeline_is_waited_for(project, who):
         at_work.kill()
         at_work.wait()
     assert len(inbox.stored_clips()) == 17
+
+
+def test_every_kind_of_cache_is_erased_or_public():
+    sources = "".join(path.read_text() for folder in ("stages", "recorder") for path in (ROOT / folder).rglob("*.py"))
+    kinds = re.findall(r'(?:ContentCache\(|cache_root\(\) / )"([\w-]+)"', sources)
+    assert {"prepared", "training"} <= set(kinds) <= {*erasing.CACHES, *erasing.PUBLIC_CACHES}
 
 
 def test_recordings_that_were_not_pulled_are_not_forgotten(project):
