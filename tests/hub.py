@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import re
 import struct
 import tempfile
@@ -45,13 +44,11 @@ class Fault:
 
 
 class HubServer(server.HubServer):
-    """Set `faults` and `failure_rate` (of all requests; a third each: 503, dropped, reply lost) at any time."""
+    """Set `faults` at any time."""
 
     def __init__(self, *arguments, **named) -> None:
         super().__init__(*arguments, **named)
         self.faults: list[Fault] = []
-        self.failure_rate = 0.0
-        self.random = random.Random(0)
         self.handler = FaultyHandler
         self.xet_folder = tempfile.TemporaryDirectory(prefix="hub-xet-")
         self.numbers = itertools.count()
@@ -63,12 +60,7 @@ class HubServer(server.HubServer):
 
     def fault_for(self, request: str) -> Fault | None:
         with self.lock:
-            for fault in self.faults:
-                if fault.strikes(request):
-                    return fault
-            if self.random.random() < self.failure_rate:
-                return Fault("", self.random.choice(["status", "drop", "lost"]))
-            return None
+            return next((fault for fault in self.faults if fault.strikes(request)), None)
 
     def answer(self, request: Request) -> Reply:
         if "/commit/" in request.path:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import scipy.signal
 import soundfile
 import soxr
 import yaml
@@ -131,24 +130,8 @@ def transcribe(page) -> tuple[str, list[str]]:
     return words, [box.input_value() for box in page.locator("textarea").all()]
 
 
-def upload(page, path: Path):
-    """Into a page just opened."""
-    page.get_by_role("button", name="Upload file").click()
-    page.locator("input[type=file]").set_input_files(path)
-
-
-def similarity(recorded: Path, played: Path) -> float:
-    """Correlation of two recordings, 0 to 1, where one is moved in time against the other as fits best."""
-    sounds = []
-    for path in (recorded, played):
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-        samples = soxr.resample(samples.mean(axis=1), rate_hz, 16_000)
-        sounds.append(samples / np.linalg.norm(samples))
-    return float(scipy.signal.correlate(*sounds).max())
-
-
 @pytest.mark.browser
-def test_recorded_voice_gives_both_transcripts(page, demo, ask, trained, microphone):
+def test_recorded_voice_gives_both_transcripts_and_the_page_asks_nobody_else(page, demo, ask, trained):
     open_page(page, demo[1])
     page.get_by_role("button", name="Record", exact=True).click()
     page.locator(".recording time").get_by_text("0:04").wait_for()  # the microphone has said all, and is silent
@@ -156,15 +139,15 @@ def test_recorded_voice_gives_both_transcripts(page, demo, ask, trained, microph
         page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name="Play", exact=True).wait_for()
     words, (base, tuned) = transcribe(page)
-    assert words == "Transcribed."
     [recorded] = (trained / "uploads").rglob("*.wav")
-    assert similarity(recorded, microphone) > 0.5, "another sentence reaches 0.1"
     # A model this small hears other words with a little more silence before them: so no transcript known beforehand.
-    assert ask(recorded) == (words, [base, tuned])
+    assert ask(recorded) == (words, [base, tuned]) and words == "Transcribed."
     assert base and tuned
     assert page.get_by_label("Before: data/demo/voxtral-tiny").input_value() == base
     count = len(read_rows(trained / "data/split/train.jsonl"))
     assert page.get_by_label(f"After: trained on {count} recordings").input_value() == tuned
+    elsewhere = {url for url in page.asked if not url.startswith((demo[1], "data:", "blob:"))}
+    assert len(page.asked) > 10 and elsewhere == set()
 
 
 def copy_of(workspace: Path, clip: dict, folder: Path) -> Path:
@@ -175,37 +158,12 @@ def copy_of(workspace: Path, clip: dict, folder: Path) -> Path:
 
 
 def test_clips_are_transcribed_as_in_the_evaluation(ask, heard, trained, tmp_path):
-    for clip in clips_heard_differently(heard, trained):
-        transcripts = [heard[clip["id"], "base"], heard[clip["id"], "tuned"]]
-        assert ask(copy_of(trained, clip, tmp_path)) == ("Transcribed.", transcripts)
-
-
-def clips_heard_differently(heard, trained) -> list[dict]:
-    """Three test clips; by both models in the same words only where there are no others."""
     clips = read_rows(trained / "data/split/test.jsonl")
     clips.sort(key=lambda clip: heard[clip["id"], "base"] == heard[clip["id"], "tuned"])
     assert heard[clips[0]["id"], "base"] != heard[clips[0]["id"], "tuned"], "or the adapter may stay on or off"
-    return clips[:3]
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_page_shows_what_was_heard_in_an_uploaded_file_and_why_nothing_was(page, demo, heard, trained, tmp_path):
-    """What the tests without a screen cannot see: the message of another upload, or transcripts that stay."""
-    clip = clips_heard_differently(heard, trained)[0]
-    silence = tmp_path / "silence.wav"
-    soundfile.write(silence, np.zeros(32_000), 16_000)
-    shown = {
-        copy_of(trained, clip, tmp_path): ("Transcribed.", [heard[clip["id"], "base"], heard[clip["id"], "tuned"]]),
-        silence: (SENTENCES["silence.wav"], ["", ""]),
-        None: (SENTENCES[None], ["", ""]),
-    }
-    for path, expected in shown.items():
-        open_page(page, demo[1])
-        if path:
-            upload(page, path)
-            page.get_by_role("button", name="Clear").wait_for()
-        assert transcribe(page) == expected
+    for clip in clips[:3]:
+        transcripts = [heard[clip["id"], "base"], heard[clip["id"], "tuned"]]
+        assert ask(copy_of(trained, clip, tmp_path)) == ("Transcribed.", transcripts)
 
 
 def test_70_seconds_are_transcribed_part_by_part(ask, tmp_path):
@@ -220,49 +178,21 @@ def test_70_seconds_are_transcribed_part_by_part(ask, tmp_path):
         assert transcript.count("garden") == times, transcript
 
 
-SENTENCES = {
-    "silence.wav": "There is only silence in this recording. Check that the microphone is on, and record again.",
-    "text.wav": "This is no sound file that can be read here. Use WAV, FLAC, MP3, M4A, OGG or WebM.",
-    "long.wav": "This recording is longer than 180 seconds. Cut it into shorter ones.",
-    "short.wav": "This recording is too short to hold a word. Record again, and stop after you have spoken.",
-    None: "There is no recording yet. Record something, or upload a file.",
-}
-
-
 def test_what_cannot_be_transcribed_is_said_in_a_sentence(ask, tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(32_000), 16_000)
     soundfile.write(tmp_path / "short.wav", np.ones(800) / 2, 16_000)
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 190 * 8000), 8000)
     (tmp_path / "text.wav").write_text("no sound at all\n" * 100)
-    said = {name: ask(tmp_path / name if name else None) for name in SENTENCES}
-    assert said == {name: (words, ["", ""]) for name, words in SENTENCES.items()}
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_other_kinds_of_files_and_too_large_ones_are_refused_by_the_page(page, demo, tmp_path):
-    (tmp_path / "letter.txt").write_text("Dear reader")
-    soundfile.write(tmp_path / "large.wav", np.random.default_rng(0).uniform(-1, 1, 3_000_000), 48_000)
-    for name, words in (("letter.txt", "Invalid file type"), ("large.wav", "exceed the maximum allowed size")):
-        open_page(page, demo[1])
-        upload(page, tmp_path / name)
-        page.get_by_text(words).wait_for()
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_page_asks_nobody_else_and_fits_a_phone(page, demo):
-    page.set_viewport_size({"width": 390, "height": 800})
-    try:
-        open_page(page, demo[1])
-        page.wait_for_load_state()
-        page.wait_for_function("document.documentElement.scrollWidth <= 390")
-        boxes = [box.bounding_box() for box in page.locator("textarea").all()]
-        assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"], "below each other where there is no room"
-    finally:
-        page.set_viewport_size({"width": 1280, "height": 800})
-    elsewhere = {url for url in page.asked if not url.startswith((demo[1], "data:", "blob:"))}
-    assert len(page.asked) > 10 and elsewhere == set()
+    expected = {
+        "silence": "only silence",
+        "short": "too short",
+        "long": "longer than 180",
+        "text": "WAV",
+        None: "no recording",
+    }
+    for name, words in expected.items():
+        message, transcripts = ask(tmp_path / f"{name}.wav" if name else None)
+        assert words in message and transcripts == ["", ""], name
 
 
 def test_languages_to_choose_from_are_those_of_the_recordings(demo):

@@ -13,13 +13,11 @@ import pytest
 from stages.hub.client import one_line
 from stages.hub.local.repositories import StoredFile
 from stages.hub.publish import listing
-from tests.hub import Fault, HubServer
+from tests.hub import MODES, Fault, HubServer
 from tests.recordings import wait_until
 from tests.workspaces import ROOT
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
-MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}
-MARKS = (".gitattributes",)  # the Hub's own
 SCRIPT = """
 import json, sys
 from dataclasses import asdict
@@ -109,7 +107,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def held(commit) -> dict[str, str]:
     """{path: sha256} of a commit, without what the Hub itself puts there."""
-    return {path: file.sha256 for path, file in commit.files.items() if path not in MARKS}
+    return {path: file.sha256 for path, file in commit.files.items() if path != ".gitattributes"}
 
 
 def test_first_publish_makes_a_private_repository_and_one_commit(hub, sender, tmp_path):
@@ -178,25 +176,18 @@ def test_space_is_exactly_the_folder(hub, sender, tmp_path):
     assert sent["url"] == f"{hub.url}/spaces/me/demo"
 
 
-def test_existing_public_repository_is_refused_before_a_byte_goes_up(hub, tmp_path):
-    sender = Sender(hub, tmp_path)
-    folder = write_files(tmp_path / "a", "A")
-    sender.send(folder, private=False)
-    repository = hub.repository("model", "me/voice")
-    assert not repository.private
-    hub.requests.clear()
-    refusal = sender.refusal(write_files(tmp_path / "b", "B"))
-    assert refusal.startswith("publish: me/voice on the Hub is public, and push.private is true")
-    assert not [request for request in hub.requests if not request.startswith("GET ")]
-    assert held(repository.head) == digests(folder)
-
-
-def test_private_repository_stays_private_where_params_say_public(hub, tmp_path):
+def test_existing_public_repository_is_refused_before_a_byte_is_sent_and_a_private_one_stays_so(hub, tmp_path):
     sender = Sender(hub, tmp_path)
     folder = write_files(tmp_path / "a", "A")
     sender.send(folder)
     assert sender.send(folder, private=False)["private"] is True
-    assert hub.repository("model", "me/voice").private
+    repository = hub.repository("model", "me/voice")
+    assert repository.private
+    repository.private = False
+    hub.requests.clear()
+    assert "me/voice on the Hub is public" in sender.refusal(write_files(tmp_path / "b", "B"))
+    assert not [request for request in hub.requests if not request.startswith("GET ")]
+    assert held(repository.head) == digests(folder)
 
 
 def test_somebody_elses_work_is_never_overwritten_by_a_mistyped_name(tmp_path):
@@ -209,23 +200,16 @@ def test_somebody_elses_work_is_never_overwritten_by_a_mistyped_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("token", "words"),
-    [
-        ("hf_NobodyKnowsThisOne", "the Hub does not know the token: log in with 'hf auth login', or set HF_TOKEN"),
-        (None, "log in with 'hf auth login', or set HF_TOKEN"),
-        ("hf_ReaderReaderReader", "the token may not do this"),
-        ("hf_OtherOtherOther", "the token may not do this"),
-    ],
+    "token", ["hf_NobodyKnowsThisOne", None, "hf_ReaderReaderReader", "hf_OtherOtherOther"],
     ids=["unknown", "none", "read only", "another user's"],
-)
-def test_token_that_may_not_write_is_one_line_with_what_to_do(hub, tmp_path, token, words):
+)  # fmt: skip
+def test_token_that_may_not_write_is_one_line_with_what_to_do(hub, tmp_path, token):
     sender = Sender(hub, tmp_path)
     sender.environment.pop("HF_TOKEN")
     if token:
         sender.environment["HF_TOKEN"] = token
     refusal = sender.refusal(write_files(tmp_path / "a", "A"))
-    assert words in refusal
-    assert token is None or token not in refusal
+    assert "hf auth login" in refusal and (token is None or token not in refusal)
     assert hub.repositories == {}
 
 
@@ -254,29 +238,18 @@ STEPS = [
 ]
 
 
-def survives(hub: HubServer, sender: Sender, folder: Path, faults: list[Fault]) -> None:
-    hub.faults.extend(faults)
-    sent = sender.send(folder, tag="v-1")
-    assert {fault.match: fault.happened for fault in faults} == {fault.match: 1 for fault in faults}
-    repository = hub.repository("model", "me/voice")
-    assert held(repository.head) == digests(folder)
-    assert [commit.message for commit in repository.commits] == ["initial commit", "Model"]
-    assert repository.tags == {"ownvoice": repository.commits[0].oid, "v-1": sent["commit"]}
-
-
 @pytest.mark.parametrize("kind", ["status", "drop", "lost"])
 @pytest.mark.parametrize("mode", MODES)
 def test_one_bad_moment_at_each_step_is_survived_with_one_commit(hub, tmp_path, mode, kind):
     """A step that is not tried again, or that may not be done twice."""
-    faults = [Fault(step, kind, status=503) for step in STEPS]
-    survives(hub, Sender(hub, tmp_path, **MODES[mode]), write_files(tmp_path / "a", "A", 1), faults)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("kind", ["status", "drop", "lost"])
-def test_bad_moment_at_any_step_is_survived_with_one_commit(hub, sender, tmp_path, step, kind):
-    survives(hub, sender, write_files(tmp_path / "a", "A", 1), [Fault(step, kind, status=503)])
+    folder = write_files(tmp_path / "a", "A", 1)
+    hub.faults = [Fault(step, kind) for step in STEPS]
+    sent = Sender(hub, tmp_path, **MODES[mode]).send(folder, tag="v-1")
+    assert [fault.match for fault in hub.faults if fault.happened != 1] == []
+    repository = hub.repository("model", "me/voice")
+    assert held(repository.head) == digests(folder)
+    assert [commit.message for commit in repository.commits] == ["initial commit", "Model"]
+    assert repository.tags == {"ownvoice": repository.commits[0].oid, "v-1": sent["commit"]}
 
 
 def test_token_that_loses_its_right_while_sending_is_one_line(hub, tmp_path):
@@ -292,12 +265,6 @@ def test_too_many_requests_waits_as_long_as_the_hub_says(hub, tmp_path):
     code, screen, _ = sender.try_to_send(folder)
     assert code == 0 and time.monotonic() - began_s >= 1
     assert "the Hub answers 429, trying again in 1 s" in screen
-
-
-def test_slow_hub_is_waited_for(hub, sender, tmp_path):
-    hub.faults.append(Fault("/commit/", "slow", seconds=1.0))
-    sender.send(write_files(tmp_path / "a", "A", 1))
-    assert len(hub.repository("model", "me/voice").commits) == 2
 
 
 def test_commit_of_another_in_between_is_built_upon_and_never_mixed_with(hub, tmp_path):
@@ -338,36 +305,6 @@ def test_killed_while_it_sends_main_is_whole_and_the_next_one_ends_right(hub, tm
     assert held(repository.head) == versions[1]
     assert all(held(commit) in ({}, *versions) for commit in repository.commits), "main showed a half model"
     assert repository.tags["v-b"] == repository.head.oid
-
-
-@pytest.mark.kill
-@pytest.mark.parametrize("mode", MODES)
-def test_killed_at_ten_moments_of_300_files_main_is_whole_at_every_commit(tmp_path, mode):
-    """One reply in twenty fails all the while; kills come with no warning (SIGKILL)."""
-    moments = random.Random(0)
-    with HubServer(tokens={TOKEN: "write"}) as hub:
-        sender = Sender(hub, tmp_path, **MODES[mode])
-        began_s = time.monotonic()
-        sender.send(write_files(tmp_path / "0", "0", 299))
-        whole_s = time.monotonic() - began_s
-        hub.failure_rate = 0.05
-        versions = [digests(tmp_path / "0")]
-        killed = 0
-        for number in range(1, 11):
-            folder = write_files(tmp_path / str(number), str(number), 299)
-            versions.append(digests(folder))
-            process = sender.start(folder, tag=f"v-{number}")
-            time.sleep(moments.uniform(0.2, whole_s))
-            killed += process.poll() is None
-            process.kill()
-            process.communicate()
-        assert killed >= 5
-        sender.send(folder, tag="v-10")
-        repository = hub.repository("model", "me/voice")
-        assert held(repository.head) == versions[-1]
-        assert all(held(commit) in ({}, *versions) for commit in repository.commits), "main showed a half model"
-        assert repository.tags["v-10"] == repository.head.oid
-        assert hub.errors == []
 
 
 def test_listing_names_each_file_with_size_and_hash_and_sends_nothing(tmp_path):
