@@ -20,16 +20,7 @@ from tests.workspaces import (
 )
 
 pytestmark = pytest.mark.slow
-# As `accelerate config` writes it for a machine without a GPU.
-FOR_CPUS = """
-compute_environment: LOCAL_MACHINE
-distributed_type: MULTI_CPU
-num_machines: 1
-num_processes: 2
-machine_rank: 0
-use_cpu: true
-mixed_precision: 'no'
-"""
+# As `accelerate config` writes it.
 TWO_PROCESSES = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU
@@ -65,7 +56,9 @@ def run_alone_and_together(workspace: Path, *stages: str) -> list[dict]:
         for stage in stages:
             result = run_stage(workspace, stage, OMP_NUM_THREADS="1")
             assert result.returncode == 0, result.stderr[-3000:]
-            assert len([line for line in result.stdout.splitlines() if line.startswith(f"{stage}: ")]) <= 6, "one voice"
+            assert len([line for line in result.stdout.splitlines() if line.startswith(f"{stage}: ")]) <= 6, (
+                "one process prints"
+            )
         results.append(
             {
                 "training": read_json(workspace / "data/checkpoints/training.json"),
@@ -122,37 +115,28 @@ def test_steps_added_up_are_one_large_step(workspace):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"train__launcher": "four.yaml"}, "params.yaml: train.launcher four.yaml: no such file; write one with"),
-        (
-            {"train__batch_size": 3},
-            "train.clips_per_update 8 is no multiple of train.batch_size 3 times 1",
-        ),
+        ({"train__launcher": "four.yaml"}, "train.launcher four.yaml: no such file"),
+        ({"train__launcher": "ddp"}, "train.launcher is ddp, but this machine has no GPU"),
+        ({"train__batch_size": 3}, "train.clips_per_update 8 is no multiple of train.batch_size 3 times 1"),
         ({"train__batch_size": "auto", "train__clips_per_update": None}, "train.batch_size auto needs a number as"),
     ],
 )
-def test_setting_that_cannot_be_is_one_line(workspace, settings, words):
+def test_impossible_setting_is_one_line(workspace, settings, words):
     set_params(workspace, **settings)
-    result = run_stage(workspace, "train")
+    result = run_stage(workspace, "train", CUDA_VISIBLE_DEVICES="")
     set_params(workspace, train__launcher="none", train__batch_size=8, train__clips_per_update=8)
     assert result.returncode == 1
     assert words in result.stderr.splitlines()[-1]
 
 
-def test_launcher_for_gpus_is_refused_where_there_is_none(workspace):
-    set_params(workspace, train__launcher="ddp")
-    result = run_stage(workspace, "train", CUDA_VISIBLE_DEVICES="")
-    set_params(workspace, train__launcher="none")
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("train: params.yaml: train.launcher is ddp, but this machine has")
-
-
-def test_launcher_that_starts_one_process_alone_says_so(workspace):
-    (workspace / "cpus.yaml").write_text(FOR_CPUS)
+def test_launcher_that_starts_one_process_only_says_so(workspace):
+    (workspace / "cpus.yaml").write_text(
+        TWO_PROCESSES.replace("MULTI_GPU", "MULTI_CPU").replace("cpu: false", "cpu: true")
+    )
     set_params(workspace, train__launcher="cpus.yaml", train__validate_every_steps=1000)  # refused: nothing is trained
     result = run_stage(workspace, "train")
     set_params(workspace, train__launcher="none", train__validate_every_steps=None)
-    words = "train: train.launcher cpus.yaml has started one process alone: it is for several GPUs"
-    assert result.stdout.splitlines()[0] == words
+    assert "train.launcher cpus.yaml started one process only" in result.stdout.splitlines()[0]
     assert "train.validate_every_steps is 1000" in result.stderr
 
 

@@ -1,7 +1,6 @@
 """Does augmentation help? Four real speakers: 20 clips each, off, light and strong; 100 clips each, off and light.
 
     python -m tests.benchmarks.augment                (half an hour on two cores)
-    python -m tests.benchmarks.augment --speed        (clips/s of training, two minutes)
 
 With 20 clips: the official test part (index 0 to 4 of each digit), index 5 as validation, several seeds, each of which
 draws other training clips. With 100: the split and seed of tests/benchmarks/digits.py. Needs the recordings of the Free
@@ -12,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,7 +21,6 @@ from stages.speech.scoring import ClipScore, relative_improvement, score_clip, s
 from tests.benchmarks.digits import SPEAKERS
 from tests.workspaces import (
     SPEECH,
-    add_demo_clips,
     add_digits,
     make_workspace,
     read_json,
@@ -34,7 +30,6 @@ from tests.workspaces import (
 )
 
 SAMPLES = 2000
-SCOPES = {"encoder trained": ["encoder", "projector", "decoder"], "encoder cached": ["projector", "decoder"]}
 
 
 def split_officially(workspace: Path) -> None:
@@ -120,49 +115,11 @@ def compare(clips: int, levels: Sequence[str], seeds: Sequence[int]) -> None:
             print_table(results, levels)
 
 
-def compare_speed() -> None:
-    """Clips that training hears for each second of processor time, filling the cache counted: 48 clips, 5 epochs."""
-    clips, epochs = 48, 5
-    spent_s = []
-
-    def timed(function: Callable) -> Callable:
-        def call(*arguments: object) -> object:
-            began_s = time.process_time()
-            result = function(*arguments)
-            spent_s.append(time.process_time() - began_s)
-            return result
-
-        return call
-
-    train.training.fit = timed(train.training.fit)
-    train.encoder_cache.take_encoder_out = timed(train.encoder_cache.take_encoder_out)
-    print("| | off | light | strong |\n" + "|---" * 4 + "|", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        workspace = make_workspace(Path(folder) / "workspace", train__max_clips=clips, train__epochs=epochs)
-        add_demo_clips(workspace, 80)
-        run_stages(workspace, "prepare", "split")
-        validation = workspace / "data/split/validation.jsonl"
-        write_clips(validation, read_clips(validation)[:2])
-        for name, scope in SCOPES.items():
-            cells = []
-            for level in ("off", "light", "strong"):
-                lora = {"r": 16, "alpha": 32, "dropout": 0.0, "scope": scope}
-                set_params(workspace, train__lora=lora, train__augment=level)
-                shutil.rmtree(workspace / ".cache", ignore_errors=True)
-                spent_s.clear()
-                run_here(workspace, train.main)
-                cells.append(f"{clips * epochs / sum(spent_s):.1f}")
-            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--clips", type=int, nargs="+", choices=(20, 100), default=(20, 100))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     arguments = parser.parse_args()
-    if arguments.speed:
-        return compare_speed()
     if not SPEECH.is_dir():
         raise SystemExit(f"no recordings in {SPEECH}")
     if 20 in arguments.clips:

@@ -9,65 +9,42 @@ encoder run every time, a logit for every position. Ten minutes on two cores for
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import os
 import shutil
 import tempfile
 import time
-from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
 from stages.common.params import ModelParams, Params, TrainParams, load_params
 from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
-from stages.train import load_trainee
+from stages.train import open_trainee
 from stages.voxtral import batches, encoder_cache, last_layer, training
 from stages.voxtral.collation import IGNORED, Collator
-from stages.voxtral.loading import computes_in_bfloat16, find_model, load_processor, read_sizes
+from stages.voxtral.loading import computes_in_bfloat16, find_model
 from tests.benchmarks.models import SIZES, machine, make_clips, make_model, require_recordings
 from tests.workspaces import ROOT
 
 EPOCHS = 3
 ROUNDS = 2  # the two take turns, and the quicker run of each counts: other work on the machine only slows
 CLIPS_PER_UPDATE = 8
-PARTS = ("load", "mel", "encoder", "decoder", "backward", "optimizer")
 
 
 class Clock(TrainerCallback):
-    """Seconds of each part, of each epoch, and the loss of each step."""
+    """Seconds of each epoch and the loss of each step."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, float] = defaultdict(float)
         self.epochs: list[float] = []
         self.losses: list[float] = []
-
-    def watch(self, owner: object, method: str, part: str) -> None:
-        """Add the seconds of every call to a part."""
-        original = getattr(owner, method)
-
-        def timed(*args, **kwargs):
-            with self.timing(part):
-                return original(*args, **kwargs)
-
-        object.__setattr__(owner, method, timed)
-
-    @contextlib.contextmanager
-    def timing(self, part: str):
-        began_s = time.monotonic()
-        yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.parts[part] += time.monotonic() - began_s
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.began_s = time.monotonic()
@@ -75,14 +52,13 @@ class Clock(TrainerCallback):
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
         self.epochs.append(time.monotonic() - self.began_s)
 
-    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
-        self.parts["optimizer"] += time.monotonic() - self.before_optimizer_s
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
-        self.before_optimizer_s = time.monotonic()
-
     def on_log(self, args, state, control, logs, **kwargs) -> None:
         self.losses += [logs["loss"]] if "loss" in logs else []
+
+
+class PlainOrder(batches.SimilarLengths):
+    def __iter__(self):
+        return (index for index, _ in super().__iter__())
 
 
 class PlainTrainer(Trainer):
@@ -102,14 +78,12 @@ def plain_arguments(learning_rate: float, folder: Path, params: TrainParams, bfl
     )  # fmt: skip
 
 
-def plain_collator(collator: Collator, clock: Clock):
+def plain_collator(collator: Collator):
     """Sound to a training batch by the processor, as its documentation shows it."""
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-        with clock.timing("load"):
-            sounds = [read_prepared(collator.folder / row["audio_path"]) for row in rows]
-        with clock.timing("mel"):
-            batch = collator.processor.apply_transcription_request(
+        sounds = [read_prepared(collator.folder / row["audio_path"]) for row in rows]
+        batch = collator.processor.apply_transcription_request(
                 audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,
                 format=["WAV"] * len(rows),
                 audio_kwargs={
@@ -132,48 +106,34 @@ def plain_collator(collator: Collator, clock: Clock):
     return collate
 
 
-def watch_model(clock: Clock, model: torch.nn.Module, trainer: Trainer) -> None:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    clock.watch(base.model.audio_tower, "forward", "encoder")
-    clock.watch(base.model.language_model, "forward", "decoder")
-    clock.watch(base.lm_head, "forward", "decoder")
-    clock.watch(trainer.accelerator, "backward", "backward")
-
-
 def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
     clock = Clock()
     source = find_model(params.model)
-    processor = load_processor(source)
     transformers.set_seed(0)
-    model, _ = load_trainee(source, params.model, params.train)
-    collator = Collator(processor, read_sizes(model.config, processor), folder)
+    model, collator, _ = open_trainee(source, params)
+    collator = replace(collator, folder=folder)
     rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainer = PlainTrainer(
         model=model, args=plain_arguments(rate, scratch, params.train, bfloat16), callbacks=[clock],
-        data_collator=plain_collator(collator, clock), train_dataset=Dataset.from_list([asdict(c) for c in clips]),
+        data_collator=plain_collator(collator), train_dataset=Dataset.from_list([asdict(c) for c in clips]),
     )  # fmt: skip
     lengths = [
         len(collator.prompt_ids(collator.windows_in(c), c.language)) + len(collator.target_ids(c.text)) for c in clips
     ]
-    trainer.sampler = batches.LikeLengths(lengths, CLIPS_PER_UPDATE, 0, lambda: trainer.state.epoch or 0)
-    for pair in batches.in_batches([asdict(clip) for clip in clips], 2):
-        trainer.data_collator(pair)
-    clock.parts |= {part: EPOCHS * seconds for part, seconds in clock.parts.items()}
-    watch_model(clock, model, trainer)
+    trainer.sampler = PlainOrder(lengths, CLIPS_PER_UPDATE, 0, lambda: trainer.state.epoch or 0)
     trainer.train()
     return clock
 
 
 def train_ours(
     folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool
-) -> tuple[Clock, float, int, int]:
-    """The clock, the seconds that filling the cache took, the FLOP of one clip's step, and the most memory in bytes."""
+) -> tuple[Clock, float, int]:
+    """The clock, the seconds that filling the cache took, and the most memory in bytes."""
     clock = Clock()
     source = find_model(params.model)
-    processor = load_processor(source)
     transformers.set_seed(0)
-    model, _ = load_trainee(source, params.model, params.train)
-    collator = Collator(processor, read_sizes(model.config, processor), folder)
+    model, collator, _ = open_trainee(source, params)
+    collator = replace(collator, folder=folder)
     last_layer.only_kept_positions(model)
     began_s = time.monotonic()
     if encoder_cache.is_frozen(model):
@@ -188,38 +148,10 @@ def train_ours(
     }
     trainer = training.build_trainer(model, collator, clips, clips[:1], params.train, resolved, scratch, [clock])
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO  # as in the plain one
-    original = trainer.data_collator
-
-    def collate(rows: list[dict]) -> dict:
-        with clock.timing("load"):
-            return original(rows)
-
-    if not trainer.args.dataloader_num_workers:
-        trainer.data_collator = collate
-    watch_model(clock, model, trainer)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trainer.train()
-    peak_bytes = training.peak_memory_bytes()
-    batch = {
-        name: value.to(trainer.args.device) if isinstance(value, torch.Tensor) else value
-        for name, value in collator.training_batch(clips[:1]).items()
-    }
-    with FlopCounterMode(display=False) as flop, torch.autocast("cuda", torch.bfloat16, torch.cuda.is_available()):
-        model(**batch).loss.backward()
-    return clock, cache_s, flop.get_total_flops(), peak_bytes
-
-
-def matrix_flop_per_s() -> float:
-    """What a large bfloat16 matrix product reaches on this GPU."""
-    left, right = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for rounds in (5, 50):
-        torch.cuda.synchronize()
-        began_s = time.monotonic()
-        for _ in range(rounds):
-            left @ right
-        torch.cuda.synchronize()
-    return rounds * 2 * 8192**3 / (time.monotonic() - began_s)
+    return clock, cache_s, training.peak_memory_bytes()
 
 
 def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
@@ -252,18 +184,13 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
                 gc.collect()
                 runs.append((ours, train_plainly(folder / "clips", clips, params, folder / "plain", bfloat16)))
                 gc.collect()
-            ours, cache_s, flop, peak_bytes = min((ours for ours, _ in runs), key=lambda run: sum(run[0].epochs))
+            ours, cache_s, peak_bytes = min((ours for ours, _ in runs), key=lambda run: sum(run[0].epochs))
             plain = min((plain for _, plain in runs), key=lambda clock: sum(clock.epochs))
             precision = "bfloat16 autocast" if bfloat16 else "float32"
             print(f"\n### {size}: {mode} on {' + '.join(scope)}, {precision}, {count} clips x {EPOCHS} epochs\n")
             rates[bfloat16] = report(ours, plain, count, cache_s)
             if torch.cuda.is_available():
-                rate = flop * EPOCHS * count / sum(ours.epochs)
-                share = rate / matrix_flop_per_s()
-                print(
-                    f"{flop / 1e12:.2f} TFLOP a clip counted; {rate / 1e12:.0f} TFLOP/s, {share:.0%} of what a large "
-                    f"matrix product reaches; peak memory {peak_bytes / 1e9:.1f} GB."
-                )
+                print(f"Peak memory {peak_bytes / 1e9:.1f} GB.")
 
         if True in rates and not torch.cuda.is_available():
             (plain_all, plain_later), (ours_all, ours_later) = rates[False]["plain"], rates[True]["ours"]
@@ -286,9 +213,6 @@ def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> dict[str, t
     for title, before, after in rows:
         print(f"| {title} | {before:.2f} | {after:.2f} | {after / before:.1f} |")
     print(f"| filling the encoder cache, s | | {cache_s:.2f} | |")
-    for part in PARTS:
-        aside = " (measured alone; runs in the loader's worker)" if part in ("load", "mel") else ""
-        print(f"| {part}, s | {plain.parts[part]:.2f}{aside} | {ours.parts[part]:.2f} | |")
     print(f"\nLosses of {len(ours.losses)} updates ({ours.losses[0]:.4f} to {ours.losses[-1]:.4f}) differ by at most "
           f"{difference:.1e}.")  # fmt: skip
     return {"plain": (rows[0][1], rows[1][1]), "ours": (rows[0][2], rows[1][2])}

@@ -22,7 +22,8 @@ from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
 from stages.voxtral import encoder_cache
 from stages.voxtral.collation import Collator, max_new_tokens
-from stages.voxtral.loading import find_model, load_model, load_processor, read_sizes, resolve_dtype
+from stages.voxtral.loading import find_model, resolve_dtype
+from stages.voxtral.models import open_model
 from stages.voxtral.transcription import strip_language_tag, transcribe
 from tests.benchmarks.models import SIZES, machine, make_clips, make_model, require_recordings
 from tests.workspaces import TINY_MODEL
@@ -66,9 +67,7 @@ def compare(size: str, count: int) -> None:
         # The tiny model knows when a sentence ends; one with random weights speaks until it is stopped.
         name = TINY_MODEL if size == "tiny" else make_model(size, folder / "model")
         source = find_model(ModelParams(name=str(name), revision=None, dtype="auto"))
-        processor = load_processor(source)
-        model = load_model(source, resolve_dtype("auto"))
-        collator = Collator(processor, read_sizes(model.config, processor), folder / "clips")
+        model, collator = open_model(source, resolve_dtype("auto"), folder / "clips")
         transcribe_plainly(model, collator, clips[:2])  # what is done once at the start is nobody's
         plain, plain_s = timed(transcribe_plainly, model, collator, clips)
         ours, ours_s = timed(transcribe, model, collator, clips, BATCH_SIZE)
