@@ -1,5 +1,7 @@
 """Which code decides a result: comments, layout and docstrings never, statements in any imported module always."""
 
+import re
+
 import pytest
 
 from stages.common import code
@@ -40,6 +42,18 @@ def hash_of(tmp_path, monkeypatch):
 
     yield of
     code._read.cache_clear()
+
+
+def test_keys_name_modules_that_make_what_they_key():
+    """A key with the code of modules that its maker does not use would keep a stale result."""
+    calls = []
+    for path in sorted((code.ROOT / "stages").rglob("*.py")):
+        maker = ".".join(path.relative_to(code.ROOT).with_suffix("").parts)
+        for named in re.findall(r"code_hash\(([^*)]+)\)", path.read_text()):
+            calls += [(maker, module) for module in re.findall(r'"([\w.]+)"', named)]
+    assert {"stages.train", "stages.voxtral.encoder_cache", "stages.speech.recorded"} <= {module for _, module in calls}
+    for maker, module in calls:
+        assert module in code.all_imports(maker) and module in code.deciding(module), (maker, module)
 
 
 @pytest.mark.parametrize("text", SAME)
