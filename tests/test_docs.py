@@ -48,8 +48,8 @@ OTHERS = ("e.g", "torch.compile", "rec.example.org")
 VARIABLE = re.compile(r"\b(?:OWNVOICE|HF)_[A-Z0-9_]+\b")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 MANY = re.compile(r"ab")  # stands for the folders of prepared sound, whose names are made of ids
-# A row about a field of a file: tests/test_data_formats.py compares these with real files.
-FIELD = re.compile(r"^\| `[^`]+` \| (?:string|integer|number|boolean|list|object)\b.*$", re.MULTILINE)
+# A row about fields of a file: tests/test_data_formats.py compares these with real files.
+FIELD = re.compile(r"^\| `[^|]+` \| (?:string|integer|number|boolean|list|object)\b.*$", re.MULTILINE)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
