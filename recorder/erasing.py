@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +41,6 @@ CACHES += ("training", "merged", "dataset", "recorder")
 PUBLIC_CACHES = ("hub", "phrases")
 TEMPORARY = "ownvoice-*"  # what an interrupted push or upload has left in the temporary folder
 TRANSCRIPT = re.compile(r"\.txt|(\.[a-z]{2})?\.(srt|vtt)")  # a recording's name without its ending comes before
-DYING_S = 60.0  # an unfinished change in the inbox is a dead process's after this: writing one takes an instant
 # What comes with ownvoice holds no recordings, but phrases that people read aloud.
 OURS = (".git", ".venv", ".demo", "data/demo", "demo_voxtral", "docs", "recorder", "stages", "templates", "tests")
 
@@ -142,9 +140,8 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
     todo.waiting = sorted(theirs & set(waiting))
     for name in sorted(theirs & set(sounds)):
         todo.add_sound(sounds[name].read_bytes())
-    todo.texts = [row.text for row in rows if file_of(row) in theirs] + [
-        waiting[name].row["text"] for name in todo.waiting
-    ]
+    todo.texts = [row.text for row in rows if file_of(row) in theirs]
+    todo.texts += [waiting[name].row["text"] for name in todo.waiting]
     _find_older(todo, objects, kept={*digests.values()} - chosen)
     todo.versioned |= bool(todo.files) or speaker in agreed()
     todo.results = todo.versioned and _are_in_results(todo)
@@ -160,7 +157,8 @@ def _find_older(todo: Todo, objects: Path, kept: set[str]) -> None:
     trees = [{entry["relpath"]: entry["md5"] for entry in folder} for folder in folders]
     kept_ids = {digest[:ID_LENGTH] for digest in kept}
     labels = set()  # recordings below data/raw
-    for folder, md5 in {(os.path.dirname(name), tree[name]) for tree in trees for name in tree if _is_table(name)}:
+    entries = {(*os.path.split(name), md5) for tree in trees for name, md5 in tree.items()}
+    for folder, md5 in {(folder, md5) for folder, name, md5 in entries if name in ("clips.jsonl", "metadata.jsonl")}:
         for row in rows_of(objects / md5[:2] / md5[2:]):
             sound = os.path.normpath(f"{folder}/{row.get('audio_path', row.get('file_name'))}")
             ids = {row.get("id"), Path(sound).stem}
@@ -178,10 +176,6 @@ def _find_older(todo: Todo, objects: Path, kept: set[str]) -> None:
                 known.add(digest)
                 todo.older.append(label)
                 todo.add_sound(content)
-
-
-def _is_table(name: str) -> bool:
-    return os.path.basename(name) in ("clips.jsonl", "metadata.jsonl")
 
 
 def _are_in_results(todo: Todo) -> bool:
@@ -325,9 +319,6 @@ def _erase_from_inbox(todo: Todo) -> None:
             change.folder.rename(gone)
             shutil.rmtree(gone)
     inbox._sweep()
-    for unfinished in inbox.INBOX.glob(f"{inbox.UNFINISHED}*"):
-        if time.time() - unfinished.stat().st_mtime > DYING_S:
-            shutil.rmtree(unfinished)
 
 
 def _erase_by_name(todo: Todo) -> None:
@@ -404,7 +395,7 @@ def _wanted(todo: Todo) -> tuple[dict[bytes, str], dict[bytes, str]]:
     texts = {one for text in todo.texts for one in (text, clean(text)) if one and one not in said}
     wanted = {way: "a text" for text in texts for way in text_ways(text)}
     wanted |= {bytes.fromhex(piece): "sound" for piece in todo.pieces}
-    wanted |= {name.encode(): "an id" for name in (*todo.ids, *todo.digests)}
+    wanted |= {one.encode(): "an id" for one in todo.ids}
     cells: dict[bytes, str] = {}
     if todo.speaker is not None:
         wanted |= dict.fromkeys(speaker_ways(todo.speaker), "the name")
