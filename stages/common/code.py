@@ -52,7 +52,8 @@ def all_imports(module: str) -> set[str]:
 
 
 def direct_imports(module: str) -> frozenset[str]:
-    """The modules below stages/ that a module imports, at its top or in a function; without packages."""
+    """The modules below stages/ that a module imports, at its top or in a function; without packages, whose
+    __init__ decides nothing."""
     return _read(module)[0]
 
 

@@ -25,7 +25,7 @@ AUDIO_SPECIAL_TOKENS = {24: "[AUDIO]", 25: "[BEGIN_AUDIO]", 34: "[TRANSCRIBE]"}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What sets a small Voxtral's size."""
+    """The sizes of a small Voxtral."""
 
     window_s: int  # an even number: the encoder's 50 positions a second are taken four by four
     width: int  # of encoder and decoder

@@ -2,14 +2,14 @@
 
     python -m stages.voxtral.tiny.pretrain --minutes 90 --output data/demo/voxtral-tiny
 
-Everything is drawn at random from a seed; the learning rate and the curriculum follow the clock, so that the time
-given is the time taken (two CPU cores: 90 minutes; a GPU: a few). Three things make so small a model learn so soon:
+Everything is drawn from a seed; learning rate and curriculum follow the clock, so that training takes the given time
+(two CPU cores: 90 minutes; a GPU: a few). Three things make this small model learn quickly:
 
-- a second loss on the encoder, beside the transcript's own: which phoneme sounds at each position. The synthesiser
-  tells, so the encoder learns to hear within minutes, where transcripts alone take hours; its head is thrown away;
+- a second loss on the encoder: which phoneme sounds at each position, as the synthesiser says. With it the encoder
+  learns in minutes instead of hours; its head is thrown away;
 - a curriculum: single words first, then short sentences, then all of them;
-- all augmentation happens on the log-mel spectrogram in one batched resampling (time, vocal tract length, position)
-  and a few sums (level, microphone, noise), so that the two cores train instead of preparing.
+- augmentation of the log-mel spectrogram in one batched resampling (time, vocal tract length, position) and a few sums
+  (level, microphone, noise), which takes hardly any time.
 
 Shapes: B clips, T mel frames (100 a second), P encoder positions (50 a second), S text tokens.
 """
@@ -35,7 +35,7 @@ from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 from stages.voxtral.tiny import architecture, speech
 
 FRAMES_PER_S = 100
-LOG_FLOOR = -10.0  # log10 of the smallest power that Whisper's features tell from silence
+LOG_FLOOR = -10.0  # log10 of the smallest power in Whisper's features
 SENTENCES_PER_JOB = 250
 SHORT_WINDOW_S = 2
 EVALUATION_CLIPS = 400
@@ -46,8 +46,8 @@ SAVE_MINUTES = 5
 
 @dataclass
 class Utterance:
-    """`power`: log10 mel power above LOG_FLOOR [128, T], float16; `phonemes`: class of each frame [T], IGNORED where
-    the synthesiser does not tell; `tokens`: of the transcript, end included."""
+    """`power`: log10 mel power above LOG_FLOOR [128, T], float16; `phonemes`: class of each frame [T], IGNORED if
+    unknown; `tokens`: of the transcript, end included."""
 
     text: str
     power: torch.Tensor
@@ -60,7 +60,7 @@ class Utterance:
 
 
 def mel_power(samples: np.ndarray) -> np.ndarray:
-    """log10 mel power above LOG_FLOOR [128, T], float16: Whisper's features before the step that looks at the clip."""
+    """log10 mel power above LOG_FLOOR [128, T], float16: Whisper's features before scaling by the clip's maximum."""
     filters = torch.from_numpy(WhisperFeatureExtractor(feature_size=128).mel_filters).float()
     stft = torch.stft(torch.from_numpy(samples), 400, 160, window=torch.hann_window(400), return_complex=True)
     power = filters.T @ stft[..., :-1].abs() ** 2
@@ -296,7 +296,7 @@ def make_optimizers(trainee: Trainee) -> list[torch.optim.Optimizer]:
 
 
 def words_allowed(progress: float) -> int:
-    """The curriculum: most words in a sentence when `progress` of the time is over."""
+    """The curriculum: most words in a sentence after a share `progress` of the time."""
     return 1 if progress < 0.02 else 2 if progress < 0.05 else 4 if progress < 0.1 else 99
 
 
@@ -371,7 +371,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def save(trainee: Trainee, folder: Path) -> None:
-    """Weights in bfloat16, half the bytes; training goes on in float32."""
+    """Weights in bfloat16, half the bytes."""
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in trainee.model.state_dict().items()}
     trainee.model.save_pretrained(folder, state_dict=weights)
 

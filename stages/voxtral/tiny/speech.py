@@ -2,7 +2,7 @@
 
 Two kinds of sentence: strings of one to five spoken digits, and household commands from a grammar of about 150
 words. espeak-ng speaks them in hundreds of voices (accent x variant x pitch x rate), flite in four more that sound
-closer to people. Both are needed only to make the tiny model and the demo clips again (Debian: espeak-ng, flite).
+closer to people. Both are needed only to make the tiny model and the demo's clips again (Debian: espeak-ng, flite).
 
 A waveform here is float32, mono, at `SAMPLE_RATE_HZ`.
 """
@@ -146,7 +146,7 @@ def random_voice(rng: random.Random) -> Voice:
 
 @dataclass(frozen=True)
 class Speech:
-    """Samples [frames] at SAMPLE_RATE_HZ and, where the program tells, (start in seconds, phoneme) in order."""
+    """Samples [frames] at SAMPLE_RATE_HZ and, from espeak-ng, (start in seconds, phoneme) in order."""
 
     samples: np.ndarray
     phonemes: list[tuple[float, str]] | None
@@ -201,7 +201,7 @@ class EspeakEvent(ctypes.Structure):
 
 
 class Espeak:
-    """espeak-ng's library: many times faster than its command, and it tells when each phoneme begins.
+    """espeak-ng's library: many times faster than its command, and with the start of each phoneme.
 
     Constants are those of speak_lib.h.
     """
