@@ -3,8 +3,8 @@
     python -m stages.split          (or `dvc repro split`)
 
 Reads data/prepared/clips.jsonl. Writes train.jsonl, validation.jsonl, test.jsonl (rows as they came), summary.json.
-A clip's part follows from a hash of its group alone: a new clip never moves an old one, and what belongs together
-(by default: recordings of the same words) never stands in two parts.
+A clip's part follows from a hash of its group alone: a new clip never moves an old one, and clips of one group (by
+default: of the same words) are in the same part.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTS = ("train", "validation", "test")
 
 
 def group_of(clip: Clip, group_by: str) -> str:
-    """What must stay together with other clips of the same group.
+    """The name of the group, whose clips stay in one part.
 
     Raises: UserError for a clip without the field that `group_by` names.
     """
@@ -42,7 +42,7 @@ def group_of(clip: Clip, group_by: str) -> str:
 
 
 def part_of(group: str, params: SplitParams) -> str:
-    """The part that a group belongs to: a fixed point in [0, 1) from the salted hash of its name."""
+    """The part of a group, by a point in [0, 1) from the salted hash of its name."""
     digest = hashlib.sha256(f"{params.salt}\0{group}".encode()).digest()
     point = int.from_bytes(digest[:8], "big") / 2**64
     if point < params.test_fraction:
@@ -55,7 +55,7 @@ def part_of(group: str, params: SplitParams) -> str:
 def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
     """Clips by part, in their order.
 
-    Raises: UserError where a part stays empty, with how many more clips are likely to fill it.
+    Raises: UserError if a part is empty, with the number of clips that probably fill it.
     """
     parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
     groups = set()
@@ -73,7 +73,7 @@ def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
 
 
 def more_groups_needed(empty: list[str], params: SplitParams) -> int:
-    """New groups that fill the empty parts with a chance of 95 %: (1 - share) ** n = 0.05, smallest share."""
+    """New groups that fill the empty parts with a probability of 95 %: (1 - share) ** n = 0.05, smallest share."""
     share = {
         "test": params.test_fraction,
         "validation": params.validation_fraction,

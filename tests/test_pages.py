@@ -404,7 +404,7 @@ def test_upload_tells_all_that_could_not_be_used_in_one_box(workspace, open_page
     assert len(rest) == (absent > 3)
     if rest:
         assert len(rest[0].table[0].value) == listed
-        more = f"and {absent - 503} more, which are shown when these are mended"
+        more = f"and {absent - 503} more, shown when these are fixed"
         assert (more in [one.value for one in rest[0].text]) == (absent > 503)
 
 

@@ -18,8 +18,8 @@ from stages.speech import audio
 
 HELP = """
 - One recording or many: WAV, FLAC, MP3, OGG, Opus, M4A, WebM. Or one ZIP with all of them.
-- What was said can be typed below, or come along: a text file of the same name beside each recording, or one table
-  (CSV, TSV, JSONL) with the columns file and text.
+- Type below what was said, or upload it too: a text file of the same name for each recording, or one table (CSV, TSV,
+  JSONL) with the columns file and text. Data sets and subtitles are read as well.
 - Recordings of a few seconds to half a minute each are best.
 """
 SHOWN_PROBLEMS = 3
@@ -29,7 +29,7 @@ state = st.session_state
 
 @dataclass(frozen=True)
 class Examined:
-    """What is kept of a recording until it is saved: not its samples, which take ten times the memory of the file."""
+    """Results kept until a recording is saved; its samples would take ten times the memory of the file."""
 
     digest: str
     seconds: float | None
@@ -38,15 +38,15 @@ class Examined:
 
 
 def examine(upload: uploads.Upload, language: str) -> list[Examined]:
-    """Each recording measured and judged."""
+    """Measure and check each recording."""
     limits = load_params().prepare
     examined = []
-    bar = st.progress(0.0, text="The recordings are being checked")
+    bar = st.progress(0.0, text="Checking the recordings")
     for number, pair in enumerate(upload.pairs, 1):
         take = takes.from_file(pair.content, suffix_of(pair.name), pair.text, pair.language or language, limits)
         remarks = [finding.words for finding in take.findings]
         if pair.language and pair.language not in LANGUAGES:
-            remarks.append(f"Its language, {pair.language}, is not known here: choose one.")
+            remarks.append(f"Its language {pair.language} is unknown: choose one.")
         digest = hashlib.sha256(pair.content).hexdigest()
         examined.append(Examined(digest, take.figures.get("duration_s"), " ".join(remarks), take.blocked))
         done = f"{number} of {counted(len(upload.pairs), 'recording')} checked"
@@ -56,7 +56,7 @@ def examine(upload: uploads.Upload, language: str) -> list[Examined]:
 
 
 def show_problems(problems: list[uploads.Problem]) -> None:
-    """One box for all that could not be used: a table may name thousands of files that are not there."""
+    """One box for everything that could not be used: a table may name thousands of missing files."""
     if not problems:
         return
     first = "\n".join(f"- {as_plain(f'{one.file}: {one.words}')}" for one in problems[:SHOWN_PROBLEMS])
@@ -66,14 +66,13 @@ def show_problems(problems: list[uploads.Problem]) -> None:
             listed = [(one.file, one.words) for one in rest[:LISTED_PROBLEMS]]
             charts.table(["Where", "What is wrong, and what to do"], listed)
             if len(rest) > LISTED_PROBLEMS:
-                st.text(f"and {len(rest) - LISTED_PROBLEMS} more, which are shown when these are mended")
+                st.text(f"and {len(rest) - LISTED_PROBLEMS} more, shown when these are fixed")
 
 
 def table(upload: uploads.Upload, examined: list[Examined], speaker: str, language: str) -> list[dict]:
-    """What was uploaded, to be corrected by the person.
+    """A table of the upload to correct.
 
-    Streamlit knows a correction by its row and forgets it with the table; here it stays with its recording while files
-    are added or taken away.
+    Streamlit keeps corrections by row; here they stay with their recording when files are added or removed.
     """
     given = [
         {
@@ -120,7 +119,7 @@ def listen(upload: uploads.Upload, examined: list[Examined]) -> None:
 
 
 def agreed(rows: list[dict]) -> bool:
-    """Whether everybody whose recordings are to be saved has agreed; asks for those who have not."""
+    """Whether every speaker has agreed; asks about those who have not."""
     names = sorted({(row["Speaker"] or "").strip() for row in rows if row["Save"]} - {"", *inbox.consents()})
     if not names:
         return True
@@ -137,7 +136,7 @@ def agreed(rows: list[dict]) -> bool:
 
 
 def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
-    """Save what is ticked; what cannot be saved stays in the table, with the reason."""
+    """Save the ticked recordings; the others stay in the table, with the reason."""
     limits = load_params().prepare
     saved, known, refused = 0, 0, []
     bar = st.progress(0.0, text="Saving")
@@ -179,7 +178,7 @@ if result := state.pop("upload_result", None):
 if files:
     identity = (person.language, *(file.file_id for file in files))
     if state.get("examined", (None,))[0] != identity:
-        with st.spinner("The files are being read"):
+        with st.spinner("Reading the files"):
             upload = uploads.read_uploads([(file.name, file.getvalue()) for file in files])
         state["examined"] = (identity, upload, examine(upload, person.language))
     _, upload, examined = state["examined"]
@@ -193,7 +192,7 @@ if files:
         if st.button(f"Save {counted(count, 'recording')}", type="primary", disabled=not may_save):
             save(rows, person.speaker, upload)
     else:
-        st.info("There is no recording among these files.")
+        st.info("No recording is among these files.")
 else:
-    state.pop("examined", None)  # what was uploaded need not stay in memory
+    state.pop("examined", None)  # free the memory
     state["shown_table"] = None

@@ -29,32 +29,32 @@ FRAME_S = 0.02
 TRIM_BELOW_PEAK_DB = 40
 TRIM_MARGIN_S = 0.1
 
-# What decoding may take, whatever a header says. A clip is far shorter, and a small file may unpack to days of silence.
+# Limits of decoding, whatever a header says: a small file can unpack to days of silence.
 MAX_DURATION_S = 3600
 MAX_SAMPLES = MAX_DURATION_S * SAMPLE_RATE_HZ  # all channels counted: 230 MB as float32, 5 minutes of stereo at 96 kHz
-MAX_DECODING_S = 60  # of one core; an hour of AAC takes some ten
+MAX_DECODING_S = 60  # of one core; an hour of AAC takes about ten
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 384_000  # telephones have 8 kHz, the best studios 384 kHz
-# FFmpeg's demuxers that a file may choose by its content: those of sound and of common video files, and none that
-# opens other files or addresses (playlists, concat, image sequences).
+# FFmpeg's demuxers that may be used: for sound and common video files, none that opens other files or addresses
+# (playlists, concat, image sequences). To add a format: its demuxer here, its ending in clips.AUDIO_SUFFIXES.
 DEMUXERS = ("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov")
 DEMUXERS += ("mp3", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv")
-# Those of them whose files tell at which byte a moment lies, and how long they are.
+# Those whose files have an index of times and name their length.
 INDEXED = ("mov", "matroska")
-SEEK_MARGIN_S = 1.0  # decoded before a part: codecs need what went before (Opus 80 ms, AAC a frame)
-MISSING_S = 0.5  # the end that may be missing: lengths in headers and segments are rounded
-STREAMED_BYTES = 0x7FFF_0000  # sizes from here on stand in WAV files whose length was not known when they were begun
+SEEK_MARGIN_S = 1.0  # decoded before a part, which codecs need (Opus 80 ms, AAC a frame)
+MISSING_S = 0.5  # may be missing at the end: lengths in headers and tables are rounded
+STREAMED_BYTES = 0x7FFF_0000  # larger sizes are placeholders in WAV files of unknown length
 CUT_IT = "cut it into sentences, or list its segments with begin and end"
 
-# Channels hold the same sound where they correlate this much at some delay, whatever the sign. Measured: two people
-# up to 0.32 (words of 0.3 s) and 0.21 (sentences); two microphones in one room, as much echo as direct sound, 0.4.
+# Channels hold the same sound if they correlate this much at some delay, with either sign. Measured: two people up to
+# 0.32 (words of 0.3 s) and 0.21 (sentences); two microphones in one room, as much echo as direct sound, 0.4.
 SAME_SOUND_CORRELATION = 0.35
 SAME_SOUND_DELAY_S = 0.02
-MIXED_FROM_CORRELATION = 0.8  # below it, at no delay, the mean sounds hollow or cancels out
+MIXED_FROM_CORRELATION = 0.8  # below this, without delay, the mean sounds hollow or cancels out
 DEAD_BELOW_LOUDEST_DB, DEAD_DBFS = 30, -60.0
 
 
 class UnreadableSound(Exception):
-    """A file that cannot be decoded; its words say in one line what is wrong and what to do."""
+    """A file that cannot be decoded; the message says what is wrong and what to do."""
 
 
 class EndsEarly(UnreadableSound):
@@ -62,20 +62,20 @@ class EndsEarly(UnreadableSound):
 
 
 class ChannelsDiffer(Exception):
-    """Channels that hold different sounds, so that a mix would hold neither; its words say what to do."""
+    """Channels with different sounds, which cannot be mixed; the message says what to do."""
 
 
 def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | None = None) -> tuple[np.ndarray, int]:
     """Decode a sound file, or the part of it from `begins_s` up to `ends_s`.
 
-    By libsndfile, or by FFmpeg (M4A, WebM, a video's sound ...), by what is in it and never by its name. A part is
-    exact to the sample for WAV, FLAC and their like, and to a codec's frame for others; of a long file only the part
-    is held in memory, and where the format tells where it lies, only the part is decoded.
+    By libsndfile, or else by FFmpeg (M4A, WebM, a video's sound ...), chosen by content, never by name. A part is exact
+    to the sample in lossless formats, to a codec's frame in others. Only the part is held in memory, and in formats
+    with an index only the part is decoded.
 
     Returns: samples [frames, channels] and the sample rate in Hz.
-    Raises: UnreadableSound where the content is no sound that either of them reads, is damaged or cut off, is too
-        long (MAX_SAMPLES, MAX_DURATION_S, MAX_DECODING_S), or claims a rate that nothing records; EndsEarly where it
-        ends before the part.
+    Raises: UnreadableSound if the content is not sound that either reads, is damaged or cut off, is too long
+        (MAX_SAMPLES, MAX_DURATION_S, MAX_DECODING_S), or claims an impossible rate; EndsEarly if it ends before the
+        part.
     """
     source = io.BytesIO(content) if isinstance(content, bytes) else content
     _refuse_cut_off(source)
@@ -94,7 +94,7 @@ def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | Non
 
 
 def _refuse_cut_off(source: BinaryIO) -> None:
-    """A WAV, AIFF or AVI file names its own size; what is left of a broken copy would be read without a word."""
+    """Raises: UnreadableSound if a WAV, AIFF or AVI file is shorter than it claims (a broken copy)."""
     source.seek(0)
     head = source.read(8)
     size = source.seek(0, io.SEEK_END)
@@ -105,25 +105,25 @@ def _refuse_cut_off(source: BinaryIO) -> None:
 
 
 def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int] | None:
-    """None where it is no format of libsndfile's, or one whose header's length is not to be believed."""
+    """None if libsndfile does not know the format, or its header's length is wrong."""
     names_length = _names_length(source)
     source.seek(0)
     is_tagged = source.read(3) == b"ID3"
     source.seek(0)
     try:
         file = soundfile.SoundFile(source)
-    except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
+    except (soundfile.SoundFileError, TypeError):  # TypeError: content that looks like headerless samples
         return None
     with file:
         if file.format == "MP3" and not names_length:
-            return None  # libsndfile would guess it from the first frame, and leave out what comes after
+            return None  # libsndfile would guess the length from the first frame, and may stop early
         if is_tagged and file.format not in ("MP3", "FLAC"):
-            return None  # libsndfile would leave out as much of the sound; FFmpeg reads all of it, or refuses it
+            return None  # libsndfile would drop sound as long as the tag; FFmpeg reads or refuses it
         _check_rate(file.samplerate)
         begin = min(round(begins_s * file.samplerate), file.frames)
         end = file.frames if ends_s is None else min(round(ends_s * file.samplerate), file.frames)
         if end - begin > _longest_frames(file.channels, file.samplerate):
-            # A header may claim any length (a streamed FLAC has none), and NumPy would take the memory for it.
+            # A header may claim any length (a streamed FLAC has none), and NumPy would allocate it.
             if _reaches(file, begin + _longest_frames(file.channels, file.samplerate)):
                 raise _too_long(file.channels, file.samplerate)
             return None
@@ -150,12 +150,12 @@ def _names_length(source: BinaryIO) -> bool:
 
 
 def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int]:
-    """The first audio stream, at its own rate; a damaged packet in what is decoded refuses the file."""
+    """The first audio stream, at its own rate. Raises: UnreadableSound, also for one damaged packet."""
     import av  # imported here: most recordings do not need it
 
     source.seek(0)
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
-    # Grows in place: a list of pieces would take the memory twice.
+    # Grows in place: a list of pieces would need the memory twice.
     samples = bytearray()
     channels = sample_rate_hz = 0
     to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
@@ -180,20 +180,20 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
                     samples += frame.to_ndarray().reshape(-1, channels)[max(begin, 0) : end].tobytes()
                 if len(samples) // 4 // channels > _longest_frames(channels, sample_rate_hz):
                     raise _too_long(channels, sample_rate_hz)
-            # Of a video the pictures may go on when the sound has ended.
+            # In a video the pictures may be longer than the sound.
             names_length = _is_indexed(container) and len(container.streams) == 1 and container.duration
             if samples and ends_s is None and names_length:
                 found_s = begins_s + len(samples) / 4 / channels / sample_rate_hz
                 _refuse_missing_end(found_s, container.duration / av.time_base)
     except (av.FFmpegError, ValueError, OSError) as error:
-        # ValueError: rate or channels change on the way; OSError: the file is asked for a place before its beginning
+        # ValueError: rate or channels change; OSError: a seek before the file's beginning
         reason = getattr(error, "strerror", None) or "its rate or channels change"
         raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error
     return np.frombuffer(samples, np.float32).reshape(-1, max(channels, 1)), max(sample_rate_hz, 1)
 
 
 def _frames_from(container: InputContainer, begins_s: float) -> Iterator[tuple[int, AudioFrame]]:
-    """Decoded frames of the first audio stream, each with its place in samples, from `begins_s` or some time before."""
+    """Decoded frames of the first audio stream with their positions in samples, from `begins_s` or a little before."""
     stream = container.streams.audio[0]
     frames = container.decode(stream)
     first = next(frames, None)
@@ -233,7 +233,7 @@ def _too_long(channels: int, sample_rate_hz: int) -> UnreadableSound:
 
 
 def _reaches(file: soundfile.SoundFile, frame: int) -> bool:
-    """Whether there really is sound so far in."""
+    """Whether the file really has a sample at `frame`."""
     try:
         file.seek(frame)
         return len(file.read(1)) == 1
@@ -249,7 +249,7 @@ def _refuse_missing_end(found_s: float, claimed_s: float) -> None:
 def encode_flac(samples: np.ndarray) -> bytes:
     """16-bit FLAC at SAMPLE_RATE_HZ."""
     buffer = io.BytesIO()
-    whole = np.clip(np.rint(samples * 0x8000), -0x8000, 0x7FFF).astype(np.int16)  # as libsndfile would, but quicker
+    whole = np.clip(np.rint(samples * 0x8000), -0x8000, 0x7FFF).astype(np.int16)  # as libsndfile does, but faster
     soundfile.write(buffer, whole, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
@@ -273,11 +273,10 @@ def to_mono_16k(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto"
 def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") -> np.ndarray:
     """Samples [frames] from samples [frames, channels], by prepare.channels.
 
-    mix: the mean; left, right: the first or second channel (the only one where there is one); auto: dead channels are
-    left out, and the others mixed where they are alike. Where they are the same sound, but turned over or delayed, so
-    that they would cancel out, it is the loudest of them.
+    mix: the mean; left, right: the first or second channel (or the only one); auto: the mean of the channels that are
+    not dead, or the loudest if they are the same sound inverted or delayed, so that the mean would cancel out.
 
-    Raises: ChannelsDiffer in auto, where channels hold different sounds.
+    Raises: ChannelsDiffer in auto, if channels hold different sounds.
     """
     count = samples.shape[1]
     if count == 1 or channels == "left":
@@ -286,7 +285,7 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
         return samples[:, 1]
     if channels == "mix":
         return _mean(samples)
-    if (samples[:, 1:] == samples[:, :1]).all():  # most stereo of one microphone
+    if (samples[:, 1:] == samples[:, :1]).all():  # most stereo from one microphone
         return np.ascontiguousarray(samples[:, 0])
     centred = samples - samples.mean(axis=0)
     level_dbfs = _dbfs(np.sqrt((centred**2).mean(axis=0)))
@@ -305,7 +304,7 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
 
 
 def _mean(samples: np.ndarray) -> np.ndarray:
-    """Of all channels; six times as fast as NumPy's own over such short rows."""
+    """Mean of all channels; six times as fast as NumPy's over such short rows."""
     mono = samples[:, 0].copy()
     for channel in range(1, samples.shape[1]):
         mono += samples[:, channel]
@@ -318,7 +317,7 @@ def _correlations(one: np.ndarray, other: np.ndarray, delays: int) -> np.ndarray
     block = 2**17
     padded = np.pad(other, delays)
     total = np.zeros(2 * delays + 1)
-    for begin in range(0, len(one), block):  # a whole hour's spectrum would take gigabytes
+    for begin in range(0, len(one), block):  # the spectrum of an hour would take gigabytes
         part, beside = one[begin : begin + block], padded[begin : begin + block + 2 * delays]
         length = block + 4 * delays
         spectrum = np.fft.rfft(beside, length) * np.conj(np.fft.rfft(part, length))
@@ -327,7 +326,7 @@ def _correlations(one: np.ndarray, other: np.ndarray, delays: int) -> np.ndarray
 
 
 def trim_silence(samples: np.ndarray) -> np.ndarray:
-    """Cut both ends where they are 40 dB below the loudest frame, leaving a tenth of a second."""
+    """Cut both ends that are 40 dB below the loudest frame, but for a tenth of a second."""
     import librosa  # imported here: it takes a second, and trimming is optional
 
     _, (start, end) = librosa.effects.trim(samples, top_db=TRIM_BELOW_PEAK_DB, frame_length=512, hop_length=128)
@@ -336,9 +335,9 @@ def trim_silence(samples: np.ndarray) -> np.ndarray:
 
 
 def clipped_fraction(samples: np.ndarray) -> float:
-    """Share of samples that stand at full scale beside another one that does.
+    """Share of samples at full scale next to another one at full scale.
 
-    To be taken from the recording as it came: resampling rounds the flat tops off.
+    Of the recording as it came: resampling rounds flat tops off.
     """
     if samples.min(initial=0.0) > -FULL_SCALE and samples.max(initial=0.0) < FULL_SCALE:  # as in most
         return 0.0
@@ -353,8 +352,8 @@ def clipped_fraction(samples: np.ndarray) -> float:
 def measure(samples: np.ndarray) -> dict[str, float]:
     """Levels of a mono clip [frames] in dBFS, and an estimate of its signal-to-noise ratio in dB.
 
-    Level: the 95th percentile of the RMS of 20 ms frames; noise: their 10th percentile, so a clip without any pause
-    is estimated noisier than it is.
+    Level: the 95th percentile of the RMS of 20 ms frames; noise: their 10th percentile, so a clip without pauses
+    seems noisier than it is.
     """
     frame_length = int(FRAME_S * SAMPLE_RATE_HZ)
     frame_count = max(len(samples) // frame_length, 1)

@@ -1,18 +1,16 @@
-"""A training clip as it might also have sounded: variants, drawn from seed, clip and number alone.
+"""Augmented training clips: variants that follow from seed, clip and number alone.
 
-No state runs along, so that a variant is the same bit for bit in whatever order, process or resumed run it is made, and
-nothing comes from files of others. Only a `Variant` is ever changed, and only training asks for them (`of_epoch`): a
-validation or test clip is a `Clip`. The transcript stays.
+A variant is the same bit for bit in any order, process or resumed run. Only training makes them (`of_epoch`), never of
+validation or test clips. The transcript stays.
 
-Where the ranges come from:
+The ranges:
 
-- light keeps what is characteristic of a voice, also of an atypical one. Speed and pitch change together, as a tape's
-  do (Ko et al. 2015, Audio augmentation for speech recognition), by no more than listeners just notice (about 5 %,
-  Quené 2007): a linear step, which leaves tremor, breaks and pauses in proportion. Noise stays 25 dB and more below the
-  voice: it neither hides breathiness nor makes a clear voice breathy. A time mask (Park et al. 2019, SpecAugment) ends
-  within most sounds. No room, which fills pauses; no codec, which models a healthy larynx; no pitch apart from speed,
-  which smooths irregular voice.
-- strong is for a typical voice that will be heard in other places than it was recorded in: rooms, telephones, noise.
+- light keeps what is characteristic of a voice, also of an atypical one. Speed and pitch change together, as on a tape
+  (Ko et al. 2015, Audio augmentation for speech recognition), by no more than listeners just notice (about 5 %, Quené
+  2007), so tremor, breaks and pauses stay in proportion. Noise is at least 25 dB below the voice: it neither hides
+  breathiness nor adds it. A time mask (Park et al. 2019, SpecAugment) is shorter than most sounds. No room, which fills
+  pauses; no codec, which models a healthy larynx; no pitch change without speed, which smooths irregular voice.
+- strong is for a typical voice that will be used elsewhere than recorded: rooms, telephones, noise.
 
 Samples are float32 in [-1, 1] at SAMPLE_RATE_HZ, mono, as in audio.py.
 """
@@ -35,8 +33,8 @@ from stages.common.params import TrainParams
 from stages.speech.audio import SAMPLE_RATE_HZ
 from stages.speech.clips import Clip
 
-PACKAGES = ("numpy", "scipy", "soxr", "soundfile", "av")  # whose versions decide over a variant's last bits
-LOWEST_NOISE_HZ = 50  # below, noise of no use would take the share of what is heard
+PACKAGES = ("numpy", "scipy", "soxr", "soundfile", "av")  # whose versions decide a variant's last bits
+LOWEST_NOISE_HZ = 50  # below, noise is hardly heard, but would take most of the power
 # libsndfile's format and subtype, sample rate in Hz: a telephone line, a mobile phone, a small MP3 (40 kbit/s).
 CODECS = (("WAV", "ULAW", 8_000), ("WAV", "GSM610", 8_000), ("MP3", "MPEG_LAYER_III", 16_000))
 MP3_COMPRESSION = 0.8  # of libsndfile's 0 to 1
@@ -44,10 +42,10 @@ MP3_COMPRESSION = 0.8  # of libsndfile's 0 to 1
 
 @dataclass(frozen=True)
 class Level:
-    """How far a variant goes. Values are drawn evenly from the ranges; shares are probabilities."""
+    """Strength of augmentation. Values are drawn evenly from the ranges; shares are probabilities."""
 
-    speed: float  # up to so much faster or slower, as a share
-    pitch_semitones: float | None  # up or down, apart from the speed; None: as the speed
+    speed: float  # largest change, as a fraction
+    pitch_semitones: float | None  # largest change up or down; None: follows the speed
     gain_db: float  # louder or softer
     noise_share: float
     noise_snr_db: tuple[float, float]
@@ -70,12 +68,12 @@ LEVELS = {
     ),
 }  # fmt: skip
 ROOM_S = (0.15, 0.5)  # reverberation time (RT60): from a furnished room to a bare one
-ROOM_DIRECT_DB = (0.0, 12.0)  # direct sound over reverberation: from across the room to close by
+ROOM_DIRECT_DB = (0.0, 12.0)  # direct sound over reverberation: from far to close
 
 
 @dataclass(unsafe_hash=True, kw_only=True)
 class Variant(Clip):
-    """A clip to be changed by `level`, differently for each `number`."""
+    """A clip to be augmented by `level`, differently for each `number`."""
 
     level: str
     seed: int
@@ -86,14 +84,14 @@ class Variant(Clip):
         return np.random.default_rng(int.from_bytes(drawn))
 
     def key(self) -> dict:
-        """What decides the variant, besides the clip's sound and this code: a part of cache keys."""
+        """Part of cache keys: all that decides the variant, besides the clip's sound and this code."""
         return {"id": self.id, "level": self.level, "seed": self.seed, "number": self.number, "libraries": _libraries()}
 
 
 def of_epoch(clip: Clip, epoch: int, params: TrainParams, *, fixed: bool) -> Clip:
-    """What an epoch (from 0) hears of a clip: itself in the first of every `augment_variants` + 1, else a variant.
+    """A clip as used in an epoch (from 0): unchanged in the first of every `augment_variants` + 1, else a variant.
 
-    fixed: the same few variants again and again, which can be kept, instead of a new one each time.
+    fixed: the same few variants are repeated (so they can be cached), instead of a new one each time.
     """
     turn = epoch % (params.augment_variants + 1)
     if params.augment == "off" or turn == 0:
@@ -102,13 +100,13 @@ def of_epoch(clip: Clip, epoch: int, params: TrainParams, *, fixed: bool) -> Cli
 
 
 def all_fixed(clips: Sequence[Clip], params: TrainParams) -> list[Clip]:
-    """The clips and all of their fixed variants that training will hear."""
+    """The clips and all fixed variants that training will use."""
     turns = 1 if params.augment == "off" else min(params.epochs, params.augment_variants + 1)
     return [of_epoch(clip, turn, params, fixed=True) for turn in range(turns) for clip in clips]
 
 
 def change_sound(samples: np.ndarray, variant: Variant, longest: int) -> np.ndarray:
-    """A variant's samples, of another length, up to `longest` (which is no less than the clip's own)."""
+    """A variant's samples, at most `longest` (at least the clip's own length)."""
     level, random = LEVELS[variant.level], variant.random("sound")
     speed = 1 + random.uniform(-level.speed, level.speed)
     speed = max(speed, len(samples) / longest)
@@ -127,7 +125,7 @@ def change_sound(samples: np.ndarray, variant: Variant, longest: int) -> np.ndar
         changed = transmit(changed, *CODECS[random.integers(len(CODECS))])
     gain = 10 ** (random.uniform(-level.gain_db, level.gain_db) / 20)
     loudest = np.abs(changed).max(initial=0.0)
-    return (changed * min(gain, 1 / max(loudest, 1e-6))).astype(np.float32)  # never into clipping
+    return (changed * min(gain, 1 / max(loudest, 1e-6))).astype(np.float32)  # without clipping
 
 
 def mask(mel: np.ndarray, variant: Variant, frames_per_s: float) -> None:
@@ -152,7 +150,7 @@ def change_tempo(samples: np.ndarray, rate: float) -> np.ndarray:
     graph = av.filter.Graph()
     source = graph.add_abuffer(format="flt", sample_rate=SAMPLE_RATE_HZ, layout="mono")
     graph.link_nodes(source, graph.add("atempo", repr(float(rate))), graph.add("abuffersink")).configure()
-    padded = np.pad(samples, (0, SAMPLE_RATE_HZ // 10))  # it drops what fills no piece: a short clip, a last sound
+    padded = np.pad(samples, (0, SAMPLE_RATE_HZ // 10))  # it drops an incomplete last piece
     frame = av.AudioFrame.from_ndarray(padded[None], format="flt", layout="mono")
     frame.sample_rate = SAMPLE_RATE_HZ
     graph.push(frame)
@@ -166,7 +164,7 @@ def change_tempo(samples: np.ndarray, rate: float) -> np.ndarray:
 
 
 def put_in_room(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Reverberation of a simulated room: noise that dies away exponentially (Polack 1988), behind the direct sound."""
+    """Add the reverberation of a simulated room: exponentially decaying noise (Polack 1988)."""
     from scipy.signal import fftconvolve
 
     rt60_s = random.uniform(*ROOM_S)
@@ -188,7 +186,7 @@ def add_noise(samples: np.ndarray, snr_db: float, random: np.random.Generator) -
 
 
 def transmit(samples: np.ndarray, file_format: str, subtype: str, sample_rate_hz: int) -> np.ndarray:
-    """As it comes out of a codec, at the same length."""
+    """Encoded and decoded, at the same length."""
     compression = {"compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"} if file_format == "MP3" else {}
     sent = np.clip(soxr.resample(samples, SAMPLE_RATE_HZ, sample_rate_hz), -1, 1)
     line = io.BytesIO()

@@ -1,7 +1,7 @@
-"""What lies in data/raw: recordings with their transcripts, paired by name.
+"""What is in data/raw: recordings with their transcripts, paired by name.
 
-A source is a folder below data/raw. Its transcripts stand in the first of the LAYOUTS that it has, or in text files
-and subtitles named like the recordings. What cannot be paired comes back as a Rejection, never silently left out.
+A source is a folder below data/raw. Its transcripts are in the first of the LAYOUTS that it has, and in text files and
+subtitles named like the recordings. What cannot be paired is returned as a Rejection.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ REPOSITORY = (".git", ".dvc")  # .git is a file in a submodule or worktree
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to write down transcripts: the files that show it, and what reads each of them."""
+    """A format of transcripts: the files by which a source is recognised, and their reader."""
 
     name: str
     manifests: str  # pattern below the source's folder
     read: Callable[[Path, Path], Iterator[Item]]
-    is_one: Callable[[Path], bool] = lambda manifest: True  # for patterns that other files may fit, too
+    is_one: Callable[[Path], bool] = lambda manifest: True  # for patterns that other files also fit
 
 
-# How a source is recognised: by the first of these for which it has a manifest.
+# To add a format: its reader in tables.py, and a line here. The first one that a source has is used.
 LAYOUTS = (
     Layout("JSON lines", "clips.jsonl", tables.read_jsonl),
     Layout("Common Voice", tables.COMMON_VOICE_MANIFEST, tables.read_common_voice),
@@ -47,7 +47,7 @@ LAYOUTS = (
     Layout("table", "*.csv", tables.read_table, tables.is_table),
     Layout("table", "*.tsv", tables.read_table, tables.is_table),
 )
-# Beside the recordings they would be read; in data/raw itself they belong to no source.
+# Rejected in data/raw itself, where they belong to no source.
 MANIFESTS = ("clips.jsonl", "metadata.csv", "transcripts.csv")
 
 
@@ -75,7 +75,7 @@ def read_sources(raw: Path) -> tuple[list[RawClip], list[Rejection]]:
 
 
 def read_source(folder: Path, walk: Walk = os.walk) -> tuple[list[RawClip], list[Rejection]]:
-    """The clips of one source, and what could not be paired; `walk_raw` as `walk` where DVC is to store them."""
+    """The clips of one source, and what could not be paired; `walk`: walk_raw if DVC is to store them."""
     items = list(_read_source(folder, walk))
     clips = [item for item in items if isinstance(item, RawClip)]
     return clips, [item for item in items if isinstance(item, Rejection)]
@@ -84,7 +84,7 @@ def read_source(folder: Path, walk: Walk = os.walk) -> tuple[list[RawClip], list
 def walk_raw(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """`os.walk` for data/raw and the folders below.
 
-    DVC stores nothing of a folder that holds .dvc, and of one that holds .git all but that.
+    DVC skips a folder that holds .dvc, and in one that holds .git only that.
 
     Raises: UserError if a folder is a git or DVC repository of its own.
     """
@@ -99,17 +99,17 @@ def walk_raw(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def locate(raw: Path, clip: RawClip) -> Path | None:
-    """The recording's file, None where its path leads out of its source's folder (by .., a root or a link)."""
+    """The recording's file, None if its path leads out of its source's folder (by .., a root or a symlink)."""
     try:
         folder = (raw / clip.source).resolve()
         path = (folder / clip.path_in_source).resolve()
-    except (ValueError, RuntimeError, OSError):  # a zero byte, a circle of links, a name too long
+    except (ValueError, RuntimeError, OSError):  # a zero byte, a loop of symlinks, a name too long
         return None
     return path if path.is_relative_to(folder) else None
 
 
 def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
-    """`locate` for each clip, as strings. What it asks of a folder is asked once: 10,000 clips would take a second."""
+    """`locate` for each clip, as strings; resolves each folder once, which saves a second of 10,000 clips."""
     folders: dict[tuple[str, str], tuple[Path | None, set[str]]] = {}
     found: list[str | None] = []
     for clip in clips:
@@ -124,7 +124,7 @@ def locate_all(raw: Path, clips: list[RawClip]) -> list[str | None]:
 
 
 def _names_without_links(folder: Path | None) -> set[str]:
-    """None of them where the folder cannot be listed: `locate` then asks for each by itself."""
+    """Empty if the folder cannot be listed: `locate` then resolves each path."""
     if folder is None:
         return set()
     try:
@@ -151,7 +151,7 @@ def _read_source(source: Path, walk: Walk) -> Iterator[Item]:
     items += _read_text_files(source, names, {_path_of(item) for item in items}, alone=layout is None)
     items = list(_with_subtitles(source, names, items, alone=layout is None))
     yield from items
-    # Recordings that nothing names would be missed without a word.
+    # Reject recordings without a transcript by name.
     named = {_path_of(item) for item in items}
     refused = {item.file for item in items if isinstance(item, Rejection)}
     for name in names:
@@ -222,9 +222,9 @@ def _read_text_files(source: Path, names: list[str], named: set[str], alone: boo
 
 
 def _with_subtitles(source: Path, names: list[str], items: Iterable[Item], alone: bool) -> Iterator[Item]:
-    """Recordings with subtitles beside them as one clip for each cue; `alone`: no manifest says what is in the source.
+    """Recordings with subtitles beside them as one clip for each cue.
 
-    A row's text stays what counts: subtitles that say something else are refused.
+    Subtitles that differ from a row's text are rejected. alone: there is no manifest.
     """
     named_so = [source / name for name in names if name.lower().endswith(subtitles.SUFFIXES)]
     if not named_so:
@@ -248,7 +248,7 @@ def _with_subtitles(source: Path, names: list[str], items: Iterable[Item], alone
         if name in found and item.begins_s is None:
             yield from _cut_by(source, found.pop(name), item)
         else:
-            found.pop(name, None)  # the row has times of its own
+            found.pop(name, None)  # the row has its own times
             yield item
     for name in sorted(found) if alone else []:
         yield from _cut_by(source, found[name], RawClip(source.name, f"{source.name}/{name}", text=""))
@@ -290,14 +290,16 @@ def _by_stem(source: Path, names: list[str]) -> dict[Path, list[Path]]:
 
 
 def names_in(source: Path, walk: Walk = os.walk) -> list[str]:
-    """All that is in a source and below, but for what is hidden, relative to it; folders by links are not entered."""
+    """Names of all files and folders in a source, relative to it; hidden ones and symlinked folders are left out."""
     names = []
     for folder, folders, files in walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
         place = os.path.relpath(folder, source)
         shown = [*folders, *(name for name in files if not name.startswith("."))]
         names += shown if place == "." else [f"{place}/{name}" for name in shown]
-    return sorted(names, key=lambda name: name.replace("/", "\0"))  # by their parts: no name has a smaller character
+    return sorted(
+        names, key=lambda name: name.replace("/", "\0")
+    )  # by folder, then by name: no name has a smaller character
 
 
 def _link_to_folder(where: str) -> Rejection:

@@ -1,6 +1,6 @@
 """Subtitles: SRT and WebVTT files beside a recording of the same name; every cue is a clip.
 
-Formats: www.w3.org/TR/webvtt1 and what players take for SRT, which differs in the head, the comma and the hours.
+Formats: www.w3.org/TR/webvtt1 and what players take for SRT, which has no header, a comma, and always hours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TIME = r"(?:(\d+):)?(\d\d?):(\d\d)[.,](\d{1,3})"
 TIMES = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
 VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
-# A word's own time within a cue: YouTube's captions roll, so that each cue repeats the one before.
+# A time within a cue: in YouTube's rolling captions, where each cue repeats the one before.
 ROLLING = re.compile(r"<\d+:[\d:.]+>")
 NOT_SPEECH = re.compile(r"\s*(\[[^\]]*\]|\([^)]*\)|[♪♫#]+[^♪♫#]*[♪♫#]*)\s*")
 NO_CUE = ("WEBVTT", "NOTE", "STYLE", "REGION")
@@ -37,7 +37,7 @@ class Cue:
 
 
 def read(path: Path, source: Path) -> Iterator[Cue | Rejection]:
-    """The cues of an SRT or WebVTT file; what cannot be read is a Rejection with its line."""
+    """The cues of an SRT or WebVTT file; a cue that cannot be read is a Rejection with its line."""
     content = read_text(path, source)
     if isinstance(content, Rejection):
         yield content
@@ -74,7 +74,7 @@ def _read_cue(block: list[str], where: str) -> Cue | Rejection:
     voices = VOICE.findall(words)
     text = clean(html.unescape(MARKUP.sub("", words)))
     if not text or NOT_SPEECH.fullmatch(text):
-        return Rejection(where, "no speech in cue", "nothing to do, where it names a sound; else write down the words")
+        return Rejection(where, "no speech in cue", "nothing to do if it names a sound; else write down the words")
     if len(set(voices)) > 1:
         return Rejection(where, "several voices in cue", "give each voice a cue of its own")
     return Cue(round(begins_s, 3), round(ends_s, 3), text, voices[0].strip() if voices else None)
