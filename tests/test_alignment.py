@@ -44,6 +44,10 @@ def test_lines_of_a_language_without_spaces_are_placed_by_characters():
     assert placed("今日は天気\n明日は雨", "今日は天気", "明日は雪", language="ja")[1] == (1, 2, 0.75, True)
 
 
+def test_agreement_counts_single_digits_and_takes_contractions_as_they_are_scored():
+    assert placed("two zero five\nI'm here", "two one five", "i am here") == [(0, 1, 0.67, True), (1, 2, 1.0, True)]
+
+
 def test_nothing_heard_places_nothing():
     assert placed("one\ntwo", "", "") == [(None, None, 0.0, False)] * 2
 

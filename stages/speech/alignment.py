@@ -90,12 +90,20 @@ def place(
             continue
         first, last = min(own), max(own)
         text = " ".join(filter(None, heard[first : last + 1]))
-        score = score_clip(line.text, text, language)
-        agreement = max(0.0, 1 - score.word_errors / score.reference_words)
         words = words_at[number]
         ends_heard = piece_of.get(words[0]) == first and piece_of.get(words[-1]) == last
-        placed.append(Placed(line, text, agreement, ends_heard, pieces[first][0], pieces[last][1]))
+        placed.append(Placed(line, text, _agreement(line.text, text, language), ends_heard, pieces[first][0], pieces[last][1]))
     return placed
+
+
+def _agreement(said: str, heard: str, language: str) -> float:
+    """1 - WER, never below 0: the better of normalised for scoring and of word by word.
+
+    English scoring reads "two zero" as the one word 20, so that a wrong digit makes all of them wrong.
+    """
+    normalised = score_clip(said, heard, language)
+    by_words = score_clip(normalise(said), normalise(heard), language, as_written=True)
+    return max(0.0, *(1 - score.word_errors / score.reference_words for score in (normalised, by_words)))
 
 
 def find_pieces(recorded: BinaryIO, channels: str) -> tuple[float, list[tuple[float, float]]]:
