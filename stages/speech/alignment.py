@@ -92,7 +92,8 @@ def place(
         text = " ".join(filter(None, heard[first : last + 1]))
         words = words_at[number]
         ends_heard = piece_of.get(words[0]) == first and piece_of.get(words[-1]) == last
-        placed.append(Placed(line, text, _agreement(line.text, text, language), ends_heard, pieces[first][0], pieces[last][1]))
+        agreement = _agreement(line.text, text, language)
+        placed.append(Placed(line, text, agreement, ends_heard, pieces[first][0], pieces[last][1]))
     return placed
 
 
