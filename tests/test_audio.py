@@ -60,9 +60,7 @@ def test_stereo_becomes_mono_16k_with_the_same_length_pitch_and_level(rate_hz):
     assert mono.dtype == np.float32
     assert loudest_hertz(mono) == 440.0
     middle = mono[RATE_HZ // 2 : -RATE_HZ // 2]
-    assert rms(middle) == pytest.approx(
-        0.4 / math.sqrt(2), rel=1e-3
-    )  # RMS of a sine is peak / sqrt 2; mean of 0.6, 0.2
+    assert rms(middle) == pytest.approx(0.4 / math.sqrt(2), rel=1e-3)  # a sine: peak / sqrt 2; mean of 0.6, 0.2
 
 
 def test_sound_above_8_khz_does_not_fold_down_into_speech():
@@ -313,7 +311,7 @@ def test_garbage_is_refused_in_the_same_words_each_time(content):
     assert len(words) == 1
 
 
-@pytest.mark.parametrize("kind", ["WAV", "AIFF", "MP3", "ipod", "webm", "matroska", "avi", "wv", "adts"])
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "MP3", "ipod", "webm", "avi", "wv", "adts"])
 def test_file_whose_end_is_missing_is_refused(kind):
     # A text belongs to it that says more than can be heard.
     codec = {"webm": "libopus", "avi": "libmp3lame", "wv": "wavpack"}.get(kind, "aac")
@@ -324,26 +322,18 @@ def test_file_whose_end_is_missing_is_refused(kind):
         audio.decode(content[: len(content) // 2])
 
 
-@pytest.mark.parametrize(
-    ("rate_hz", "words"), [(1_092_676, "claims 1092676 samples a second"), (1, "claims 1 samples a second")]
-)
-def test_rate_that_nothing_records_is_refused(rate_hz, words):
-    with pytest.raises(audio.UnreadableSound, match=words):
+@pytest.mark.parametrize("rate_hz", [1_092_676, 1])
+def test_rate_that_nothing_records_is_refused(rate_hz):
+    with pytest.raises(audio.UnreadableSound, match=f"claims {rate_hz} samples a second"):
         audio.decode(encode(tone(440, 0.5, 1), rate_hz, "WAV"))
 
 
 @pytest.mark.parametrize("kind", ["FLAC", "ipod"])
-@pytest.mark.parametrize("damage", ["middle", "end"])
-def test_damaged_sound_is_refused_and_not_read_in_part(kind, damage):
+def test_damaged_sound_is_refused_and_not_read_in_part(kind):
     spoken = speech_like(2, 44_100)
-    content = bytearray(
-        encode(spoken, 44_100, kind) if kind == "FLAC" else encode_by_ffmpeg(spoken, 44_100, kind, "aac")
-    )
-    half = len(content) // 2
-    if damage == "middle":
-        content[half : half + 40] = b"\xa5" * 40
-    else:
-        del content[half:]
+    whole = encode(spoken, 44_100, kind) if kind == "FLAC" else encode_by_ffmpeg(spoken, 44_100, kind, "aac")
+    content = bytearray(whole)
+    content[len(content) // 2 : len(content) // 2 + 40] = b"\xa5" * 40
     with pytest.raises(audio.UnreadableSound, match="WAV or FLAC"):
         audio.decode(bytes(content))
 

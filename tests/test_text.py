@@ -1,10 +1,19 @@
-"""Transcripts: what cleaning and normalising change, and what they must leave."""
+"""Transcripts: what cleaning and normalising change, and what they must leave; which languages are accepted."""
 
+import itertools
+import os
+import string
+import subprocess
+import sys
 import unicodedata
 
 import pytest
+from mistral_common.protocol.transcription.request import TranscriptionRequest
+from mistral_common.tokens.tokenizers.base import SpecialTokens
+from pydantic import ValidationError
 
-from stages.speech.text import CONTROL_STRINGS, clean, find_control_string, normalise
+from stages.speech.text import CONTROL_STRINGS, clean, find_control_string, is_accepted, normalise
+from tests.workspaces import ROOT
 
 HINDI = "हिन्दी में कितने शब्द हैं"
 # KA, VIRAMA, ZERO WIDTH JOINER, SSA: half a KA; without the joiner the letters fuse into one (Unicode 16, 12.1).
@@ -34,11 +43,6 @@ def test_clean_keeps_the_joiners_of_indic_and_persian_words():
 def test_clean_keeps_case_and_punctuation():
     text = "Well — “Hello”, it's 5 € (or ½)… Ärger?!"
     assert clean(text) == text
-
-
-def test_clean_of_clean_changes_nothing():
-    text = "\ufeff  Cafe\u0301\u00a0— " + HINDI + HALF_FORM
-    assert clean(clean(text)) == clean(text)
 
 
 # json.loads('"\\ud83d"') gives half of a surrogate pair, which no file can hold.
@@ -71,24 +75,15 @@ def test_normalise_keeps_the_vowel_signs_of_hindi():
     marks = [char for char in HINDI if unicodedata.category(char) in ("Mc", "Mn")]
     assert len(marks) == 10
     assert normalise(HINDI) == HINDI
-
-
-def test_normalise_keeps_the_joiners_of_indic_words():
     assert normalise(HALF_FORM) == HALF_FORM
 
 
-def test_words_that_differ_in_a_vowel_sign_stay_different():
-    assert normalise("कि") != normalise("की")
-
-
-@pytest.mark.parametrize("text", ["Don't — stop!", HINDI, "İstanbul", "ǅ ﬃ ²"])
+@pytest.mark.parametrize("text", ["Don't — stop!", HINDI, HALF_FORM, "İstanbul", "ǅ ﬃ ²"])
 def test_normalise_of_normalised_text_changes_nothing(text):
     assert normalise(normalise(text)) == normalise(text)
 
 
 def test_control_strings_are_those_of_mistral_common():
-    from mistral_common.tokens.tokenizers.base import SpecialTokens
-
     assert set(CONTROL_STRINGS) == {token.value for token in SpecialTokens}
 
 
@@ -106,3 +101,40 @@ def test_text_without_control_string_passes(text):
 
 def test_control_string_cannot_hide_behind_invisible_characters():
     assert find_control_string(clean("[AUD\u200bIO]")) == "[AUDIO]"
+
+
+# ISO 639-1; the first eight are those that Mistral names for Voxtral Mini (mistral.ai/news/voxtral).
+@pytest.mark.parametrize("code", ["en", "es", "fr", "pt", "hi", "de", "nl", "it", "ja", "sw", "no"])
+def test_two_letter_code_is_accepted(code):
+    assert is_accepted(code)
+
+
+@pytest.mark.parametrize("code", ["pt-BR", "en_US", "eng", "deu", "english", "xx", "e", "", " ", " en", "en\n", "हि"])
+def test_anything_else_is_refused(code):
+    assert not is_accepted(code)
+
+
+def test_codes_are_those_that_a_transcription_request_takes():
+    def takes(code: str) -> bool:
+        try:
+            TranscriptionRequest(audio=b"", language=code)
+        except ValidationError:
+            return False
+        return True
+
+    codes = ["".join(letters) for letters in itertools.product(string.ascii_lowercase, repeat=2)]
+    accepted = {code for code in codes if is_accepted(code)}
+    assert len(accepted) > 150
+    assert accepted == {code for code in codes if takes(code)}
+
+
+def test_what_knows_languages_is_loaded_only_when_asked(workspace, set_param, record):
+    record("phone/a.wav").with_suffix(".txt").write_text("Ich gehe jetzt nach Hause und esse etwas")
+    code = "import sys; from stages import prepare; prepare.main(); print('py3langid' in sys.modules)"
+    loaded = []
+    for limit in (None, 1.0):
+        set_param("prepare.filters.max_other_language", limit)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        loaded.append(ran.stdout.split()[-1])
+    assert loaded == ["False", "True"]

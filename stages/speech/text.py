@@ -132,7 +132,7 @@ def _codes() -> frozenset[str]:
 def is_accepted(code: str) -> bool:
     """True for the codes (ISO 639-1, such as `en`) that mistral-common takes in a transcription request.
 
-    It asks the same list (tests/test_languages.py compares), but takes as long to import as all of prepare's own work.
+    It asks the same list (tests/test_text.py compares), but takes as long to import as all of prepare's own work.
     """
     return code.lower() in _codes()
 
