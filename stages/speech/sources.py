@@ -147,7 +147,7 @@ def _read_source(source: Path, walk: Walk) -> Iterator[Item]:
     names = names_in(source, walk)
     layout, manifests = manifests_of(source)
     items = [item for manifest in manifests for item in layout.read(manifest, source)]
-    items = list(_named_as_on_disk(source, names, items))
+    items = _named_as_on_disk(source, names, items)
     items += _read_text_files(source, names, {_path_of(item) for item in items}, alone=layout is None)
     items = list(_with_subtitles(source, names, items, alone=layout is None))
     yield from items
@@ -175,24 +175,27 @@ def _path_of(item: Item) -> str:
     return os.path.normpath(item.path_in_source) if isinstance(item, RawClip) else ""
 
 
-def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> Iterator[Item]:
+def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list[Item]:
     """Clips under their files' names if tables differ in capitals or Unicode form, or leave the ending out.
 
     A name stays as it is if it fits no file, several, or one that another row names.
     """
-    there, taken = set(names), {_path_of(item) for item in items}
+    there = set(names)
+    paths = list(map(_path_of, items))
+    if all(path in there and path == item.path_in_source for path, item in zip(paths, items, strict=True) if path):
+        return items
     alike: dict[str, list[str]] = {}
-    for name in names:
+    for name in there.difference(paths):
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() in AUDIO_SUFFIXES and name not in taken:
+        if suffix.lower() in AUDIO_SUFFIXES:
             for one in (name, stem):
                 alike.setdefault(_alike(one), []).append(name)
-    for item in items:
-        path = _path_of(item)
+    named = []
+    for path, item in zip(paths, items, strict=True):
         found = [path] if path in there else alike.get(_alike(path), [])
-        if path and len(found) == 1 and found[0] != item.path_in_source:
-            item = replace(item, recorded_file=f"{source.name}/{found[0]}")
-        yield item
+        is_other = path and len(found) == 1
+        named.append(replace(item, recorded_file=f"{source.name}/{found[0]}") if is_other else item)
+    return named
 
 
 def _alike(path: str) -> str:
@@ -204,10 +207,9 @@ def _read_text_files(source: Path, names: list[str], named: set[str], alone: boo
 
     alone: there is no manifest, so that a text file without a recording is a mistake.
     """
-    recordings = _by_stem(source, names)
-    for path in map(source.joinpath, names):
-        if path.suffix != ".txt" or not path.is_file():
-            continue
+    texts = [path for name in names if name.endswith(".txt") and (path := source / name).is_file()]
+    recordings = _by_stem(source, names) if texts else {}
+    for path in texts:
         same_name = recordings.get(path.with_suffix(""), [])
         unnamed = [recording for recording in same_name if recording.relative_to(source).as_posix() not in named]
         if alone and not same_name:
