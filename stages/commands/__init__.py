@@ -1,1 +1,1 @@
-"""What make calls beside the stages: demo, sweep, compare, learning curve, pull, set-up."""
+"""What make calls beside the stages: align, review, demo, sweep, compare, learning curve, pull, set-up."""
