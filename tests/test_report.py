@@ -11,7 +11,6 @@ from stages.common import paths
 from stages.common.params import load_params
 from stages.evaluate import compare
 from stages.speech import audio, prepared, report
-from stages.speech.clips import Clip
 from tests.workspaces import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").evaluate
@@ -39,7 +38,7 @@ SETS = {
 
 
 @pytest.fixture
-def render(tmp_path, monkeypatch):
+def render(tmp_path, monkeypatch, make_clip):
     """`render(name)` writes the report of one of SETS, with sounds as prepare writes them, and returns its path."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "templates").symlink_to(ROOT / "templates")
@@ -47,25 +46,10 @@ def render(tmp_path, monkeypatch):
     def write(name: str) -> Path:
         language, texts = SETS[name]
         tone = np.sin(np.arange(8000) / 20).astype(np.float32) / 2
-        clips = []
-        for number, (said, *_) in enumerate(texts):
-            clip_id = f"{number:016x}"
-            path = f"audio/0.zip/{clip_id}.flac"
-            clips.append(
-                Clip(
-                    id=clip_id,
-                    audio_path=path,
-                    text=said,
-                    language=language,
-                    source="s",
-                    recorded_file="s/a.wav",
-                    duration_s=0.5,
-                    peak_dbfs=-6,
-                    level_dbfs=-9,
-                    snr_db=30.0,
-                    clipped_fraction=0.0,
-                )
-            )
+        clips = [
+            make_clip(said, id=f"{number:016x}", audio_path=f"audio/0.zip/{number:016x}.flac", language=language)
+            for number, (said, *_) in enumerate(texts)
+        ]
         (paths.PREPARED / "audio").mkdir(parents=True, exist_ok=True)
         with (paths.PREPARED / "audio/0.zip").open("wb") as file:
             prepared.write_shard(file, [clip.id for clip in clips], lambda _: audio.encode_flac(tone))
