@@ -1,4 +1,4 @@
-"""A page on which a person speaks, and sees what a Voxtral understands before and after it was tuned.
+"""A page to speak to: it shows what a Voxtral understands before and after tuning.
 
     HF_MODEL_ID=USER/NAME python app.py
 
@@ -11,14 +11,12 @@ import html
 import math
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-# Read when torch is imported: its threads soon sleep while they wait, and leave the processor to other programs.
+# Read when torch is imported: threads that wait soon sleep, and leave the processor to other programs.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -32,7 +30,7 @@ from recogniser import SetupError
 
 LANGUAGES = "en,es,fr,pt,hi,de,nl,it"  # those that Voxtral was made for
 FIND_OUT = ("Let the model find out", "")
-KEPT_S = 3600  # recordings that people leave here are deleted after this
+KEPT_S = 3600  # recordings are deleted after this
 STYLE = """
 .gradio-container {max-width: 60rem !important; margin: 0 auto !important}
 .transcript textarea {font-size: 1.25rem; line-height: 1.5; unicode-bidi: plaintext; text-align: start}
@@ -61,7 +59,7 @@ THEME = gr.themes.Default(primary_hue="blue", text_size="lg", font=["system-ui",
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says; README.md explains each."""
+    """Settings from the environment; README.md explains each."""
 
     model: str
     base: str | None
@@ -72,20 +70,19 @@ class Settings:
     description: str
     max_seconds: float
     max_megabytes: float
-    max_per_minute: int
     max_concurrent: int
     max_waiting: int
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Raises: SetupError for a value that means nothing, or no model."""
+    """Raises: SetupError for an invalid value, or if no model is named."""
     values = {name: value.strip() for name, value in environment.items() if value.strip()}
     if "HF_MODEL_ID" not in values:
         raise SetupError("HF_MODEL_ID is not set. It names the model: USER/NAME on the Hub, or a folder.")
     codes = [code.strip() for code in values.get("LANGUAGES", LANGUAGES).split(",") if code.strip()]
     for code in codes:
         if len(code) != 2 or pycountry.languages.get(alpha_2=code) is None:
-            raise SetupError(f"LANGUAGES holds {code!r}, which is no code of two letters such as en, de or hi.")
+            raise SetupError(f"LANGUAGES holds {code!r}, which is not a code of two letters such as en, de or hi.")
     model = values["HF_MODEL_ID"]
     return Settings(
         model=model,
@@ -99,7 +96,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         max_seconds=_number(values, "MAX_SECONDS", 180),
         max_megabytes=_number(values, "MAX_MEGABYTES", 50),
-        max_per_minute=int(_number(values, "MAX_PER_MINUTE", 10)),
         max_concurrent=int(_number(values, "MAX_CONCURRENT", 1)),
         max_waiting=int(_number(values, "MAX_WAITING", 20)),
     )
@@ -111,28 +107,8 @@ def _number(values: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         number = math.nan
     if not 1 <= number < math.inf:
-        raise SetupError(f"{name} is {values[name]!r}, which is no number of at least 1.")
+        raise SetupError(f"{name} is {values[name]!r}, which is not a number of at least 1.")
     return number
-
-
-class RateLimit:
-    """At most so many recordings a minute from one page."""
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._lock = threading.Lock()
-        self._begun: dict[str, deque[float]] = {}
-
-    def wait_s(self, session: str) -> float:
-        """Counts a recording and gives 0, or the seconds to wait before another one is taken."""
-        with self._lock:
-            minute_ago_s = time.monotonic() - 60
-            self._begun = {name: begun for name, begun in self._begun.items() if begun[-1] > minute_ago_s}
-            begun = self._begun.setdefault(session, deque(maxlen=self.per_minute))
-            if len(begun) == self.per_minute and begun[0] > minute_ago_s:
-                return begun[0] - minute_ago_s
-            begun.append(time.monotonic())
-            return 0
 
 
 def language_name(code: str) -> str:
@@ -141,16 +117,16 @@ def language_name(code: str) -> str:
 
 
 def gpu_seconds(parts: Sequence[np.ndarray], language: str | None) -> int:
-    """Most seconds of a GPU that ZeroGPU is asked for; a lower number waits less."""
+    """Most seconds of a GPU to ask ZeroGPU for; with fewer it waits less."""
     sound_s = sum(map(len, parts)) / tuned.sample_rate_hz
     return math.ceil(20 + 0.3 * sound_s)
 
 
 @recogniser.on_gpu(gpu_seconds)
 def hear(parts: Sequence[np.ndarray], language: str | None) -> list[recogniser.Heard] | None:
-    """What each model hears, base first; None where the GPU's memory does not suffice.
+    """What each model hears, base first; None if the GPU has too little memory.
 
-    On ZeroGPU this runs in another process: it takes and gives what can be sent there, and models are globals.
+    ZeroGPU runs this in another process, so arguments and result can be pickled, and models are globals.
     """
     with turn:
         try:
@@ -159,30 +135,28 @@ def hear(parts: Sequence[np.ndarray], language: str | None) -> list[recogniser.H
             return None
 
 
-def transcribe(path: str | None, language: str, request: gr.Request) -> list[str]:
+def transcribe(path: str | None, language: str) -> list[str]:
     """A message as HTML, then each model's transcript."""
     nothing = [""] * (2 if base else 1)
     try:
         if path is None:
             raise sound.Refused("There is no recording yet. Record something, or upload a file.")
-        if wait_s := rate_limit.wait_s(request.session_hash or ""):
-            raise sound.Refused(f"That was a lot at once. Try again in {math.ceil(wait_s)} seconds.")
         samples = sound.read(Path(path), tuned.sample_rate_hz, settings.max_seconds)
         heard = hear(sound.cut(samples, tuned.sample_rate_hz, tuned.window_samples), language or None)
         if heard is None:
-            raise sound.Refused("The memory does not suffice for this recording. Try a shorter one.")
+            raise sound.Refused("There is too little memory for this recording. Try a shorter one.")
     except sound.Refused as problem:
         return [message("problem", str(problem)), *nothing]
     texts = [one.text for one in heard]
     if any(one.looped for one in heard):
-        return [message("note", "A model began to repeat itself, and was stopped there."), *texts]
+        return [message("note", "A model began to repeat itself and was stopped."), *texts]
     if not texts[-1]:
         return [message("note", "The model heard no words in this recording. Speak closer, or louder."), *texts]
     return [message("done", "Transcribed."), *texts]
 
 
 def message(kind: str = "", words: str = "") -> str:
-    """A line that screen readers say when it appears."""
+    """HTML of a line that screen readers say when it appears."""
     return f'<div class="message {kind}" role="alert">{html.escape(words)}</div>'
 
 
@@ -201,7 +175,7 @@ def build_page() -> gr.Blocks:
         language = gr.Dropdown(
             [(language_name(code), code) for code in settings.languages] + [FIND_OUT],
             value=settings.default_language,
-            label="Language that is spoken",
+            label="Spoken language",
         )
         button = gr.Button("Transcribe", variant="primary")
         words = gr.HTML(message())
@@ -213,27 +187,26 @@ def build_page() -> gr.Blocks:
         if examples := sorted(str(path) for path in Path(__file__).parent.glob("examples/*") if path.is_file()):
             gr.Examples(examples, [recording], label="Examples", cache_examples=False)
         gr.Markdown(
-            f"Up to {settings.max_seconds:g} seconds and {settings.max_megabytes:g} MB. A recording is used for its "
-            f"transcript alone, and deleted within {KEPT_S * 5 // 4 // 60} minutes."
+            f"Up to {settings.max_seconds:g} seconds and {settings.max_megabytes:g} MB. A recording is only "
+            f"transcribed, and deleted within {KEPT_S * 5 // 4 // 60} minutes."
         )
         button.click(transcribe, [recording, language], [words, *transcripts], api_name="transcribe")
     return page
 
 
 def build_notice(problem: SetupError) -> gr.Blocks:
-    """The page where there is no model."""
+    """The page if there is no model."""
     with gr.Blocks(title="Not set up", analytics_enabled=False) as page:
         gr.Markdown("# This demo is not set up")
         gr.HTML(message("problem", str(problem)))
     return page
 
 
-turn = threading.Lock()  # one recording after the other: an adapter is switched on and off for all
+turn = threading.Lock()  # one recording at a time: the adapter is switched on and off for all
 megabytes = 1
 try:
     settings = read_settings(os.environ)
-    rate_limit = RateLimit(settings.max_per_minute)
-    base, tuned = recogniser.load(settings.model, settings.base)  # at module level, as ZeroGPU asks for
+    base, tuned = recogniser.load(settings.model, settings.base)  # at module level, as ZeroGPU requires
     page = build_page()
     page.queue(max_size=settings.max_waiting, default_concurrency_limit=settings.max_concurrent)
     megabytes = settings.max_megabytes

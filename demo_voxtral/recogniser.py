@@ -1,7 +1,7 @@
-"""The models: found on the Hub or in a folder, loaded, and asked what they hear.
+"""The models: found on the Hub or in a folder, loaded, and run.
 
-What lies in a repository says what it is: adapter_config.json, an adapter on a base model; config.json, a whole model;
-merged/config.json, a whole model with its adapter in it. Only safetensors are read. All sizes come from the model.
+A repository holds adapter_config.json (an adapter on a base model), config.json (a whole model) or merged/config.json
+(a whole model with its adapter in it). Only safetensors are read. All sizes come from the model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 MAX_TOKENS_PER_S = 24
 SPARE_TOKENS = 16
 BATCH = 8  # parts of a long recording that are transcribed together
-# A transcript whose last 48 tokens are the same 1 to 12 again and again is in a loop that it does not leave by itself.
+# A transcript whose last 48 tokens repeat the same 1 to 12 tokens is in an endless loop.
 LONGEST_PERIOD = 12
 LOOP_TOKENS = 48
 
@@ -42,17 +42,17 @@ transformers.utils.logging.set_verbosity_error()
 
 
 class SetupError(Exception):
-    """Why there is no model, and what whoever set this up can do, in a sentence."""
+    """Why there is no model, and how to fix it, in a sentence."""
 
 
 def on_gpu(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
-    """Decorator of a function that needs the GPU for as long as `seconds` says of the same arguments."""
+    """Decorator of a function that needs the GPU; `seconds` of its arguments says for how long."""
     return spaces.GPU(duration=seconds) if spaces else lambda function: function
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A transcript, and whether a part of it was ended because it repeated itself."""
+    """A transcript, and whether a part of it was cut off because it repeated itself."""
 
     text: str
     looped: bool
@@ -60,7 +60,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Recogniser:
-    """A model with its processor; two may share one model of which one leaves the adapter out."""
+    """A model with its processor; the base and the tuned one may share a model, the base without its adapter."""
 
     name: str
     model: nn.Module
@@ -73,7 +73,7 @@ class Recogniser:
 
     @property
     def window_samples(self) -> int:
-        """What the encoder hears at once."""
+        """Samples that the encoder hears at once."""
         return round(self._audio.chunk_length_s * self._audio.sampling_rate)
 
     @property
@@ -132,7 +132,7 @@ class Recogniser:
 def load(model: str, base: str | None = None) -> tuple[Recogniser | None, Recogniser]:
     """Base and tuned model; no base for a whole model unless `base` names one.
 
-    model, base: a folder or a Hub id, which @ and a revision may follow. `base` overrides an adapter's own.
+    model, base: a folder, or a Hub id with or without @REVISION. `base` overrides an adapter's own.
     Raises: SetupError.
     """
     found = Source.named(model)
@@ -168,9 +168,9 @@ class Source:
         return cls(name, revision or None)
 
     def fetch(self, *patterns: str) -> Path:
-        """The folder that these files lie in, fetched where it is not a folder here.
+        """The folder with these files, downloaded if it is not here.
 
-        Raises: SetupError where there is neither, or the Hub refuses or cannot be reached.
+        Raises: SetupError if there is neither, or the Hub refuses or cannot be reached.
         """
         if Path(self.name).is_dir():
             return Path(self.name)
@@ -190,7 +190,7 @@ class Source:
 
 
 def _base_of(folder: Path, base: str | None) -> Source:
-    """The base of the adapter in `folder`: the one that is asked for, else the one that it names."""
+    """The base of the adapter in `folder`: `base`, else the one that the adapter names."""
     settings = json.loads((folder / ADAPTER_CONFIG).read_text())
     own_base = Source(settings["base_model_name_or_path"] or "", settings.get("revision"))
     base_source = Source.named(base) if base else own_base
@@ -198,7 +198,7 @@ def _base_of(folder: Path, base: str | None) -> Source:
 
 
 def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralProcessor]:
-    """A whole model, in evaluation mode and on the GPU where there is one, and its processor.
+    """A whole model, in evaluation mode and on the GPU if there is one, and its processor.
 
     inside: "" or the folder within the repository, with a slash at its end.
     """
@@ -216,7 +216,7 @@ def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralPro
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SetupError(f"The model {source.name} does not load: {_one_line(error)}") from None
     if not isinstance(processor, VoxtralProcessor):
-        raise SetupError(f"The model {source.name} is no Voxtral: its processor is {type(processor).__name__}.")
+        raise SetupError(f"The model {source.name} is not a Voxtral: its processor is {type(processor).__name__}.")
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(problem):
             raise SetupError(f"The model {source.name} has {problem.replace('_', ' ')}: its files do not match.")
@@ -234,7 +234,7 @@ def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Re
         saved = load_file(weights)
     except (ValueError, TypeError, SafetensorError) as error:
         raise SetupError(f"The adapter {source.name} does not load: {_one_line(error)}") from None
-    # PEFT itself only warns of a tensor whose name it does not know, and goes on with an untrained one.
+    # PEFT only warns of unknown tensors, and would continue with untrained ones.
     expected = get_peft_model_state_dict(adapted)
     if {name: tensor.shape for name, tensor in saved.items()} != {name: part.shape for name, part in expected.items()}:
         raise SetupError(f"The adapter {source.name} was not made for {base_source.name}: its tensors do not match.")
@@ -247,19 +247,19 @@ def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Re
 
 
 class _Looped(StoppingCriteria):
-    """Ends each transcript that has begun to repeat itself without end."""
+    """Stops transcripts that repeat themselves."""
 
     def __init__(self, prompt_length: int) -> None:
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        """For each row of input_ids [B, S] whether it is done."""
+        """Whether each row of input_ids [B, S] is done: [B]."""
         rows = input_ids[:, self.prompt_length :][:, -LOOP_TOKENS:].tolist()
         return torch.tensor([loop_period(row) > 0 for row in rows], device=input_ids.device)
 
 
 def loop_period(tokens: Sequence[int]) -> int:
-    """After how many tokens the end of a transcript repeats itself, again and again; 0: it does not."""
+    """Number of tokens that the end of a transcript repeats again and again; 0: it does not."""
     end = list(tokens[-LOOP_TOKENS:])
     if len(end) < LOOP_TOKENS:
         return 0
@@ -267,7 +267,7 @@ def loop_period(tokens: Sequence[int]) -> int:
 
 
 def strip_language_tag(text: str) -> str:
-    """A model that is told no language may name it first, as plain text: `lang:de`."""
+    """A transcript without the `lang:de` that a model may begin with if it is told no language."""
     return re.sub(r"^\s*lang:[a-z]{2}\s*", "", text).strip()
 
 

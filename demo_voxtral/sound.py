@@ -1,4 +1,4 @@
-"""Recordings: read from any file, judged, and cut into parts that the model reads at once.
+"""Recordings: read from any file, checked, and cut into parts for the model.
 
 Samples are float32 in [-1, 1], mono: [frames].
 """
@@ -13,14 +13,14 @@ import soundfile
 import soxr
 
 SHORTEST_S = 0.1
-SILENCE_DBFS = -60.0  # below this even the loudest parts are no speech
+SILENCE_DBFS = -60.0  # a recording whose loudest parts are below this is silent
 FRAME_S = 0.02
-PAUSE_S = 0.2  # shorter ones stand within words
-QUIETER_DB = 35  # what is so much below the loudest parts is a pause
+PAUSE_S = 0.2  # shorter ones are within words
+QUIETER_DB = 35  # a pause is this much below the loudest parts
 KEPT_SILENCE_S = 0.1  # at both ends of a part
 # Samples of all channels for each second of the longest recording: stereo at 96 kHz. A small file may unpack to days.
 MOST_SAMPLES_PER_S = 192_000
-# What a file may choose by its content: sound and common videos, nothing that opens other files or addresses.
+# Formats of sound and common videos; none that opens other files or addresses.
 DEMUXERS = "aac,aiff,amr,asf,au,caf,flac,matroska,mov,mp3,ogg,w64,wav"
 
 
@@ -50,7 +50,7 @@ def read(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
 
 
 def is_silent(samples: np.ndarray, sample_rate_hz: int) -> bool:
-    """Whether 95 % of all 20 ms frames lie below what speech is."""
+    """Whether 95 % of all 20 ms frames are below the level of speech."""
     return np.percentile(_level_dbfs(samples, sample_rate_hz), 95) < SILENCE_DBFS
 
 
@@ -69,7 +69,7 @@ def cut(samples: np.ndarray, sample_rate_hz: int, longest: int) -> list[np.ndarr
 
 
 def _middle_of_pause(samples: np.ndarray, sample_rate_hz: int) -> int:
-    """Where in the last two thirds of these samples it is quiet for longest."""
+    """The sample in the middle of the longest pause in the last two thirds."""
     first, frames = len(samples) // 3, round(PAUSE_S / FRAME_S)
     level_dbfs = np.convolve(_level_dbfs(samples[first:], sample_rate_hz), np.ones(frames) / frames, mode="valid")
     quiet = level_dbfs < max(level_dbfs.min() + 6, SILENCE_DBFS)
@@ -81,7 +81,7 @@ def _middle_of_pause(samples: np.ndarray, sample_rate_hz: int) -> int:
 
 
 def _without_silent_ends(samples: np.ndarray, sample_rate_hz: int, quiet_dbfs: float) -> np.ndarray:
-    """What lies between the first and the last frame louder than `quiet_dbfs`, with a little silence at both ends."""
+    """The samples from the first to the last frame louder than `quiet_dbfs`, with KEPT_SILENCE_S at both ends."""
     loud = np.flatnonzero(_level_dbfs(samples, sample_rate_hz) > quiet_dbfs)
     if not len(loud):
         return samples[:0]
@@ -102,10 +102,10 @@ def _decode(path: Path, longest_s: float) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(path) as file:
             if file.samplerate * file.channels > MOST_SAMPLES_PER_S:
                 raise Refused("This file is finer than needed. Save it as stereo or mono at 48 kHz, and upload that.")
-            # A header may claim any length: no more is read than it takes to know that it is too long.
+            # A header may claim any length: read only enough to know that it is too long.
             frames = round(longest_s * file.samplerate) + 1
             return file.read(frames=frames, dtype="float32", always_2d=True), file.samplerate
-    except (soundfile.SoundFileError, TypeError):  # TypeError: for content that looks like headerless samples
+    except (soundfile.SoundFileError, TypeError):  # TypeError: content that looks like samples without a header
         return _decode_by_ffmpeg(path, longest_s)
 
 
@@ -127,8 +127,8 @@ def _decode_by_ffmpeg(path: Path, longest_s: float) -> tuple[np.ndarray, int]:
                     samples += frame.to_ndarray().tobytes()
                 if len(samples) > MOST_SAMPLES_PER_S * longest_s * np.dtype(np.float32).itemsize:
                     raise _too_long(longest_s)
-    except (av.FFmpegError, ValueError):  # ValueError: rate or channels change on the way
-        raise Refused("This is no sound file that can be read here. Use WAV, FLAC, MP3, M4A, OGG or WebM.") from None
+    except (av.FFmpegError, ValueError):  # ValueError: rate or channels change within the file
+        raise Refused("This file cannot be read as sound. Use WAV, FLAC, MP3, M4A, OGG or WebM.") from None
     if not samples:
         raise Refused("There is no sound in this file. Upload a recording, or record one here.")
     return np.frombuffer(samples, np.float32).reshape(-1, channels), sample_rate_hz

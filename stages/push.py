@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -85,17 +86,7 @@ def publish_model(params: Params) -> dict:
         message=f"Model ({version_of_run()})",
         tag=f"v-{fingerprint({entry['path']: entry['sha256'] for entry in listed})[:8]}",
     )
-    return {
-        "published": True,
-        "reason": None,
-        "repo_id": published.repo_id,
-        "url": published.url,
-        "commit": published.commit,
-        "tag": published.tag,
-        "private": published.private,
-        "files": published.files,
-        "left_out": left_out,
-    }
+    return {"published": True, "reason": None, **asdict(published), "left_out": left_out}
 
 
 def summary(receipt: dict) -> str:

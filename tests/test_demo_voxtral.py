@@ -32,7 +32,6 @@ from tests.workspaces import (
 
 FOLDER = ROOT / "demo_voxtral"
 SETTINGS = ("HF_MODEL_ID", "BASE_MODEL", "LANGUAGES", "MODEL_NAME", "TITLE", "DESCRIPTION")
-MAX_PER_MINUTE = 30
 
 
 @contextlib.contextmanager
@@ -74,8 +73,7 @@ def trained(trained_project, tmp_path_factory):
 def demo(trained):
     """Process and address of the demo as `make demo-app` starts it, from the repository's root."""
     launcher = ("-m", "stages.commands.demo_app", str(trained))
-    limits = {"MAX_MEGABYTES": "4", "MAX_PER_MINUTE": str(MAX_PER_MINUTE)}
-    with app(trained, *launcher, cwd=ROOT, **limits) as (process, address):
+    with app(trained, *launcher, cwd=ROOT) as (process, address):
         yield process, wait_until_open(process, address)
 
 
@@ -201,18 +199,6 @@ def test_languages_to_choose_from_are_those_of_the_recordings(demo):
     [endpoint] = Client(demo[1], verbose=False).view_api(return_format="dict")["named_endpoints"].values()
     assert endpoint["parameters"][1]["type"]["enum"] == ["en", ""]
     assert endpoint["parameters"][1]["parameter_default"] == "en"
-
-
-def test_one_page_may_not_send_more_than_so_many_in_a_minute(demo, tmp_path):
-    from gradio_client import Client, handle_file
-
-    soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 16_000)
-    file = handle_file(str(tmp_path / "silence.wav"))
-    one, other = Client(demo[1], verbose=False), Client(demo[1], verbose=False)
-    for _ in range(MAX_PER_MINUTE):
-        assert "only silence" in one.predict(file, "en", api_name="/transcribe")[0]
-    assert re.search(r"Try again in \d+ seconds", one.predict(file, "en", api_name="/transcribe")[0])
-    assert "only silence" in other.predict(file, "en", api_name="/transcribe")[0]
 
 
 def test_demo_app_listens_on_this_machine_alone_and_leaves_the_folder_as_it_is(demo):

@@ -109,14 +109,7 @@ def _send(params: Params, files: Mapping[str, Path | bytes], message: str) -> di
         return {"published": False, "reason": "push.dry_run is true", "files": publish.listing(files)}
     settings = params.push.dataset
     sent = publish.publish(settings.repo_id, "dataset", files, private=settings.private, message=message, tag=None)
-    return {
-        "published": True,
-        "reason": None,
-        "private": sent.private,
-        "commit": sent.commit,
-        "url": sent.url,
-        "files": sent.files,
-    }
+    return {"published": True, "reason": None, **asdict(sent)}
 
 
 def read_parts() -> dict[str, list[Clip]]:

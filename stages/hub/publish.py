@@ -43,14 +43,13 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Published:
-    """Where the files are now. `commit` is main's; `changed` is False if main held them already."""
+    """Where the files are now; `commit` is main's."""
 
     repo_id: str
     url: str
     commit: str
     private: bool
     tag: str | None
-    changed: bool
     files: list[dict]
 
 
@@ -58,7 +57,6 @@ class Published:
 class Opened:
     """A repository that may be written to; `made` is True if it is new."""
 
-    head: str
     private: bool
     tags: set[str]
     made: bool
@@ -104,7 +102,7 @@ def publish(
         raise UserError(f"{what}: {head} on the Hub differs from what was sent, {ROUNDS} times: is it being edited?")
     if tag and tag not in opened.tags:
         call(what, api().create_tag, repo_id, tag=tag, revision=head, repo_type=kind, exist_ok=True)
-    return Published(repo_id, address(repo_id, kind), head, opened.private, tag, head != opened.head, listed)
+    return Published(repo_id, address(repo_id, kind), head, opened.private, tag, listed)
 
 
 def held(repo_id: str, kind: Kind, files: Files, *, private: bool) -> bool:
@@ -132,7 +130,7 @@ def open_repository(repo_id: str, kind: Kind, private: bool, create: Mapping[str
         call(what, api().create_repo, repo_id, repo_type=kind, private=private, exist_ok=True, **create)
         info, made = call(what, api().repo_info, repo_id, repo_type=kind), True
     _check_private(info, repo_id, kind, private)
-    return Opened(info.sha, bool(info.private), _marked(repo_id, kind, info.sha), made)
+    return Opened(bool(info.private), _marked(repo_id, kind, info.sha), made)
 
 
 def address(repo_id: str, kind: Kind) -> str:
