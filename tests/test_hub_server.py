@@ -4,19 +4,16 @@ import hashlib
 import http.client
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from urllib.parse import urlsplit
 
 import pytest
 
-from stages.hub.local.repositories import StoredFile
 from stages.hub.local.spaces import readme_errors
-from tests.hub import Fault, HubServer, files_in_shard
+from tests.hub import HubServer
 
 TOKENS = {
     "token-of-anna": "write:anna,team",
@@ -226,20 +223,6 @@ result = error_of(add, "anna/voice", {"README.md": b"---\\nlicense: [mit\\n---\\
     assert readme_errors(space, "model") == []
 
 
-def test_commit_fails_by_status_drop_or_lost_reply(hub, tmp_path):
-    """The tests of publishing rely on these faults."""
-    hub.faults += [Fault("/commit/", status=503), Fault("/commit/", "drop"), Fault("/commit/", "lost")]
-    code = """
-api.create_repo("anna/voice")
-result = [error_of(add, "anna/voice", {"a.txt": b"1"}) for _ in range(4)]
-"""
-    (refused, status), dropped, lost, done = ask(hub, tmp_path, code)
-    assert (refused, status) == ("HfHubHTTPError", 503) and dropped == lost == ["RemoteProtocolError", None]
-    # The third was done, though its reply was lost: the fourth finds nothing to do.
-    assert done is None
-    assert [commit.message for commit in hub.repository("model", "anna/voice").commits] == ["initial commit", "add"]
-
-
 def test_half_a_commit_is_none():
     lines = [{"key": "header", "value": {"summary": "half", "description": ""}}]
     lines += [{"key": "file", "value": {"path": name, "content": "MQ==", "encoding": "base64"}} for name in "ab"]
@@ -271,44 +254,6 @@ def test_mistake_of_the_hub_reaches_the_test():
         server.routes.insert(0, ("GET", "/broken", "any", lambda hub, request: 1 / 0))
         with pytest.raises(urllib.error.HTTPError, match="500"):
             urllib.request.urlopen(f"{server.url}/broken")
-
-
-def test_ranges_and_heads_are_answered_as_the_hub_does():
-    content = bytes(range(200))
-    with HubServer({("dataset", "me/clips"): {"a b.bin": content}}) as server:
-
-        def reply(method, **headers):
-            connection = http.client.HTTPConnection(urlsplit(server.url).netloc)
-            connection.request(method, "/datasets/me/clips/resolve/main/a%20b.bin", headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(), answer.headers
-
-        status, body, headers = reply("HEAD")
-        assert (status, body, headers["Content-Length"]) == (200, b"", "200")
-        assert headers["ETag"] == f'"{StoredFile(content).git_id}"' and headers["X-Repo-Commit"] == server.commit(
-            "dataset", "me/clips"
-        )
-        assert reply("GET", Range="bytes=10-19")[:2] == (206, content[10:20])
-        assert reply("GET", Range="bytes=190-")[:2] == (206, content[190:])
-        assert reply("GET", Range="bytes=190-500")[2]["Content-Range"] == "bytes 190-199/200"
-
-
-def test_shards_of_xet_are_read_as_hf_xet_writes_them(tmp_path):
-    import hf_xet
-
-    contents = [b"a" * 200_000, random.Random(2).randbytes(300_000), b"z"]
-    upload = hf_xet.XetSession().new_upload_commit(
-        endpoint=f"local://{tmp_path}", token="unused", token_expiry_unix_secs=2**32
-    )
-    with upload:
-        started = [upload.start_upload_bytes(content, sha256=hf_xet.COMPUTE_SHA256) for content in contents]
-    expected = {
-        hashlib.sha256(content).hexdigest(): (handle.result().xet_info.hash, len(content))
-        for content, handle in zip(contents, started, strict=True)
-    }
-    shards = list(tmp_path.glob("xet/xorbs/shards/*.mdb"))
-    found = [file for shard in shards for file in files_in_shard(shard.read_bytes())]
-    assert {sha256: (xet_hash, size) for sha256, xet_hash, size in found} == expected
 
 
 def test_environment_holds_nothing_of_the_users_hub(hub, tmp_path, monkeypatch):
