@@ -91,19 +91,7 @@ def run_fingerprint(
             "bfloat16": computes_in_bfloat16(params.model.dtype),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
             "processes": [processes.world_size(), processes.is_sharded()],
-            "clips": [
-                [
-                    [
-                        prepared.sha256(paths.PREPARED / clip.audio_path),
-                        clip.id,
-                        clip.text,
-                        clip.language,
-                        clip.duration_s,
-                    ]
-                    for clip in part
-                ]
-                for part in (train_clips, validation_clips)
-            ],
+            "clips": [[sound_and_text(clip) for clip in part] for part in (train_clips, validation_clips)],
             "code": code_hash("stages.train"),
             "versions": {package: version(package) for package in (*PACKAGES, *augment.PACKAGES)},
         }

@@ -11,14 +11,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import soundfile
 from safetensors.torch import load_file
 
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.speech.clips import Clip
-from stages.train import check_validation, choose_clips
+from stages.train import check_validation, choose_clips, run_fingerprint
+from tests.tiny_model import SOURCE
 from tests.workspaces import (
     add_demo_clips,
     dvc,
@@ -32,33 +35,17 @@ from tests.workspaces import (
     set_params,
 )
 
-CLIP = Clip(
-    id="0",
-    audio_path="audio/0.flac",
-    text="one two",
-    language="en",
-    source="demo",
-    recorded_file="demo/1.wav",
-    duration_s=1.0,
-    peak_dbfs=-3.0,
-    level_dbfs=-20.0,
-    snr_db=30.0,
-    clipped_fraction=0.0,
-)
-CLIPS = [replace(CLIP, id=f"{number:016x}") for number in range(200)]
 
-
-def test_smaller_training_sets_lie_within_larger_ones():
+def test_smaller_training_sets_lie_within_larger_ones_of_the_same_seed(make_clip):
+    clips = [make_clip("one two", id=f"{number:016x}") for number in range(200)]
     params = load_params(Path("params.yaml")).train
-    chosen = [
-        {clip.id for clip in choose_clips(CLIPS, params.model_copy(update={"max_clips": count}))}
-        for count in (10, 50, 200)
-    ]
-    assert [len(ids) for ids in chosen] == [10, 50, 200]
-    assert chosen[0] < chosen[1] < chosen[2]
-    assert chosen[0] != {
-        clip.id for clip in choose_clips(CLIPS, params.model_copy(update={"max_clips": 10, "seed": 1}))
-    }
+
+    def chosen(count: int, seed: int = 0) -> set[str]:
+        return {clip.id for clip in choose_clips(clips, params.model_copy(update={"max_clips": count, "seed": seed}))}
+
+    assert [len(chosen(count)) for count in (10, 50, 200)] == [10, 50, 200]
+    assert chosen(10) < chosen(50) < chosen(200)
+    assert chosen(10) != chosen(10, seed=1)
 
 
 def test_training_without_a_single_validation_is_refused_before_it_starts():
@@ -66,6 +53,27 @@ def test_training_without_a_single_validation_is_refused_before_it_starts():
     check_validation(params.model_copy(update={"validate_every_steps": 6}), clips=20)  # 2 x 3 updates
     with pytest.raises(UserError, match=r"train\.validate_every_steps is 7, but training on 20 clips has only 6"):
         check_validation(params.model_copy(update={"validate_every_steps": 7}), clips=20)
+
+
+def test_name_of_a_training_changes_with_everything_that_decides_its_result(demo_clips, tmp_path, monkeypatch):
+    """A training with another name starts afresh; one with the same name is resumed, or its result is taken."""
+    params = load_params(Path("params.yaml"))
+
+    def name(clips: list[Clip] = demo_clips, model: str = "auto", **settings: object) -> str:
+        changed = {"train": params.train.model_copy(update=settings)}
+        changed["model"] = params.model.model_copy(update={"dtype": model})
+        return run_fingerprint(SOURCE, params.model_copy(update=changed), clips[:8], clips[8:12])
+
+    first = name()
+    other_sound = tmp_path / "sound.flac"
+    soundfile.write(other_sound, np.zeros(16_000), 16_000)
+    assert name(tracking=None, launcher="ddp") == first
+    changes = [{"learning_rate": 0.0005}, {"seed": 1}, {"max_clips": 7}, {"model": "float32"}]
+    changes += [{"clips": [replace(demo_clips[0], **{field: value}), *demo_clips[1:]]} for field, value in
+                {"text": "other words", "audio_path": str(other_sound), "language": "de"}.items()]  # fmt: skip
+    names = {first, *(name(**change) for change in changes)}
+    monkeypatch.setattr("stages.train.code_hash", lambda *_: "other code")
+    assert len({*names, name()}) == len(changes) + 2
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +190,6 @@ def test_only_a_change_that_decides_the_result_trains_again(short_run, tmp_path)
         "stages/voxtral/training.py", "LORA_LEARNING_RATE_TIMES_WIDTH = 0.3", "LORA_LEARNING_RATE_TIMES_WIDTH = 0.2"
     ) == (True, 2)
     assert files_in(results) != first
-
-
-@pytest.mark.slow
-def test_killed_training_with_another_setting_starts_afresh(short_run, changed):
-    kill_after_a_checkpoint(short_run)
-    changed(train__learning_rate=0.0005)
-    run_stages(short_run, "train")
-    assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] is None
 
 
 @pytest.mark.slow
