@@ -19,7 +19,7 @@ PIECE_BYTES = 32
 PIECES = 4  # of a sound file, so that a partial copy is found too
 DIFFERENT_BYTES = 12  # in a piece: one with fewer is silence, which every file has
 MIN_TEXT_BYTES = 8  # a shorter text is found by chance
-READ_BYTES = 16 << 20
+READ_BYTES = 1 << 20
 KEY_BYTES = 3
 AROUND_CELL = '\n\t,;|/" '  # what is on either side of a name in a table
 
