@@ -1,4 +1,4 @@
-"""What the Results page shows: how much better the model has become, which recordings are hardest, experiments."""
+"""What the Results page shows: how much better the model is, the hardest recordings, experiments."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from stages.common.files import read_json, read_jsonl
 from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError
 from stages.speech import prepared
-from stages.speech.caveats import caveats, changes
-from stages.speech.caveats import verdict as outcome_of
+from stages.speech.caveats import change, changes, verdict
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
@@ -48,7 +47,7 @@ class HeardClip:
 
     @property
     def sound(self) -> bytes | None:
-        """The recording as the model heard it, a FLAC file; None where it is no longer there."""
+        """The recording as the model heard it, a FLAC file; None if it is no longer there."""
         path = prepared.path_of(self.id)
         return path and prepared.content(path)
 
@@ -63,19 +62,10 @@ class Results:
     clips: list[HeardClip]  # the hardest first
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the figures mean: `outcome` is better, unsure, worse or perfect."""
-
-    outcome: str
-    words: str
-    caveats: list[str]
-
-
 def read() -> Results | None:
-    """The results in data/evaluation, None where nothing has been evaluated.
+    """The results in data/evaluation; None if nothing has been evaluated.
 
-    Raises: UserError where files are missing or damaged.
+    Raises: UserError if files are missing or damaged.
     """
     if not METRICS.exists():
         return None
@@ -107,32 +97,28 @@ def headline(metrics: Mapping) -> str:
     return f"Wrong words: before\u00a0{before} → after\u00a0{after}"
 
 
-def verdict(metrics: Mapping) -> Verdict:
-    """What the figures show, and what they do not, in plain sentences."""
+def meaning(metrics: Mapping) -> str:
+    """What the figures show, in plain sentences."""
     relative, low, high = (metrics["improvement"][name] for name in ("wer_relative", "low", "high"))
-    outcome = outcome_of(metrics)
-    if relative is None:
-        words = "Before training every word was understood. "
-        words += "Training made it worse." if outcome == "worse" else "There is nothing to improve in these recordings."
-    elif outcome == "better":
-        words = (
-            f"That is {percent(relative)} fewer wrong words. With other recordings of the same kind it would most "
-            f"likely be between {percent(low)} and {percent(high)} fewer."
+    outcome = verdict(metrics)
+    if outcome == "perfect":
+        return "Every word was understood before training. There is nothing to improve in these recordings."
+    if outcome == "better":
+        return (
+            f"Training helped: {change(relative, '%')}. With other recordings of the same kind it would most likely be "
+            f"{percent(low)} to {percent(high)} fewer."
         )
-    elif outcome == "worse":
-        words = (
-            f"Training made it worse: {percent(-relative)} more wrong words. Try a lower learning rate, or record more."
-        )
-    else:
-        words = "This does not show an improvement yet. "
-        if low < high:
-            words += f"With other recordings of the same kind, {changes(low, high, '%')} would be likely. "
-        words += "Record more, and train again."
-    return Verdict(outcome, words, caveats(metrics))
+    if outcome == "worse":
+        how_much = f": {change(relative, '%')}" if relative is not None else ""
+        return f"Training made it worse{how_much}. Try a lower learning rate, or record more."
+    words = "This does not show an improvement yet. "
+    if low < high:
+        words += f"With other recordings of the same kind, {changes(low, high, '%')} would be likely. "
+    return f"{words}Record more, and train again."
 
 
 def whose(clips: list[HeardClip], speaker: str) -> str:
-    """The end of a sentence: who speaks in test recordings; and whether the one who looks at the page does."""
+    """The end of a sentence: who speaks in the test recordings, and whether `speaker` is one of them."""
     counts = Counter(clip.speaker or "no name" for clip in clips)
     if not counts.keys() - {speaker}:
         return "."
@@ -149,15 +135,15 @@ def trained_with(training: Mapping) -> str:
         f"{counted(training['validation_clips'], 'other recording')}."
     )
     if training["resumed_from_step"]:
-        sentence += " It was interrupted, and went on from where it was."
+        sentence += " It was interrupted and resumed."
     return sentence
 
 
 def newer_clips() -> int:
-    """How many recordings of the page are not in the results: made later, or not yet prepared.
+    """How many recordings of the page are not in the results.
 
-    Both are looked at: a run that failed in training has prepared recordings which no evaluation has seen, and a
-    recording made during a run is older than its results.
+    Either made later (a run that failed in training may have prepared them), or not yet prepared (made during a run,
+    they are older than its results).
     """
     evaluated_at = METRICS.stat().st_mtime
     known = {row["id"] for part in ("train", "validation", "test") for row in read_jsonl(paths.SPLIT / f"{part}.jsonl")}
@@ -170,10 +156,7 @@ def newer_clips() -> int:
 
 
 def as_html(clip: HeardClip) -> str:
-    """What was said, and below it what each model heard, word by word.
-
-    Crossed out is what it missed, underlined what it got wrong (wavy) or added.
-    """
+    """What was said, and what each model heard: missed words crossed out, wrong (wavy) and added words underlined."""
     direction = LANGUAGES[clip.language].direction if clip.language in LANGUAGES else "auto"
     rows = [("Said", escape(clip.reference))]
     for label, heard, mistakes in (
@@ -190,7 +173,7 @@ def as_html(clip: HeardClip) -> str:
 
 
 def experiments_state() -> float:
-    """Changes when there may be new experiments or commits: when their files in git or dvc.lock were last written."""
+    """When experiments or commits last changed: the newest time of their files in git and of dvc.lock."""
     files = [Path("dvc.lock"), Path(".git/HEAD"), Path(".git/packed-refs")]
     for folder in (Path(".git/refs/exps"), Path(".git/refs/heads")):
         files += folder.rglob("*")
@@ -200,7 +183,7 @@ def experiments_state() -> float:
 def read_experiments() -> list[experiments.Experiment]:
     """What `dvc exp show` says of the last commits and their experiments, the oldest first. Takes seconds.
 
-    Raises: UserError where there is no git repository, or DVC fails.
+    Raises: UserError if this is not a git repository, or DVC fails.
     """
     shown = run_dvc("exp", "show", "--json", "--num", str(COMMITS_LOOKED_AT), limit_s=EXPERIMENTS_LIMIT_S)
     return experiments.parse(json.loads(shown))

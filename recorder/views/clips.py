@@ -1,4 +1,4 @@
-"""Clips: listen to the recordings, correct their texts, delete them; pictures of all of them together."""
+"""Clips: listen to the recordings, correct their texts, delete them; charts of all of them together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from recorder.views import charts
 from recorder.views.shared import as_plain, sound_type, spoken_text
 from stages.common.plurals import counted
 from stages.common.stage import UserError
+from stages.speech.clips import Clip
 
 RECORDINGS, PICTURES, REVIEW, REJECTED, OTHERS = "Recordings", "Pictures", "To check", "Not used", "Other folders"
 ON_A_PAGE = 20
 ROWS_SHOWN = 100
+STILL_HELD = "Older versions of the data still hold it: the end of this page says how to erase them."
 
 state = st.session_state
 
@@ -39,7 +41,7 @@ def correct(clip: StoredClip) -> None:
         return
     inbox.start_moving()
     open_clip(None)
-    say("The text is corrected. The next training uses it.")
+    say("Text corrected. The next training uses it.")
 
 
 def delete(clip: StoredClip) -> None:
@@ -50,13 +52,13 @@ def delete(clip: StoredClip) -> None:
         return
     inbox.start_moving()
     open_clip(None)
-    say(f"Recording {clip.id} is deleted. Older versions of the data still hold it: see the end of this page.")
+    say(f"Recording {clip.id} is deleted. {STILL_HELD}")
 
 
 def delete_all_of_speaker() -> None:
     speaker = state["speaker_to_delete"]
     if state["name_again"].strip() != speaker:
-        say("Nothing was deleted: the typed name is another one.", is_problem=True)
+        say("Nothing was deleted: the typed name is different.", is_problem=True)
         return
     clips = [clip for clip in inbox.stored_clips() if clip.speaker == speaker]
     try:
@@ -67,10 +69,7 @@ def delete_all_of_speaker() -> None:
         say(f"Not all were deleted: {error}", is_problem=True)
         return
     inbox.start_moving()
-    say(
-        f"Deleted: {counted(len(clips), 'recording')} of {speaker}. Older versions of the data still hold them: see "
-        "the end of this page."
-    )
+    say(f"Deleted: {counted(len(clips), 'recording')} of {speaker}. {STILL_HELD}")
 
 
 def play(clip: StoredClip, autoplay: bool) -> None:
@@ -99,14 +98,10 @@ def show_list(items: list[tuple[str, list[str]]], where_the_rest_is: str) -> Non
         st.text(f"{len(items) - ROWS_SHOWN} more: {where_the_rest_is}.")
 
 
-def details(clip: StoredClip) -> list[str]:
-    return [
-        clip.speaker or "no name",
-        collection.language_name(clip.language),
-        f"{clip.duration_s:.1f} s" if clip.duration_s is not None else "",
-        "uploaded" if clip.source == "uploaded" else "",
-        (clip.recorded_at or "")[:16].replace("T", " "),
-    ]
+def details(clip: StoredClip | Clip) -> list[str]:
+    """Speaker, language and length."""
+    length = f"{clip.duration_s:.1f} s" if clip.duration_s is not None else ""
+    return [clip.speaker or "no name", collection.language_name(clip.language), length]
 
 
 def show_clip(clip: StoredClip) -> None:
@@ -116,18 +111,16 @@ def show_clip(clip: StoredClip) -> None:
             st.text_area("What was said, word for word", clip.text, key=f"text {clip.file}", height="content")
         else:
             spoken_text(clip.text, clip.language or "")
-        st.html(quietly(details(clip)))
+        made = (clip.recorded_at or "")[:16].replace("T", " ")
+        st.html(quietly([*details(clip), "uploaded" if clip.source == "uploaded" else "", made]))
         if what in ("play", "correct"):
             play(clip, autoplay=what == "play")
         if what == "delete":
-            st.warning(
-                "Delete this recording? It is not used in any later training. Older versions of the data still hold "
-                f"it: how to erase it there too stands at the end of this page. Its id is {clip.id}."
-            )
+            st.warning(f"Delete this recording (id {clip.id})? No later training uses it. {STILL_HELD}")
         with st.container(horizontal=True):
             if what == "correct":
                 st.button("Save", key=f"save {clip.file}", type="primary", on_click=correct, args=(clip,))
-                st.button("Leave as it was", key=f"leave {clip.file}", on_click=open_clip, args=(None,))
+                st.button("Cancel", key=f"leave {clip.file}", on_click=open_clip, args=(None,))
             elif what == "delete":
                 st.button("Delete it", key=f"really {clip.file}", type="primary", on_click=delete, args=(clip,))
                 st.button("Keep it", key=f"keep {clip.file}", on_click=open_clip, args=(None,))
@@ -143,9 +136,9 @@ def first_page() -> None:
 
 def show_recordings(clips: list[StoredClip]) -> None:
     if not clips:
-        st.info("Nothing is recorded yet. Begin on the Record page, or bring recordings in on the Upload page.")
+        st.info("Nothing is recorded yet. Begin on the Record page, or add recordings on the Upload page.")
         if others := collection.other_folders():
-            st.write(as_plain(f"Not made on this page, but used too: what lies in {', '.join(others)} (data/raw)."))
+            st.write(as_plain(f"Training also uses recordings from elsewhere: {', '.join(others)} (in data/raw)."))
         return
     words = st.text_input("Search in texts, speakers and languages", key="clips_search", on_change=first_page)
     found = collection.search(collection.newest_first(clips), words)
@@ -167,15 +160,13 @@ def show_recordings(clips: list[StoredClip]) -> None:
 def explain_erasing() -> None:
     with st.expander("How to erase recordings for good"):
         st.write(
-            "Deleting takes a recording out of the data and out of every later training. Copies are left where DVC "
-            "keeps older versions, and the present model has learnt from it. To erase those too, run one of these in a "
-            "terminal in this folder. It lists what would go, and asks before it does anything:"
+            "A deleted recording is not used in any later training. But older versions of the data still hold it, and "
+            "the present model has learnt from it. To erase those too, run one of these in a terminal in this folder. "
+            "It lists what would be removed, and asks first:"
         )
         st.code("make forget CLIP=the id of the recording", language=None, wrap_lines=True)
         st.code('make forget SPEAKER="the name of the speaker"', language=None, wrap_lines=True)
-        st.write(
-            "With HUB=1 behind it, what was published goes too. Copies of this folder on other machines need the same."
-        )
+        st.write("Add HUB=1 to remove published copies too. Copies of this folder on other machines need the same.")
 
 
 def ask_for_speaker(speakers: list[str]) -> None:
@@ -184,7 +175,7 @@ def ask_for_speaker(speakers: list[str]) -> None:
         st.form("all of one speaker", border=False, clear_on_submit=True),
     ):
         st.selectbox("Speaker", speakers, key="speaker_to_delete")
-        st.text_input("Type the name again, if you are sure", key="name_again")
+        st.text_input("To confirm, type the name again", key="name_again")
         st.form_submit_button("Delete all recordings of this speaker", on_click=delete_all_of_speaker)
 
 
@@ -241,27 +232,16 @@ def show_to_review(clips: list[StoredClip]) -> None:
 
 def show_others(others: list) -> None:
     if not others:
-        st.info("The last training had no other folders than the ones that this page writes.")
+        st.info("The last training used no recordings from other folders.")
         return
     st.write(
-        "These lie in folders of data/raw that this page does not write, as they were at the last training. Correct "
-        "their texts there, in the table or text file beside the sound, and train again."
+        "Recordings in other folders of data/raw, as they were at the last training. Correct their texts there, in the "
+        "table or text file beside the sound, and train again."
     )
     words = st.text_input("Search in texts, speakers and languages", key="others_search")
     found = collection.search(others, words)
     st.text(f"{len(found)} of {counted(len(others), 'recording')}")
-    items = [
-        (
-            clip.text,
-            [
-                clip.speaker or "no name",
-                collection.language_name(clip.language),
-                f"{clip.duration_s:.1f} s",
-                f"data/raw/{clip.recorded_file}",
-            ],
-        )
-        for clip in found
-    ]
+    items = [(clip.text, [*details(clip), f"data/raw/{clip.recorded_file}"]) for clip in found]
     show_list(items, "search to see them")
 
 
@@ -273,9 +253,7 @@ if message := state.pop("clips_message", None):
     words, is_problem = message
     (st.error if is_problem else st.success)(as_plain(words))
 if waiting := inbox.waiting():
-    st.caption(
-        f"Saved, and being put in order: {counted(waiting, 'change')}. During a training that waits for its end."
-    )
+    st.caption(f"Saved, not yet in data/raw: {counted(waiting, 'change')}. A running training must end first.")
 section = st.segmented_control(
     "Show",
     [RECORDINGS, PICTURES, REVIEW, REJECTED, OTHERS],

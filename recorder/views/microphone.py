@@ -43,10 +43,10 @@ def microphone(
     has_take: bool,
     to_be_saved: bool = True,
 ) -> Recording | None:
-    """Show phrase, record button and meter; returns a recording once, on the run after it ended.
+    """Show phrase, record button and meter. Returns a recording once, on the run after it ended.
 
-    `prompt` names what is recorded: when it changes, the last take is forgotten and the focus goes to the button.
-    `to_be_saved`: with a take that is not yet, the browser asks before it closes the tab or loads it anew.
+    prompt: names what is recorded; when it changes, the last take is forgotten and the button gets the focus.
+    to_be_saved: before a tab with an unsaved take is closed or reloaded, the browser asks.
     """
     result = _component(
         key=key,
@@ -66,7 +66,7 @@ def microphone(
 
 
 def read_recording(sent: dict, longest_s: float) -> Recording | None:
-    """What a browser sent, None where it is no recording of ours: a browser can send anything."""
+    """What a browser sent; None if it is not a recording of ours: a browser can send anything."""
     try:
         rate_hz, prompt = int(sent["sample_rate_hz"]), str(sent["prompt"])
         pcm = base64.b64decode(sent["samples"], validate=True)

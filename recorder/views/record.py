@@ -1,4 +1,4 @@
-"""Record: one phrase after the other, judged at once, saved for good."""
+"""Record: one phrase after the other, each take judged at once and saved on request."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from stages.common.stage import UserError
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 LEAVE = "Leave it as it is"
-# How far somebody is with one kind of text: the take that waits to be saved, and the phrase that it was made for, which
-# stays whatever is recorded or written elsewhere meanwhile.
+# Where somebody is in one kind of text: the take that waits to be saved, and its phrase, which stays the same whatever
+# is recorded or written elsewhere meanwhile.
 READING = {"turn": 0, "phrase": "", "chosen_again": False, "take": None, "can_hear": True, "in_set": 0}
 READING |= {"skipped": [], "visited": [], "ahead": [], "message": "", "pressed_once": ""}
 state = st.session_state
@@ -25,7 +25,7 @@ params = load_params()
 
 
 def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
-    """A person's own phrases, then the ones that come with ownvoice or from the Hub."""
+    """A person's own phrases, then those of ownvoice or from the Hub."""
     own = reading.own_phrases(speaker, language)
     if kind == OWN:
         return own
@@ -33,10 +33,10 @@ def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
     if params.recorder.phrases == "granary":
         phrases.start_granary(language)
         if problem := phrases.granary_problem(language):
-            st.warning(f"{as_plain(problem)} The phrases that come with ownvoice are shown instead.")
+            st.warning(f"{as_plain(problem)} Until then you see ownvoice's own phrases.")
         streamed = phrases.granary_phrases(language)
         if streamed is None and not problem:
-            st.info("Sentences are being fetched from the Hub. Until they are here, ownvoice's own are shown.")
+            st.info("Fetching sentences from the Hub. Until then you see ownvoice's own.")
         given = streamed or given
     return list(dict.fromkeys([*own, *given]))
 
@@ -46,7 +46,7 @@ def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:
         st.expander("My own phrases, words and names", expanded=is_open),
         st.form(f"own-{speaker}-{language}", border=False),
     ):
-        st.write("What matters to you: names, places, commands, words of your work. They are asked first.")
+        st.write("Names, places, commands, words of your work. They come first.")
         text = st.text_area(
             "One on each line", "\n".join(reading.own_phrases(speaker, language)), height=160, max_chars=50_000
         )
@@ -55,7 +55,7 @@ def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:
             try:
                 added = file.getvalue().decode("utf-8-sig") if file else ""
             except UnicodeDecodeError:
-                st.error("This text file cannot be read. Save it as UTF-8 and try again.")
+                st.error("Cannot read this text file. Save it as UTF-8 and try again.")
                 return
             own = phrases.own_phrases(f"{text}\n{added}")
             reading.save_own_phrases(speaker, language, own)
@@ -68,7 +68,7 @@ def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:
 
 
 def begin(person: Voice, kind: str, is_opened: bool) -> None:
-    """Resume where this person left this language and kind of text, with the take that waits to be saved."""
+    """Resume where this person stopped in this language and kind of text, with the take that waits to be saved."""
     chosen, before = (person.speaker, person.language, kind), state.get("reading_for")
     if before == chosen and not is_opened:
         return
@@ -79,7 +79,7 @@ def begin(person: Voice, kind: str, is_opened: bool) -> None:
         state.update(others.pop(chosen, None) or copy.deepcopy(READING), reading_for=chosen)
     state["message"] = state["pressed_once"] = ""
     if is_unsaved():
-        state.update(can_hear=False, message="Not saved yet: this recording still waits. Save it, or record it again.")
+        state.update(can_hear=False, message="Not saved yet: save this recording, or record it again.")
 
 
 def is_unsaved() -> bool:
@@ -87,21 +87,21 @@ def is_unsaved() -> bool:
 
 
 def may_drop(button: str) -> bool:
-    """Whether a take that could be saved may go: the first press of a button says so, the second does it."""
+    """Whether a take that could be saved may be dropped: only the second press of a button does it."""
     if not is_unsaved() or state["pressed_once"] == button:
         return True
-    state.update(pressed_once=button, message=f"Not saved yet. To throw this recording away, press {button} again.")
+    state.update(pressed_once=button, message=f"Not saved yet. To delete this recording, press {button} again.")
     return False
 
 
 def go_on(phrase: str) -> None:
-    """To the phrase that Back came from, else to the next one."""
+    """Turn to the phrase that Back came from, else to the next one."""
     state["visited"].append(phrase)
     turn_to(state["ahead"].pop() if state["ahead"] else "")
 
 
 def turn_to(phrase: str) -> None:
-    """A phrase that was shown before; with none the next one is chosen."""
+    """Show a phrase again; "" chooses the next one."""
     state.update(turn=state["turn"] + 1, phrase=phrase, chosen_again=bool(phrase), take=None, can_hear=True)
 
 
@@ -121,7 +121,7 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
         state["message"] = f"Not saved: {error}"
         return
     if not is_new:
-        state.update(take=None, message="Not saved: this very recording was saved before. Record it again.")
+        state.update(take=None, message="Not saved: this recording was saved before. Record it again.")
         return
     state["message"] = f"Saved: {take.figures['duration_s']:.1f} seconds."
     state["in_set"] += earlier is None
@@ -136,7 +136,7 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
 
 
 def said_key() -> str:
-    """Of the text that belongs to the take."""
+    """Key of the text that belongs to the take."""
     return f"said {state['reading_for']} {state['take'].id}"
 
 
@@ -172,12 +172,12 @@ def another_set() -> None:
 
 
 def rest() -> None:
-    st.success(f"{state['in_set']} recorded. Well done. Everything is saved: rest, or come back any day.")
+    st.success(f"Well done: {state['in_set']} recorded, all saved. Rest, or come back any day.")
     st.button(f"{params.recorder.set_size} more", type="primary", on_click=another_set, shortcut="M", width="stretch")
 
 
 def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, language: str) -> takes.Take | None:
-    """The phrase, the microphone and the buttons; the take that waits to be saved."""
+    """Show the phrase, the microphone and the buttons; returns the take that waits to be saved."""
     place = f"{state['in_set']} of {params.recorder.set_size} recorded"
     place += f", {len(state['skipped'])} skipped for later" if state["skipped"] else ""
     st.caption(f"Speak as you always do. {place}." if kind != FREE else f"{place}.")
@@ -185,7 +185,7 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
     recording = microphone(
         "microphone",
         prompt,
-        phrase if kind != FREE else "Say whatever you like. Afterwards, write down what you said.",
+        phrase if kind != FREE else "Say whatever you like. Then write down what you said.",
         language if kind != FREE else "en",
         params.recorder,
         has_take=state["take"] is not None,
@@ -194,25 +194,24 @@ def record_phrase(phrase: str, earlier: inbox.StoredClip | None, kind: str, lang
         take = takes.from_recording(recording.samples, recording.sample_rate_hz, phrase, language, params.prepare)
         state.update(take=take, can_hear=True, message="", pressed_once="")
     elif recording:  # it was still on its way when something else was chosen
-        state["message"] = "Not saved: the recording came after the phrase had changed. Go back and record it again."
+        state["message"] = "Not saved: the phrase had changed. Go back and record it again."
     take = state["take"]
     if take and kind == FREE:
         said = st.text_area("What was said, word for word", key=said_key(), persist_state="session")
         take = takes.with_text(take, said, language, params.prepare)
     ready = take is not None and not take.blocked
-    with st.container(horizontal=True):  # in the same place with a take and without: not everybody aims quickly
-        words = "Save and next" if not take or not take.findings else "Save anyway and next"
+    with st.container(horizontal=True):  # in the same place with and without a take, for people who aim slowly
         if earlier:
             st.button("Save instead of the earlier one", type="primary", shortcut="S", disabled=not ready,
                       on_click=save, args=(phrase, earlier, True))  # fmt: skip
             st.button("Save and keep both", disabled=not ready, on_click=save, args=(phrase, earlier, False))
+            st.button(LEAVE, shortcut="K", on_click=leave, args=(phrase,))
         else:
+            words = "Save and next" if not take or not take.findings else "Save anyway and next"
             st.button(words, type="primary", shortcut="S", disabled=not ready, on_click=save,
                       args=(phrase, None, False))  # fmt: skip
-        if earlier:
-            st.button(LEAVE, shortcut="K", on_click=leave, args=(phrase,))
-        elif kind != FREE:
-            st.button("Skip", shortcut="K", on_click=skip, args=(phrase,))
+            if kind != FREE:
+                st.button("Skip", shortcut="K", on_click=skip, args=(phrase,))
         if kind != FREE:
             st.button("Back", shortcut="B", on_click=back, args=(phrase,), disabled=not state["visited"])
     return take
@@ -232,14 +231,14 @@ def show_progress(speaker: str, clips: list[inbox.StoredClip]) -> None:
     st.markdown(f"**{counted(len(own), 'recording')}, {minutes:.1f} minutes**")
     milestone = reading.next_milestone(len(own))
     if milestone is None:
-        st.write("All three goals are reached. More recordings still help, above all free speech.")
+        st.write("All three goals reached. More recordings still help, above all free speech.")
     else:
         goal = f"{milestone.clips - len(own)} more to {milestone.clips} recordings"
         st.progress(len(own) / milestone.clips, text=goal)
     with st.expander("What 50, 250 and 500 recordings bring"):
         for goal in reading.MILESTONES:
             st.markdown(f"**{goal.clips}.** {goal.brings} ([{goal.source}]({goal.link}))")
-        st.caption("Other models and other voices than yours: what can be hoped for, not what is sure.")
+        st.caption("These studies had other models and voices: yours may differ.")
 
 
 st.title("Record")
@@ -253,7 +252,7 @@ kind = st.segmented_control(
     key="kind",
     required=True,
     width="stretch",
-    persist_state="page",  # while somebody new reads what is agreed to; without it the choice is lost afterwards
+    persist_state="page",  # while somebody new reads what they agree to
 )
 clips = inbox.stored_clips()
 texts = choose_phrases(kind, person.speaker, person.language) if kind != FREE else []
@@ -265,14 +264,14 @@ take = earlier = None
 if state["in_set"] >= params.recorder.set_size:
     rest()
 elif not phrase and kind == OWN:
-    st.info("There are no phrases of your own yet. Write some below.")
+    st.info("You have no phrases of your own yet. Write some below.")
 else:
     recorded = [clip for clip in clips if clip.speaker == person.speaker and clip.prompt_id]
     this_prompt = phrases.prompt_id(person.language, phrase) if phrase else None
     earlier = next((clip for clip in reversed(recorded) if clip.prompt_id == this_prompt), None)
     if earlier and not state["chosen_again"]:
         if all(counts[phrases.prompt_id(person.language, text)] for text in texts):
-            st.info("Every phrase is recorded. From here on, each is recorded once more, which helps too.")
+            st.info("Every phrase is recorded. Recording each once more helps too.")
         earlier = None
     take = record_phrase(phrase, earlier, kind, person.language)
 show_message()

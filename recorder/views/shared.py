@@ -1,4 +1,4 @@
-"""What several pages show alike: who speaks, a phrase, a take with what is wrong with it."""
+"""Parts of several pages: who speaks, a phrase, a take and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Voice:
 
 @st.cache_resource
 def listener() -> Listener:
-    """One for all tabs: it holds the model in memory, and lets it go when nobody asks for a while."""
+    """One for all tabs: it holds the model in memory, until nobody has asked for a while."""
     return Listener()
 
 
@@ -47,7 +47,7 @@ def voice() -> Voice:
 
 
 def consenting_voice() -> Voice:
-    """The voice, after its person has given a name and, once, agreed to being recorded; the page ends before that."""
+    """The voice. Its person first gives a name and, once, agrees to being recorded; until then the page ends here."""
     person = voice()
     if not person.speaker:
         _ask_name()
@@ -59,19 +59,19 @@ def consenting_voice() -> Voice:
 
 
 def sidebar() -> None:
-    """Who speaks, in which language. Kept in the page's address, so that a reload in one tab stays with its person."""
+    """Who speaks, in which language. Both are kept in the page's address: a reload in a tab keeps its person."""
     clips = inbox.stored_clips()
     known = known_speakers()
     asked = st.query_params
     with st.sidebar:
         if "speaker" not in st.session_state:
-            # Of several nobody is taken for granted: what is saved under another's name stays there.
+            # Nobody of several is chosen: what is saved under another's name stays there.
             only = known[0] if len(known) == 1 else None
             st.session_state["speaker"] = asked["speaker"].strip() if "speaker" in asked else only
         names = {*known, st.session_state["speaker"]} - {None, SOMEONE_ELSE}
         if names:
-            # No text field: a typed name that is not confirmed would look chosen while another one is in force. In
-            # st.selectbox(filter_mode=None) pasted and dictated text still appears.
+            # Not a text field: a typed name that is not confirmed would look chosen while another is in force. Text can
+            # be pasted into a selectbox, too.
             st.radio(
                 "Who is speaking?",
                 [*sorted(names, key=str.casefold), SOMEONE_ELSE],
@@ -99,21 +99,20 @@ def sidebar() -> None:
 
 
 def known_speakers() -> list[str]:
-    """Everybody who has recordings here or has agreed to be recorded, who recorded last first."""
+    """Everybody who has recordings here or has agreed to be recorded; who recorded last comes first."""
     of_clips = [clip.speaker for clip in inbox.stored_clips()[NEWEST_FIRST] if clip.speaker]
     return list(dict.fromkeys([*of_clips, *inbox.consents()]))
 
 
-def spoken_text(text: str, language: str, large: bool = False) -> None:
-    """Text in a person's language, marked as such for screen readers, in its own direction. Never taken as HTML."""
+def spoken_text(text: str, language: str) -> None:
+    """Text in a person's language, marked as such for screen readers, in its own direction; never read as HTML."""
     direction = LANGUAGES[language].direction if language in LANGUAGES else "auto"
-    style = "font-size: clamp(1.7rem, 5vw, 2.9rem); line-height: 1.35; font-weight: 600" if large else ""
-    st.html(f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0.3em 0; {style}">{escape(text)}</p>')
+    st.html(f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0.3em 0">{escape(text)}</p>')
 
 
 def as_plain(text: str) -> str:
     """Text that Streamlit's markdown shows letter by letter."""
-    # Markdown shows a backslash before any other character.
+    # Before any other character Markdown would show the backslash.
     return re.sub(f"([{re.escape(string.punctuation)}])", r"\\\1", text)
 
 
@@ -129,13 +128,13 @@ def judge(take: Take) -> None:
 
 
 def suffix_of(name: str) -> str:
-    """The ending under which an uploaded file is stored; what it holds is found out by its content."""
+    """The ending under which an uploaded file is stored; its content decides what it is."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix if suffix in AUDIO_SUFFIXES else ".sound"
 
 
 def sound_type(suffix: str) -> str:
-    """The media type that a browser plays a stored file by."""
+    """The media type of a stored file, for the browser."""
     known = {".mp3": "mpeg", ".m4a": "mp4", ".oga": "ogg", ".opus": "ogg"}
     return f"audio/{known.get(suffix, suffix.removeprefix('.'))}"
 
@@ -171,7 +170,7 @@ def _ask_consent(speaker: str) -> None:
     st.subheader("Before the first recording")
     st.text(f"For: {speaker}")
     st.write(CONSENT)
-    st.caption("This page speaks English, whatever the language of the phrases: have it read to you if you like.")
+    st.caption("This page is in English. Somebody may read it to you.")
     agreed = st.checkbox("I have read this, and I agree.", key=f"agreed {speaker}")
     if st.button("Continue", key=f"continue {speaker}", type="primary", disabled=not agreed):
         inbox.record_consent(speaker, CONSENT)

@@ -1,4 +1,4 @@
-"""Try it: say something, and see what the model understood before and after the training."""
+"""Try it: say something, and see what the model understands before and after training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ params = load_params()
 
 @dataclass(eq=False)
 class Tried:
-    """A take that was tried, with all that belongs to it alone: who said it, what was understood and asked."""
+    """A take that was tried, with what belongs to it alone: who said it, what was understood and asked."""
 
     take: takes.Take
     voice: Voice
@@ -39,7 +39,7 @@ class Tried:
 
 
 def tried_by(person: Voice) -> Tried | None:
-    """What this person tried last; what somebody else said is neither shown nor kept."""
+    """What this person tried last. What somebody else said is neither shown nor kept."""
     tried = state.get("tried")
     return tried if tried and tried.voice == person else None
 
@@ -69,11 +69,11 @@ def take_from_file(language: str) -> takes.Take | None:
 
 
 def hear(take: takes.Take, person: Voice) -> None:
-    """Ask both models. A take that is recorded meanwhile does not get this one's answer."""
+    """Ask both models. A take that is recorded meanwhile does not get this answer."""
     tried = state["tried"] = Tried(take, person)
     if not take.samples.size:
         return
-    loading = "" if listener().is_loaded else " The model is being loaded first, which can take a minute."
+    loading = "" if listener().is_loaded else " Loading the model first can take a minute."
     with st.spinner(f"Listening.{loading}"):
         try:
             tried.answer = listener().transcribe(take.content, person.language)
@@ -89,9 +89,9 @@ def show_answer(answer: Answer, language: str) -> None:
     with after:
         st.subheader("After")
         if answer.tuned is None and runs.current():
-            st.write("The training has not ended yet. Try again when it has.")
+            st.write("Training is still running. Try again when it has ended.")
         elif answer.tuned is None:
-            st.write("There is no trained model at present: record, then press Train now on the Train page.")
+            st.write("There is no trained model yet. Press Train now on the Train page.")
         else:
             spoken_text(answer.tuned or "(nothing)", language)
     st.caption(as_plain(f"{answer.model}, {answer.seconds:.1f} seconds for both"))
@@ -118,11 +118,11 @@ def save(tried: Tried) -> None:
 
 
 def correct(tried: Tried) -> None:
-    """What was really said, kept as a recording to learn from."""
+    """Ask what was really said, and keep it as a recording to learn from."""
     st.subheader("Was that wrong?")
     st.text_area("I said, word for word", tried.understood, key=tried.said_key)
     if tried.is_sure:
-        st.warning("That is what the computer understood. Write what you said, or press again if you said just that.")
+        st.warning("This is what the model understood. Correct it, or press again if it is right.")
     st.button("Keep it, to learn from", on_click=save, args=(tried,), disabled=tried.take.blocked)
 
 
@@ -130,7 +130,7 @@ st.title("Try it")
 person = consenting_voice()
 state.setdefault("try_round", 0)
 if runs.current():
-    st.info("A training is at work. Until it ends, answers take longer, and there may be none of the tuned model.")
+    st.info("Training is running. Until it ends, answers are slow, perhaps without the trained model.")
 way = st.segmented_control("How", [SAY, FILE], default=SAY, required=True, label_visibility="collapsed")
 take = take_from_microphone(person) if way == SAY else take_from_file(person.language)
 if take:
@@ -145,4 +145,4 @@ if tried := tried_by(person):
         show_answer(tried.answer, person.language)
     correct(tried)
 if listener().is_loaded:
-    st.button("Let the model go, to free memory", on_click=listener().stop)
+    st.button("Unload the model, to free memory", on_click=listener().stop)
