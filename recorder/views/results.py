@@ -97,7 +97,7 @@ def show_training(found: results.Results) -> None:
     st.header("How training went")
     st.text(results.trained_with(found.training))
     points = [(epoch, 100 * wer) for epoch, wer in found.curve]
-    charts.line(points, "epoch", "Wrong words while training, %")
+    charts.line(points, "epoch", "Wrong words, %")
 
 
 @st.cache_data(max_entries=1, show_spinner="Reading the experiments")
@@ -117,7 +117,7 @@ def show_experiments() -> None:
         st.text("No experiments yet. Make one in a terminal, for example: dvc exp run -S train.lora.r=32")
         return
     points = [(float(number), 100 * experiment.tuned_wer) for number, experiment in enumerate(experiments, 1)]
-    charts.line(points, "experiment", "Wrong words after, %")
+    charts.line(points, "experiment", "Wrong words, %")
     keys = differing_settings(experiments)
     rows = [
         (
@@ -137,7 +137,7 @@ def show_runs() -> None:
     if len(done) > 1:
         st.header("From training to training")
         points = [(float(number), 100 * run.wer_tuned) for number, run in enumerate(done, 1)]
-        charts.line(points, "training", "Wrong words after, %")
+        charts.line(points, "training", "Wrong words, %")
 
 
 st.title("Results")
