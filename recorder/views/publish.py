@@ -188,7 +188,7 @@ st.caption("From then on, each finished training is published there too, until y
 with st.container(horizontal=True):
     st.button("Publish", type="primary", disabled=running or not name, on_click=publish, args=(changes,))
     if params.push.enabled or params.deploy.enabled or params.push.dataset.enabled:
-        st.button("Do not publish from now on", on_click=stop)
+        st.button("Stop publishing", on_click=stop)
 if problem := state.pop("publish_problem", None):
     st.error(as_plain(problem))
 show_receipts()
