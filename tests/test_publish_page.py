@@ -29,7 +29,7 @@ def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(w
             page.get_by_text("I am this speaker").click()
             page.get_by_role("button", name="Store this agreement").click()
             page.get_by_text("has agreed to publication").wait_for()
-            page.get_by_text("e-mail address: this text may be published").click()
+            page.get_by_text("e-mail address: publish this text").click()
             page.get_by_text("Publish a page").click()
             page.get_by_role("textbox", name="Name on the Hub").nth(2).wait_for()
             assert not hub.repositories
