@@ -1,5 +1,6 @@
 """dvc.yaml against the code: stages, commands, dependencies, settings and outs say what is true."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,16 +59,31 @@ def test_exempt_modules_are_imported_by_a_stage_and_import_only_exempt_ones():
 
 
 @pytest.mark.parametrize("stage", ["prepare", "split", "card", "push", "deploy"])
-def test_source_text_names_every_module_that_python_loads(stage):
-    # The graph reads source; this asks Python itself, so that an import the graph cannot see is found.
-    program = (
-        f"import sys, stages.{stage}\n"
-        "print(*(n for n, m in sys.modules.items() if n.startswith('stages.') and not hasattr(m, '__path__')))"
-    )
+def test_stage_loads_no_torch_and_only_modules_that_the_source_names(stage):
+    """Asks Python itself, so that an import which `code` does not see is found."""
+    program = f"import sys, stages.{stage}; print(*(n for n, m in sys.modules.items() if not hasattr(m, '__path__')))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split())
     assert f"stages.{stage}" in loaded
-    assert loaded - code.all_imports(f"stages.{stage}") == set()
+    assert {name for name in loaded if name.startswith("stages.")} - code.all_imports(f"stages.{stage}") == set()
+    assert not [name for name in loaded if name.split(".")[0] in ("torch", "transformers", "accelerate", "peft")]
+
+
+MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "stages").rglob("*.py")]
+
+
+def test_common_imports_nothing_above_it_and_no_module_imports_itself_in_a_circle():
+    common = [module for module in MODULES if module.startswith("stages.common.")]
+    assert len(common) > 5
+    assert {name for module in common for name in code.direct_imports(module)} - set(common) == set()
+    circles = [m for m in MODULES if any(m in code.all_imports(imported) for imported in code.direct_imports(m))]
+    assert circles == []
+
+
+def test_product_imports_nothing_from_the_tests():
+    files = [path for folder in ("stages", "recorder", "demo_voxtral") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 50
+    assert [path for path in files if re.search(r"^\s*(from|import) tests\b", path.read_text(), re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("stage", ORDER)
@@ -99,20 +115,7 @@ def test_every_section_of_params_is_read_by_a_stage_but_that_of_the_page():
 def test_training_runs_again_for_all_its_settings_but_who_watches_and_who_starts_it():
     named = {key for key in STAGES["train"]["params"] if key.startswith("train.")}
     assert named == {f"train.{name}" for name in TrainParams.model_fields if name not in ("tracking", "launcher")}
-
-
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_stage_that_loads_the_model_runs_again_with_another_model(stage):
-    assert "model" in STAGES[stage]["params"]
-
-
-@pytest.mark.parametrize("stage", ["prepare", "split", "card", "push", "deploy"])
-def test_stage_starts_without_torch(stage):
-    program = f"import sys, stages.{stage}; print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(result.stdout.split())
-    assert f"stages.{stage}" in loaded
-    assert loaded & {"torch", "transformers", "accelerate", "peft"} == set()
+    assert all("model" in STAGES[stage]["params"] for stage in ("train", "evaluate"))
 
 
 def test_only_train_and_the_voxtral_package_import_torch_and_transformers():

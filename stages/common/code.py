@@ -75,7 +75,11 @@ def _read(module: str) -> tuple[frozenset[str], str]:
     """A module's direct imports and the hash of its code."""
     tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
     names: list[str] = []
+    blocks = (node for node in ast.walk(tree) if isinstance(node, ast.If))
+    never_run = {id(node) for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING" for node in block.body}
     for node in ast.walk(tree):
+        if id(node) in never_run:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
         elif isinstance(node, ast.Import):
