@@ -674,15 +674,6 @@ def test_hub_repositories_are_named_and_stay_unless_told(project, hub, tmp_path)
     assert len(hub.repositories) == 4
 
 
-def test_hub_repositories_that_receipts_name_are_deleted_when_told(project, hub, tmp_path):
-    project()
-    with_receipts()
-    result = run_forget("--speaker", ANN, "--yes", "--hub", environment=hub.environment(tmp_path, token="good"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert set(hub.repositories) == {("model", "me/else")}  # perhaps another's: never without a question
-    assert "stays on the Hub: model me/else" in result.stdout
-
-
 def test_each_hub_repository_is_asked_for(project, hub, tmp_path):
     project()
     with_receipts()
@@ -703,7 +694,7 @@ def test_without_the_right_token_what_is_left_on_the_hub_is_named_and_can_be_don
     assert left(folder, [trace for trace in traces if len(trace) == 64 and trace not in begun()[0].read_bytes()]) == []
     result = run_forget("--speaker", ANN, "--yes", environment=hub.environment(tmp_path, token="good"))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert set(hub.repositories) == {("model", "me/else")}
+    assert set(hub.repositories) == {("model", "me/else")}  # perhaps another's: never without a question
     assert left(folder, traces) == []
 
 
