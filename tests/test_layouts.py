@@ -49,26 +49,21 @@ def test_table_of_any_name_is_read_with_any_usual_delimiter(raw, delimiter, mark
     }
 
 
-def test_table_that_is_about_something_else_leaves_the_text_files_alone(raw):
-    put(raw, "phone/a.wav")
-    put(raw, "phone/a.txt", "one")
-    put(raw, "phone/prices.csv", "apple,1\npear,2\n")
-    assert [clip.text for clip in clips_of(raw)] == ["one"]
-
-
 def test_row_with_times_is_a_part_of_its_recording(raw):
     put(raw, "phone/talk.wav")
-    put(raw, "phone/metadata.csv", "file,text,begins_s,ends_s\ntalk.wav,one,0,1.5\ntalk.wav,two,1.5,3.25\n")
-    assert [(clip.text, clip.begins_s, clip.ends_s, clip.session) for clip in clips_of(raw)] == [
+    bad = "".join(f"talk.wav,one,{time},1.5\n" for time in ("soon", "-1", "nan", "inf"))
+    put(raw, "phone/metadata.csv", "file,text,begins_s,ends_s\ntalk.wav,one,0,1.5\ntalk.wav,two,1.5,3.25\n" + bad)
+    assert [(clip.text, clip.begins_s, clip.ends_s, clip.session) for clip in read_sources(raw)[0]] == [
         ("one", 0.0, 1.5, "talk.wav"),
         ("two", 1.5, 3.25, "talk.wav"),
     ]
+    assert rejected(raw) == {f"phone/metadata.csv:{line}": "unreadable row" for line in range(4, 8)}
 
 
-@pytest.mark.parametrize("time", ["soon", "-1", "nan", "inf"])
-def test_time_that_is_none_is_a_rejected_row(raw, time):
-    put(raw, "phone/metadata.csv", f"file,text,begins_s,ends_s\ntalk.wav,one,{time},1.5\n")
-    assert rejected(raw) == {"phone/metadata.csv:2": "unreadable row"}
+def test_table_that_is_about_something_else_leaves_the_text_files_alone(raw):
+    for name, content in {"a.wav": "sound", "a.txt": "one", "prices.csv": "apple,1\npear,2\n"}.items():
+        put(raw, f"phone/{name}", content)
+    assert [clip.text for clip in clips_of(raw)] == ["one"]
 
 
 # LJSpeech's form: no header, id|text|and perhaps the text written out
@@ -345,25 +340,24 @@ def test_webvtt_notes_and_styles_are_no_words_and_a_voice_is_the_speaker(raw):
     ]
 
 
-def test_cue_that_cannot_be_read_or_names_a_sound_is_rejected_with_its_line(raw):
-    put(raw, "tv/talk.wav")
-    bad = "\n3\n00:00:xx --> 00:00:05,000\nwords\n\n4\n00:00:06,000 --> 00:00:07,000\n[applause]\n"
-    put(raw, "tv/talk.srt", SRT + bad)
-    assert len(read_sources(raw)[0]) == 2
-    assert rejected(raw) == {"tv/talk.srt:10": "unreadable row", "tv/talk.srt:14": "no speech in cue"}
+BAD_CUES = "\n3\n00:00:xx --> 00:00:05,000\nwords\n\n4\n00:00:06,000 --> 00:00:07,000\n[applause]\n"
+ROLLING = "WEBVTT\n\n00:00.000 --> 00:02.000\nso<00:00:00.500><c> we</c><00:00:01.000><c> go</c>\n"
 
 
-def test_rolling_captions_are_refused_and_the_recording_is_named(raw):
-    put(raw, "tv/talk.webm")
-    put(raw, "tv/talk.vtt", "WEBVTT\n\n00:00.000 --> 00:02.000\nso<00:00:00.500><c> we</c><00:00:01.000><c> go</c>\n")
-    assert rejected(raw) == {"tv/talk.vtt": "rolling captions", "tv/talk.webm": "no transcript"}
-
-
-def test_subtitles_in_two_languages_are_refused_not_chosen_from(raw):
-    put(raw, "tv/talk.wav")
-    put(raw, "tv/talk.en.srt", SRT)
-    put(raw, "tv/talk.de.srt", SRT)
-    assert rejected(raw) == {"tv/talk.wav": "subtitles twice"}
+@pytest.mark.parametrize(
+    ("files", "clips", "reasons"),
+    [
+        ({"talk.srt": SRT + BAD_CUES}, 2, {"talk.srt:10": "unreadable row", "talk.srt:14": "no speech in cue"}),
+        ({"talk.vtt": ROLLING}, 0, {"talk.vtt": "rolling captions", "talk.wav": "no transcript"}),
+        ({"talk.en.srt": SRT, "talk.de.srt": SRT}, 0, {"talk.wav": "subtitles twice"}),  # none is chosen
+        ({"talk.txt": "one", "other.srt": SRT}, 1, {"other.srt": "missing audio"}),
+    ],
+)
+def test_subtitles_that_cannot_be_used_are_rejected_with_their_line(raw, files, clips, reasons):
+    for name, content in {"talk.wav": "sound", **files}.items():
+        put(raw, f"tv/{name}", content)
+    assert len(read_sources(raw)[0]) == clips
+    assert rejected(raw) == {f"tv/{name}": reason for name, reason in reasons.items()}
 
 
 def test_text_and_subtitles_that_agree_cut_and_those_that_differ_are_refused(raw):
@@ -386,13 +380,6 @@ def test_subtitles_cut_a_recording_that_a_manifest_names_without_times(raw):
         (0.5, "ann", "monday"),
         (2.0, "ann", "monday"),
     ]
-
-
-def test_subtitles_without_a_recording_are_rejected(raw):
-    put(raw, "tv/a.wav")
-    put(raw, "tv/a.txt", "one")
-    put(raw, "tv/talk.srt", SRT)
-    assert rejected(raw) == {"tv/talk.srt": "missing audio"}
 
 
 def test_link_to_a_folder_is_named_not_followed(raw, tmp_path):
