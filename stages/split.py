@@ -65,9 +65,9 @@ def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
         parts[part_of(group, params)].append(clip)
     if empty := [part for part in PARTS if not parts[part]]:
         raise UserError(
-            f"{counted(len(clips), 'clip')} in {counted(len(groups), 'group')} (split.group_by {params.group_by}) "
-            f"cannot fill {' and '.join(empty)}: record about "
-            f"{counted(more_groups_needed(empty, params), 'more clip')}, each with a {params.group_by} of its own"
+            f"too few different {params.group_by}s for {' and '.join(empty)}, {len(groups)} in "
+            f"{counted(len(clips), 'clip')} (split.group_by): record about "
+            f"{counted(more_groups_needed(empty, params), 'more clip')}, each with another {params.group_by}"
         )
     return parts
 
