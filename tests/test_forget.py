@@ -21,6 +21,7 @@ from recorder.traces import Traces, pieces_of
 from stages.common.cache import ContentCache
 from stages.common.files import write_json
 from stages.common.locks import lock
+from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub.local.server import HubServer
 from stages.speech.sources import read_sources
@@ -76,6 +77,7 @@ def make_project(folder: Path, with_git: bool) -> None:
     shutil.copy(ROOT / ".gitignore", workspace)
     (workspace / "dvc.yaml").write_text(PIPELINE)
     set_params(workspace, split__test_fraction=0.3, split__validation_fraction=0.3, prepare__workers=1)
+    set_params(workspace, push__dataset__confirmed=[make_take(number).id for number in (2, 3)])
     if with_git:
         git("init", "--quiet")
     track_recordings(workspace, no_scm=not with_git)
@@ -244,6 +246,7 @@ def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_
     assert read_json(reading.OWN_PHRASES) == {BOB: {"en": ["my phrase"]}}
     known = {"key": "00", "next": 3, "speakers": {BOB: "speaker-2"}}
     assert read_json(runs.FOLDER / "pseudonyms.json") == {"me/clips": known}
+    assert load_params().push.dataset.confirmed == [make_take(2).id]
     assert [log.parent.name for log in runs.RUNS.glob("*/log.txt")] == ["2026-01-02"]
     assert not begun() and inbox.waiting() == 0
 
