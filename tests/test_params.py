@@ -1,4 +1,4 @@
-"""params.yaml: both files of the repository fit the schema; a mistake is one line with the key and a remedy."""
+"""params.yaml: both files of the repository fit the schema; a mistake is one line with the key and the fix."""
 
 import re
 from pathlib import Path
@@ -25,13 +25,14 @@ def edit(workspace):
     def replace(old: str, new: str) -> None:
         path = workspace / "params.yaml"
         text = path.read_text()
-        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in params.yaml"
         path.write_text(text.replace(old, new))
 
     return replace
 
 
 def error_of_load() -> str:
+    """The one line that is wrong with the workspace's params.yaml."""
     with pytest.raises(UserError) as caught:
         load_params()
     message = str(caught.value)
@@ -75,43 +76,30 @@ def test_missing_section_is_named(edit):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "key", "meant"),
+    ("old", "new", "key", "hint"),
     [
-        ("  epochs: 15", "  epochs: 15\n  learning_rat: auto", "train.learning_rat", "learning_rate"),
-        ("    r: 16", "    r: 16\n    aplha: 1", "train.lora.aplha", "alpha"),
-        ("    enabled: true", "    enabled: true\n    projct: x", "train.tracking.projct", "project"),
-        ("model:\n", "trian: {}\nmodel:\n", "trian", "train"),
+        ("    r: 16", "    r: 16\n    aplha: 1", "train.lora.aplha", "did you mean alpha?"),
+        ("model:\n", "trian: {}\nmodel:\n", "trian", "did you mean train?"),
+        ("  keywords:", "  outside: null\n  keywords:", "evaluate.outside", "did you mean other_speakers?"),
+        ("    r: 16", "    r: 16\n    quux: 1", "train.lora.quux", "known here: r, alpha, dropout, scope"),
     ],
 )
-def test_unknown_key_is_named_with_the_one_that_was_meant(edit, old, new, key, meant):
+def test_unknown_key_is_named_with_the_one_that_was_meant(edit, old, new, key, hint):
     edit(old, new)
-    assert error_of_load() == f"params.yaml: {key} is an unknown key: did you mean {meant}?"
-
-
-def test_unknown_key_like_no_other_lists_the_known_ones(edit):
-    edit("    r: 16", "    r: 16\n    quux: 1")
-    assert error_of_load() == "params.yaml: train.lora.quux is an unknown key: known here: r, alpha, dropout, scope"
+    assert error_of_load() == f"params.yaml: {key} is an unknown key: {hint}"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "key", "found"),
     [
         ("epochs: 15", 'epochs: "15"', "train.epochs", "'15' (remove the quotes)"),
-        ("learning_rate: auto", "learning_rate: '1e-5'", "train.learning_rate", "'1e-5' (remove the quotes)"),
         ("learning_rate: auto", "learning_rate: fast", "train.learning_rate", "'fast'"),
-        ("learning_rate: auto", "learning_rate: -1", "train.learning_rate", "-1"),
-        ("max_clips: null", "max_clips: many", "train.max_clips", "'many'"),
-        ("  augment: off", "  augment: heavy", "train.augment", "'heavy'"),
-        ("augment_variants: 4", "augment_variants: 0", "train.augment_variants", "0"),
         ("    r: 16", "    r: 16.5", "train.lora.r", "16.5"),
-        ("max_duration_s: 30.0", "max_duration_s: 30 s", "prepare.max_duration_s", "'30 s'"),
         ("trim_silence: false", "trim_silence: 'false'", "prepare.trim_silence", "'false'"),
         ("salt: ownvoice", "salt: 15", "split.salt", "15"),
         ("test_fraction: 0.15", "test_fraction: 15", "split.test_fraction", "15"),
         ("silence_dbfs: -60.0", "silence_dbfs: 60.0", "prepare.silence_dbfs", "60.0"),
         ("[encoder, projector, decoder]", "[encoder, head]", "train.lora.scope", "'head'"),
-        ("[encoder, projector, decoder]", "[]", "train.lora.scope", "[]"),
-        ("group_by: prompt", "group_by: word", "split.group_by", "'word'"),
         ("mode: lora", "mode: half", "train.mode", "'half'"),
     ],
 )
@@ -131,7 +119,6 @@ def test_small_learning_rate_is_a_number_however_it_is_written(edit, written):
     assert rate == 0.00001
 
 
-# In YAML 1.1 `no` is false: the language code of Norwegian would be lost.
 def test_mistakes_in_a_data_set_on_the_hub_name_its_number_and_the_key(edit):
     entry = "{repo_id: a/b, config: null, split: train, revision: null, language: null, max_clips: 0, max_hour: 1,"
     entry += " columns: {audio: audio, text: text, speaker: null}}"
@@ -146,24 +133,28 @@ def test_mistakes_in_a_data_set_on_the_hub_name_its_number_and_the_key(edit):
         assert words in str(error.value)
 
 
+# In YAML 1.1 `no` is false: the language code of Norwegian would be lost.
 def test_norwegian_stays_a_language(edit):
     edit("language: en", "language: no")
     assert load_params().prepare.language == "no"
 
 
-@pytest.mark.parametrize(("test", "validation", "accepted"), [(0.5, 0.49, True), (0.5, 0.5, False), (0.9, 0.2, False)])
-def test_fractions_leave_something_to_train_on(set_param, test, validation, accepted):
-    set_param("split.test_fraction", test)
-    set_param("split.validation_fraction", validation)
-    if accepted:
-        assert load_params().split.validation_fraction == validation
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split.test_fraction": 0.5, "split.validation_fraction": 0.49}, None),
+        ({"split.test_fraction": 0.5, "split.validation_fraction": 0.5}, "split.test_fraction + "),
+        ({"prepare.max_duration_s": 0.1}, "prepare.min_duration_s must be below prepare.max_duration_s"),
+        ({"train.batch_size": "auto", "train.clips_per_update": None}, "train.batch_size auto needs a number"),
+    ],
+)
+def test_settings_fit_together(set_param, changes, words):
+    for key, value in changes.items():
+        set_param(key, value)
+    if words:
+        assert error_of_load().startswith(f"params.yaml: {words}")
     else:
-        assert "split.test_fraction + split.validation_fraction must be below 1" in error_of_load()
-
-
-def test_shortest_duration_stays_below_the_longest(edit):
-    edit("max_duration_s: 30.0", "max_duration_s: 0.1")
-    assert error_of_load() == "params.yaml: prepare.min_duration_s must be below prepare.max_duration_s"
+        load_params()
 
 
 def test_missing_file_says_where_to_run(workspace):
@@ -178,10 +169,7 @@ def test_broken_yaml_is_one_line_with_its_place(edit):
     lines = Path("params.yaml").read_text().splitlines()
     place = next(number for number, line in enumerate(lines, 1) if "epochs: [15" in line)
     assert f"line {place}, column" in message
-
-
-def test_key_written_twice_is_refused(edit):
-    edit("  epochs: 15", "  epochs: 16\n  epochs: 15")
+    Path("params.yaml").write_text("\n".join(lines).replace("[15", "15\n  epochs: 15"))
     assert 'duplicate key "epochs"' in error_of_load()
 
 

@@ -1,0 +1,78 @@
+"""Who imports whom: from the commands down to stages/common, never up and never in a circle."""
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in ("stages", "recorder")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+# A module imports only from its own layer and those before it.
+LAYERS = [
+    ("stages.common",),
+    ("stages.speech",),
+    ("stages.voxtral", "stages.hub"),
+    ("stages.commands",),
+    ("stages", "recorder"),  # the stage files and the page
+]
+LONGEST = 400
+LONGER: dict[str, str] = {}  # modules over LONGEST lines, with the reason
+
+
+def layer_of(module: str) -> int:
+    """By the longest of the layers' names that it begins with."""
+    fitting = [
+        (len(package), number)
+        for number, packages in enumerate(LAYERS)
+        for package in packages
+        if f"{module}.".startswith(f"{package}.")
+    ]
+    return max(fitting)[1]
+
+
+@cache
+def imports_of(module: str) -> set[str]:
+    """Modules and packages that a module names in imports, at its top or in a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return names
+
+
+def ours(module: str) -> set[str]:
+    """Our modules among them; a package only if it has code of its own."""
+    return {name for name in imports_of(module) & MODULES.keys() if MODULES[name].name != "__init__.py"} - {module}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_nothing_from_a_higher_layer_or_from_tests(module):
+    assert {name for name in ours(module) if layer_of(name) > layer_of(module)} == set()
+    assert {name for name in imports_of(module) if name.split(".")[0] == "tests"} == set()
+
+
+def test_layers_hold_every_module_and_the_graph_is_not_empty():
+    assert {layer_of(module) for module in MODULES} == set(range(len(LAYERS)))
+    assert "stages.common.stage" in ours("stages.common.files")
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    try:
+        TopologicalSorter({module: ours(module) for module in MODULES}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_module_is_too_long_but_those_named_with_a_reason():
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert {module: count for module, count in lines.items() if count > LONGEST and module not in LONGER} == {}
+    assert {module for module in LONGER if lines.get(module, 0) <= LONGEST} == set()
