@@ -137,7 +137,9 @@ def test_full_disk_is_one_line_and_with_room_the_next_run_ends_right(tmp_path, e
     result = run_stage(workspace, "prepare", OWNVOICE_CACHE=str(cache))
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.replace("\r", "\n").split("\n") if line and "clip/s" not in line]
-    assert line.startswith("prepare: No space left on device") and line.endswith(": make room, or allow writing there")
+    assert line.startswith("prepare: No space left on device") and line.endswith(
+        ": free some space, or allow writing there"
+    )
     assert not (workspace / "data/prepared").exists()
     raw = workspace / ("raw" if full == "data" else "data/raw")
     assert content_of(raw) == expected["raw"]

@@ -1,10 +1,10 @@
-"""Refuse to go on with fewer recordings than data/raw.dvc says; fetch them from a remote (docs/remotes.md).
+"""Fetch recordings from a remote (docs/remotes.md), and refuse to work with fewer than data/raw.dvc says.
 
     python -m stages.commands.pull           (what `make pull` does)
-    python -m stages.commands.pull check     (before what would run on too few)
+    python -m stages.commands.pull check     (before commands that read data/raw)
 
-DVC takes the folder as it finds it. In a fresh clone whose recordings were not pulled it would note an empty set, and
-the next commit would forget where the recordings are.
+DVC takes the folder as it is. In a fresh clone whose recordings were not pulled it would note an empty set, and the
+next commit would lose the recordings' hashes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.common import paths
 from stages.common.dvc import TRACKED, run_dvc
@@ -24,7 +25,7 @@ from stages.speech.sources import walk_raw
 
 
 def count_files() -> int:
-    """How many files of data/raw DVC stores: as its `nfiles`, without what .dvcignore names.
+    """How many files of data/raw DVC stores (its `nfiles`), without those in .dvcignore.
 
     Raises: UserError if a folder is a git or DVC repository of its own.
     """
@@ -34,23 +35,26 @@ def count_files() -> int:
     stored = DvcIgnoreFilter(localfs, os.getcwd())
     count = 0
     for folder, folders, files in walk_raw(paths.RAW):
-        # Repositories are not left out unseen: walk_raw refuses them.
+        # DVC would skip repositories; walk_raw refuses them.
         folders[:], files = stored(folder, folders, files, ignore_subrepos=False)
         count += sum(os.path.isfile(f"{folder}/{name}") for name in files)
     return count
 
 
 def check_complete(removed: int = 0) -> int:
-    """Compare data/raw, which is made where it is missing, with data/raw.dvc; `removed` files are known to be gone.
+    """Compare data/raw, which is made if missing, with data/raw.dvc; `removed` files were deleted on purpose.
 
     Returns: how many files there are.
-    Raises: UserError if files are missing, or if a folder is a git or DVC repository of its own.
+    Raises: UserError if files are missing, data/raw.dvc is damaged, or a folder is a git or DVC repository of its own.
     """
     paths.RAW.mkdir(parents=True, exist_ok=True)
     present = count_files()
     if not TRACKED.exists():
         return present
-    expected = YAML(typ="safe").load(TRACKED)["outs"][0].get("nfiles", 0)
+    try:
+        expected = YAML(typ="safe").load(TRACKED)["outs"][0].get("nfiles", 0)
+    except (YAMLError, KeyError, TypeError, IndexError):
+        raise UserError(f"{TRACKED} is damaged or half merged: restore it with 'git checkout {TRACKED}'") from None
     if present + removed < expected:
         raise UserError(
             f"{paths.RAW} holds {counted(present, 'file')}, {TRACKED} names {expected}: run 'make pull' to fetch them, "
@@ -60,10 +64,10 @@ def check_complete(removed: int = 0) -> int:
 
 
 def pull() -> str:
-    """Fetch the recordings that data/raw.dvc names; no recording that lies in data/raw is removed or changed.
+    """Fetch the recordings of data/raw.dvc; recordings that are in data/raw are neither removed nor changed.
 
-    Raises: UserError where there is no remote, where it cannot be read, or where recordings would be lost; or if a
-        folder is a git or DVC repository of its own.
+    Raises: UserError if there is no remote, it cannot be read, recordings would be lost, or a folder is a git or DVC
+        repository of its own.
     """
     count_files()
     if not run_dvc("remote", "list").strip():
@@ -75,8 +79,8 @@ def pull() -> str:
     here = sorted(name for name in changed if Path(name).is_relative_to(paths.RAW))
     if here:
         raise UserError(
-            f"{counted(len(here), 'file')} in {paths.RAW} would be lost, not in {TRACKED} or different from it, such "
-            f"as {here[0]}: move them elsewhere, and after 'make pull' back under other names"
+            f"{counted(len(here), 'file')} in {paths.RAW} would be lost, because they are not in {TRACKED} or differ "
+            f"from it, such as {here[0]}: move them elsewhere, and after 'make pull' back under other names"
         )
     run_dvc("checkout", str(TRACKED))
     return check()

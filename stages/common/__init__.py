@@ -1,1 +1,1 @@
-"""What every stage stands on: settings, paths, files, caches, locks, and how a stage runs. Imports nothing above it."""
+"""What all other modules use: settings, paths, files, cache, locks, DVC, how a stage runs. Imports none of them."""

@@ -1,7 +1,7 @@
-"""The content cache: results that cost time, outside DVC's outs, which DVC deletes before each stage.
+"""The content cache: results that took long, kept outside DVC's outs, which DVC deletes before each stage.
 
-An entry's name is the hash of everything that its content depends on, so a wrong hit is impossible as long as the key
-is complete. An entry starts with the hash of its own content: one that a crash or a full disk broke is made again.
+An entry's name is the hash of everything that its content depends on: with a complete key, a wrong hit is impossible.
+An entry begins with the hash of its content: if a crash or a full disk broke it, it is made again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def fingerprint(key: Mapping) -> str:
 
 
 class ContentCache:
-    """One kind of entry, in a folder of its own below the cache root."""
+    """Entries of one kind, in a folder of their own in the cache root."""
 
     def __init__(self, kind: str) -> None:
         self.folder = paths.cache_root() / kind
 
     def read(self, key: Mapping) -> bytes | None:
-        """The content stored under `key`; None where there is none or where it is broken."""
+        """The content of an entry, None if it is missing or broken."""
         path = self._path(key)
         try:
             entry = path.read_bytes()
@@ -40,7 +40,7 @@ class ContentCache:
         return content if hashlib.sha256(content).digest() == digest else None
 
     def digest(self, key: Mapping) -> str | None:
-        """Hex sha256 of the content under `key`, as it was when it was written; None where there is none."""
+        """Hex sha256 of an entry's content when it was written, None if it is missing."""
         try:
             with self._path(key).open("rb") as entry:
                 return entry.read(DIGEST_BYTES).hex()
@@ -48,7 +48,7 @@ class ContentCache:
             return None
 
     def has(self, key: Mapping) -> bool:
-        """Whether there is an entry, whole or broken: for what is too much to be read only to know. Counts as use."""
+        """Whether there is an entry, intact or broken, without reading it. Counts as use."""
         try:
             os.utime(self._path(key))
         except FileNotFoundError:
@@ -56,7 +56,7 @@ class ContentCache:
         return True
 
     def remove_unused(self, after_s: float) -> None:
-        """Remove entries that nothing has written or looked for (`has`) in so many seconds."""
+        """Remove entries that were neither written nor asked for by `has` in the last `after_s` seconds."""
         for path in self.folder.glob("??/*"):
             if time.time() - path.stat().st_mtime > after_s:
                 path.unlink(missing_ok=True)

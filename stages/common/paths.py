@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the folder that dvc.yaml is in (the working folder of every stage)."""
+"""Where everything is, relative to the folder of dvc.yaml (the working folder of every stage)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PSEUDONYMS = Path("data/recorder/pseudonyms.json")  # ignored by git and DVC: it
 
 
 def cache_root() -> Path:
-    """Folder of the content cache: `$OWNVOICE_CACHE`, else `.cache` in the repository.
+    """The folder of the content cache: `$OWNVOICE_CACHE`, or else `.cache` in the repository.
 
-    DVC runs queued and temporary experiments in copies of the repository but names the original one in `$DVC_ROOT`,
-    so that all of them share one cache.
+    DVC runs queued and temporary experiments in copies of the repository. `$DVC_ROOT` is the original one, so that all
+    share one cache.
     """
     if folder := os.environ.get("OWNVOICE_CACHE"):
         return Path(folder)

@@ -1,4 +1,4 @@
-"""Numbers in sentences for people: a noun in its right number, a time in its right unit."""
+"""Numbers in messages: singular or plural, seconds or minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def counted(number: float, noun: str) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A length of time, as exact as it is of use: seconds, from 90 on minutes, from 90 of these on hours."""
+    """A duration in seconds, from 90 seconds in minutes, from 90 minutes in hours."""
     if seconds < 90:
         return counted(max(round(seconds), 1), "second")
     return counted(round(seconds / 60), "minute") if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -11,49 +11,49 @@ import time
 import warnings
 from collections.abc import Callable
 
-# What the machine's owner can mend: no room, not allowed, read only.
+# Errors the user can fix: disk full, permission denied, read-only.
 MACHINE_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(Exception):
-    """Something the user can mend. Its text says what is wrong, where, and what to do, in one line."""
+    """An error that the user can fix. Its text says what is wrong, where, and what to do, in one line."""
 
 
 def run(name: str, main: Callable[[], str], outlives_parent: bool = False) -> None:
-    """Run a stage's `main`, which returns its summary line; exit code 1 and one line on stderr for a UserError."""
+    """Run a stage's `main`, which returns its summary line. A UserError is one line on stderr and exit code 1."""
     if not outlives_parent:
         die_with_parent()
-    warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other; exact versions are pinned
+    warnings.simplefilter("ignore", FutureWarning)  # libraries warn each other; our versions are pinned
     began_s = time.monotonic()
     try:
         summary = main()
     except UserError as error:
-        # One from a data loader's worker comes with that process' traceback, and its own line last.
+        # An error in a data loader's worker comes with that process's traceback; its own line is the last.
         message = str(error).splitlines()[-1].removeprefix(f"{__name__}.{UserError.__name__}: ")
         print(f"{name}: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f"{name}: stopped; run it again to go on", file=sys.stderr, flush=True)
+        print(f"{name}: stopped; run it again to resume", file=sys.stderr, flush=True)
         sys.exit(130)
     except OSError as error:
         if error.errno not in MACHINE_PROBLEMS:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(f"{name}: {error.strerror}{where}: make room, or allow writing there", file=sys.stderr, flush=True)
+        print(f"{name}: {error.strerror}{where}: free some space, or allow writing there", file=sys.stderr, flush=True)
         sys.exit(1)
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)", flush=True)
 
 
 def announce(name: str, **settings: object) -> None:
-    """Print a stage's resolved settings on one line."""
+    """Print a stage's settings on one line."""
     print(f"{name}: " + " ".join(f"{key}={value}" for key, value in settings.items()), flush=True)
 
 
 def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies.
 
-    DVC starts a stage as its child. Killed itself (kill -9, out of memory), it would leave the stage running, and the
-    next `dvc repro` would train beside it. Elsewhere than on Linux only the lock in the training scratch guards.
+    A stage is a child of DVC. If DVC is killed (kill -9, out of memory), the stage would run on, and the next `dvc
+    repro` would train beside it. On other systems only the lock of the training's scratch folder prevents that.
     """
     if sys.platform != "linux":
         return
