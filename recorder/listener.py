@@ -183,4 +183,4 @@ def _end_with_parent() -> None:
 def _hear(content: bytes, language: str | None) -> Answer:
     from recorder import listening  # torch: in this process only
 
-    return listening.transcribe_both(listening.models(), content, language)
+    return Answer(**listening.transcribe_both(listening.models(), content, language))

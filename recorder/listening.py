@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from recorder.listener import Answer
 from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import ModelParams, load_params
@@ -86,8 +85,8 @@ def base_of(training: dict, params: ModelParams) -> ModelParams:
     return ModelParams(name=name, revision=revision, dtype=params.dtype)
 
 
-def transcribe_both(models: Models, content: bytes, language: str | None) -> Answer:
-    """What both models hear in a sound file.
+def transcribe_both(models: Models, content: bytes, language: str | None) -> dict:
+    """What both models hear in a sound file, as the fields of listener.Answer.
 
     Raises: UserError if the content is not a sound, or is longer than the model reads at once.
     """
@@ -121,4 +120,5 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> Ans
         with models.base.disable_adapter() if models.base is models.tuned else contextlib.nullcontext():
             [base] = transcribe(models.base, collator, [clip], batch_size=1)
         tuned = transcribe(models.tuned, collator, [clip], batch_size=1)[0] if models.tuned else None
-    return Answer(base, tuned, round(time.monotonic() - began_s, 2), models.name)
+    seconds = round(time.monotonic() - began_s, 2)
+    return {"base": base, "tuned": tuned, "seconds": seconds, "model": models.name}

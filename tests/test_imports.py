@@ -38,9 +38,13 @@ def layer_of(module: str) -> int:
 
 @cache
 def imports_of(module: str) -> set[str]:
-    """Modules and packages that a module names in imports, at its top or in a function."""
+    """Modules and packages that a module names in imports, at its top or in a function, but not for types alone."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
