@@ -227,7 +227,7 @@ def test_missing_model_is_a_plain_sentence_and_looked_for_again(trained, listene
 def test_fault_of_ours_is_a_plain_sentence_and_its_reason_is_in_the_log(trained, listener, heard):
     training = Path("data/checkpoints/training.json")
     before = training.read_text()
-    training.write_text("{}")
+    training.write_text('{"a": 1}')
     with pytest.raises(ListenerError, match=r"^The model ended unexpectedly. Try again; the reason is in \.cache/"):
         listener.transcribe(heard[0][0], "en")
     training.write_text(before)
