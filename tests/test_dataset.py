@@ -42,7 +42,7 @@ PLANTED = (
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A workspace with recordings of two people that the real prepare and split have gone over."""
+    """A workspace with recordings of two people that the real prepare and split have processed."""
     folder = tmp_path_factory.mktemp("prepared")
     shutil.copy(REPOSITORY / "params.yaml", folder)
     shutil.copytree(REPOSITORY / "templates", folder / "templates")
@@ -52,31 +52,25 @@ def prepared(tmp_path_factory) -> Path:
     for number, row in enumerate(rows):
         samples, rate_hz = soundfile.read(DEMO_CLIPS / row["audio_path"])
         name = f"gundula_kitchen_take_{number:02d}.flac"
-        with soundfile.SoundFile(source / name, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:
-            file.title, file.artist, file.comment = "kitchen_take", SPEAKERS[0], "Mikrofonia"
-            file.date = "2021-03-04"
-            file.write(samples)
-        rows[number] = {
-            "audio_path": name,
-            "text": row["text"],
-            "language": "en",
-            "speaker": SPEAKERS[number % 3 == 0],
-            "session": "2021-03-04",
-            "prompt_id": f"en-0badcafe{number}",
-            "recorded_at": f"2021-03-04T10:11:12+0{number % 10}:00",
-        }
+        tags = {"title": "kitchen_take", "artist": SPEAKERS[0], "comment": "Mikrofonia", "date": "2021-03-04"}
+        (source / name).write_bytes(flac(samples, rate_hz, **tags))
+        row |= {"audio_path": name, "language": "en", "speaker": SPEAKERS[number % 3 == 0], "session": "2021-03-04"}
+        row |= {"prompt_id": f"en-0badcafe{number}", "recorded_at": f"2021-03-04T10:11:12+0{number % 10}:00"}
     (source / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (source / "consents.jsonl").write_text("".join(json.dumps(consent(speaker)) + "\n" for speaker in SPEAKERS))
     for stage in ("prepare", "split"):
-        subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"],
-            cwd=folder,
-            env=environment(),
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        command = [sys.executable, "-m", f"stages.{stage}"]
+        subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True, timeout=120)
     return folder
+
+
+def flac(samples: np.ndarray, rate_hz: int = 16_000, **tags: str) -> bytes:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate_hz, samples.ndim, "PCM_16", format="FLAC") as file:
+        for name, value in tags.items():
+            setattr(file, name, value)
+        file.write(samples)
+    return buffer.getvalue()
 
 
 def environment() -> dict[str, str]:
@@ -175,15 +169,6 @@ def test_nothing_that_a_recording_carries_is_in_a_published_byte(clips):
         assert [word for word in private if word.encode() in content] == [], where
     # "Ann" is a syllable of other words, so it is looked for as one; the name of the repository holds it on purpose.
     assert re.findall(r"\bAnn\b", decoded + card) == []
-
-
-def flac(samples: np.ndarray, **tags: str) -> bytes:
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", 16_000, samples.ndim, "PCM_16", format="FLAC") as file:
-        for name, value in tags.items():
-            setattr(file, name, value)
-        file.write(samples)
-    return buffer.getvalue()
 
 
 def test_tags_are_cut_off_and_every_sample_stays():
@@ -397,19 +382,12 @@ def test_card_tells_the_hub_where_the_parts_are_and_people_how_to_be_removed(car
 
 def test_card_counts_clips_and_minutes_by_part_language_and_speaker(card):
     table = dict(re.findall(r"^\| ([\w-]+) \| (\d+ \| [\d.]+) \|$", card.text, re.MULTILINE))
-    local = local_clips()
     known = json.loads(paths.PSEUDONYMS.read_text())["ann/clips"]["speakers"]
-
-    def figures(of) -> str:
-        chosen = [clip["duration_s"] for clip in local if of(clip)]
-        return f"{len(chosen)} | {sum(chosen) / 60:.1f}"
-
-    assert table.pop("en") == figures(lambda clip: True)
+    groups = {"en": local_clips()} | {part: local_clips(part) for part in dataset.PARTS}
     for speaker, pseudonym in known.items():
-        assert table.pop(pseudonym) == figures(lambda clip, speaker=speaker: clip["speaker"] == speaker)
-    assert {part: figures.split(" | ")[0] for part, figures in table.items()} == {
-        part: str(len(local_clips(part))) for part in dataset.PARTS
-    }
+        groups[pseudonym] = [clip for clip in local_clips() if clip["speaker"] == speaker]
+    minutes = {name: sum(clip["duration_s"] for clip in clips) / 60 for name, clips in groups.items()}
+    assert table == {name: f"{len(clips)} | {minutes[name]:.1f}" for name, clips in groups.items()}
     assert f"{CLIPS} recordings" in card.text and "by 2 speakers" in card.text
 
 
@@ -475,7 +453,7 @@ for part in ("train", "validation", "test"):
 
 @pytest.fixture
 def hub():
-    with HubServer(tokens={TOKEN: "write", "read-token": "read"}) as server:
+    with HubServer(tokens={TOKEN: "write"}) as server:
         yield server
     assert server.errors == []
 
@@ -486,21 +464,12 @@ def push(clips, hub, set_param, tmp_path):
     set_param("push.dataset.repo_id", "me/clips")
     set_param("push.dry_run", False)
 
-    def run(token: str = TOKEN, **variables: str) -> subprocess.CompletedProcess:
+    def run(**variables: str) -> subprocess.CompletedProcess:
+        variables = {"PYTHONPATH": str(REPOSITORY), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **variables}
         result = subprocess.run(
-            [sys.executable, "-m", "stages.hub.dataset"],
-            cwd=clips,
-            env={
-                **hub.environment(tmp_path, token),
-                "PYTHONPATH": str(REPOSITORY),
-                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                **variables,
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+            [sys.executable, "-m", "stages.hub.dataset"], cwd=clips, env=hub.environment(tmp_path, TOKEN) | variables,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
         assert TOKEN not in result.stdout + result.stderr
         receipt = Path("data/receipts/dataset.json")
         result.receipt = json.loads(receipt.read_text()) if receipt.exists() else None

@@ -24,19 +24,6 @@ def ran(screen: str) -> list[str]:
     return [line.split("'")[1] for line in screen.splitlines() if line.startswith("Running stage")]
 
 
-def test_queued_grid_runs_and_shows_each_wer(repository):
-    dvc(repository, "exp", "run", "--queue", "-S", "train.learning_rate=1.0e-3,2.0e-3,4.0e-3")
-    dvc(repository, "exp", "run", "--run-all")
-    [commit] = [row for row in json.loads(dvc(repository, "exp", "show", "--json").stdout) if row["experiments"]]
-    shown = {}
-    for experiment in commit["experiments"]:
-        data = experiment["revs"][0]["data"]
-        rate = data["params"]["params.yaml"]["data"]["train"]["learning_rate"]
-        shown[rate] = data["metrics"]["data/evaluation/metrics.json"]["data"]["tuned"]["wer"]
-    assert set(shown) == {1e-3, 2e-3, 4e-3}
-    assert all(isinstance(wer, float) for wer in shown.values())
-
-
 def test_experiment_publishes_nothing_even_where_params_say_so(repository):
     dvc(repository, "exp", "run", "-S", "push.enabled=true", "-S", "deploy.enabled=true")
     for stage in ("push", "deploy"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.commands.experiments import Experiment
-from stages.commands.learning_curve import draw, fit, power_law, sentence, sizes_of, standard_error, table
+from stages.commands.learning_curve import fit, power_law, sentence, sizes_of, standard_error
 from stages.common.stage import UserError
 
 MINUTES = np.array([0.5, 1.0, 2.0, 5.0, 10.0, 15.0])
@@ -73,29 +73,3 @@ def test_sizes_are_those_that_there_are_and_all():
     assert sizes_of(["200", "25", "50"], available=100) == [25, 50, None]
     with pytest.raises(UserError, match="'ten'"):
         sizes_of(["ten"], available=60)
-
-
-def test_table_says_what_each_training_learned_from():
-    points = [
-        Experiment("a", "", 0.5, 0.25, {}, None, (0.2, 0.31), 0.84, train_clips=10),
-        Experiment("b", "", 0.5, 0.043, {}, None, (0.01, 0.1), 21.3, train_clips=250),
-    ]
-    header, *rows = table(points)
-    assert header.split("  ")[1] == "trained on"
-    assert [row.split() for row in rows] == [
-        ["10", "clips", "0.8", "min", "25.0%", "(20.0%", "to", "31.0%)"],
-        ["250", "clips", "21.3", "min", "4.3%", "(1.0%", "to", "10.0%)"],
-    ]
-
-
-def test_picture_shows_every_point():
-    wers = power_law(MINUTES, 0.02, 0.2, 0.7)
-    points = [
-        Experiment(f"{minutes}", "", 0.5, wer, {}, None, (wer - 0.02, wer + 0.03), minutes)
-        for minutes, wer in zip(MINUTES.tolist(), wers.tolist(), strict=True)
-    ]
-    picture = draw(fit(MINUTES, wers, np.full(6, 0.01)), points).decode()
-    assert picture.lstrip().startswith("<?xml") and "minutes of recordings trained on" not in picture[:200]
-    assert "http://" not in picture.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    )
