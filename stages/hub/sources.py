@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import soundfile
 
@@ -83,7 +82,7 @@ def fetch(source: HubSourceParams, number: int) -> Fetched:
     clips = list(rows.cached())
     if not rows.complete:
         if away is None:
-            away = _why_away(source, revision, name)
+            _, away = _ask(source, revision, name)
         if away is not None:
             asked = f"at most {counted(source.max_clips, 'clip')}" if source.max_clips else "an unknown number"
             raise UserError(
@@ -186,52 +185,32 @@ def _commit_of(source: HubSourceParams, name: str) -> tuple[str, str | None]:
     if source.revision is not None and COMMIT.fullmatch(source.revision):
         return source.revision, None
     cache, key = ContentCache(CACHE), {"repo_id": source.repo_id, "commit of": source.revision}
-    try:
-        commit = _info(source, source.revision).sha
-    except _away_errors() as error:
-        away = _explain_away(error, name)
-        known = cache.read(key)
-        if known is None:
-            raise UserError(
-                f"{name}: {away}, and nothing of it is in the cache: run it again with the network"
-            ) from None
-        return known.decode(), away
-    cache.write(key, commit.encode())
-    return commit, None
+    commit, away = _ask(source, source.revision, name)
+    if commit is not None:
+        cache.write(key, commit.encode())
+        return commit, None
+    known = cache.read(key)
+    if known is None:
+        raise UserError(f"{name}: {away}, and nothing of it is in the cache: run it again with the network")
+    return known.decode(), away
 
 
-def _why_away(source: HubSourceParams, revision: str, name: str) -> str | None:
-    """Why nothing can be fetched; None if the Hub answers."""
-    try:
-        _info(source, revision)
-    except _away_errors() as error:
-        return _explain_away(error, name)
-    return None
-
-
-def _info(source: HubSourceParams, revision: str | None) -> Any:
-    return client.api().dataset_info(source.repo_id, revision=revision, timeout=TIMEOUT_S)
-
-
-def _away_errors() -> tuple[type[Exception], ...]:
+def _ask(source: HubSourceParams, revision: str | None, name: str) -> tuple[str | None, str | None]:
+    """(commit of a revision, None), or (None, why the Hub cannot be asked now). Raises: UserError if it refuses."""
     import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    return (OSError, httpx2.HTTPError, HfHubHTTPError, HFValidationError)
-
-
-def _explain_away(error: Exception, name: str) -> str:
-    """Why the Hub cannot be asked now. Raises: UserError if it refuses."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in client.TRY_AGAIN:
-        return f"the Hub answers {error.response.status_code}"
-    if isinstance(error, HfHubHTTPError | HFValidationError):
+    try:
+        return client.api().dataset_info(source.repo_id, revision=revision, timeout=TIMEOUT_S).sha, None
+    except OfflineModeIsEnabled:
+        return None, "HF_HUB_OFFLINE is set"
+    except (HfHubHTTPError, HFValidationError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in client.TRY_AGAIN:
+            return None, f"the Hub answers {error.response.status_code}"
         remedy = "check repo_id and revision, and log in with 'hf auth login' if it is private"
         raise UserError(f"{name}: the Hub does not give it ({client.one_line(error, 120)}): {remedy}") from None
-    return "the Hub cannot be reached"
+    except (OSError, httpx2.HTTPError):
+        return None, "the Hub cannot be reached"
 
 
 def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> Iterator[dict]:
