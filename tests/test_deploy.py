@@ -22,7 +22,7 @@ BASE = "mistralai/Voxtral-Mini-3B-2507"
 DEPLOY = """
 from stages import deploy
 from stages.hub import client, space
-client.FIRST_WAIT_S = space.FIRST_LOOK_S = 0.05
+client.FIRST_WAIT_S = space.POLL_S = 0.05
 deploy.run("deploy", deploy.main)
 """
 
@@ -159,7 +159,8 @@ def test_space_that_does_not_run_is_one_line_with_the_end_of_its_log(hub, space,
 def test_space_that_takes_too_long_is_one_line_and_the_next_deploy_waits_on(hub, space):
     hub.build_polls = 30
     set_params(space, deploy__wait_minutes=0.01)
-    assert "is still BUILDING after 0.01 minutes" in refusal(hub, space)
+    words = refusal(hub, space)
+    assert "'BUILDING'" in words and "raise deploy.wait_minutes" in words
     hub.repository("space", "me/demo").space.polls_left = 1
     assert deploy(hub, space)["published"]
 

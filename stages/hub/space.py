@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.common.params import DeployParams
 from stages.common.plurals import counted
@@ -13,12 +13,13 @@ from stages.common.stage import UserError
 from stages.hub.client import Refused, api, call, one_line
 from stages.hub.publish import Published, open_repository, publish
 
+if TYPE_CHECKING:
+    from huggingface_hub import SpaceRuntime
+
 FOLDER = Path("demo_voxtral")
 LEFT_BY_PYTHON = "__pycache__"
-FIRST_LOOK_S = 1.0
-LONGEST_PAUSE_S = 15.0
+POLL_S = 2.0
 LOG_LINES = 15
-ON_ITS_WAY = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
 UP = ("RUNNING", "SLEEPING")  # a visitor wakes it
 
 
@@ -55,25 +56,20 @@ def publish_space(params: DeployParams, variables: Mapping[str, str], needs_toke
 
 def wait_until_running(space_id: str, minutes: float) -> None:
     """Raises: UserError with the end of the log if it does not build or run, or takes longer."""
-    what = f"waiting for {space_id}"
-    until_s = time.monotonic() + 60 * minutes
-    pause_s, shown = FIRST_LOOK_S, None
-    while True:
-        runtime = call(what, api().get_space_runtime, space_id)
-        if runtime.stage in UP:
-            return
-        if runtime.stage not in ON_ITS_WAY:
-            raise UserError(f"the Space {space_id} does not run ({runtime.stage}): {_end_of_log(space_id, runtime)}")
-        if runtime.stage != shown:
-            print(f"deploy: {space_id} is {runtime.stage}", flush=True)
-            shown = runtime.stage
-        if time.monotonic() + pause_s > until_s:
-            raise UserError(
-                f"the Space {space_id} is still {runtime.stage} after {counted(minutes, 'minute')}: run 'dvc repro "
-                f"deploy' to wait on, or raise deploy.wait_minutes"
-            )
-        time.sleep(pause_s)
-        pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+    print(f"deploy: waiting until {space_id} runs, at most {counted(minutes, 'minute')}", flush=True)
+    runtime = call(f"waiting for {space_id}", _wait, space_id, minutes)
+    if runtime.stage not in UP:
+        raise UserError(f"the Space {space_id} does not run ({runtime.stage}): {_end_of_log(space_id, runtime)}")
+
+
+def _wait(space_id: str, minutes: float) -> SpaceRuntime:
+    """The state of the Space after building and starting."""
+    try:
+        return api().wait_for_space(space_id, timeout=60 * minutes, poll_interval=POLL_S)
+    except TimeoutError as error:
+        raise UserError(
+            f"{one_line(error)}: run 'dvc repro deploy' to wait again, or raise deploy.wait_minutes"
+        ) from None
 
 
 def _set_up(params: DeployParams, variables: Mapping[str, str], secrets: list[dict]) -> None:
@@ -105,7 +101,7 @@ def _token_secret() -> dict[str, str]:
     return {"key": "HF_TOKEN", "value": token, "description": f"reads the private model ({digest})"}
 
 
-def _end_of_log(space_id: str, runtime: object) -> str:
+def _end_of_log(space_id: str, runtime: SpaceRuntime) -> str:
     """Last lines of the build's or the app's log, in one."""
     build = runtime.stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE")
     try:
