@@ -57,7 +57,7 @@ push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml,
 	@python -m stages.hub.dataset
 
 listen: $(INSTALLED) ## copy one clip, as the model hears it, into this folder: CLIP=id
-	@python -m stages.speech.prepared "$$CLIP"
+	@python -m stages.commands.listen "$$CLIP"
 
 forget: $(INSTALLED) ## erase recordings for good: SPEAKER=name or CLIP=id; HUB=1 also what was published
 	@python -m recorder.forget $(if $(SPEAKER),--speaker "$$SPEAKER") $(if $(CLIP),--clip "$$CLIP") $(if $(YES),--yes) $(if $(HUB),--hub)

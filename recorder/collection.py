@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ from recorder.takes import WITHOUT_SPACES
 from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
-from stages.speech.clips import AUDIO_SUFFIXES, Clip
+from stages.speech.clips import AUDIO_SUFFIXES, Clip, read_clips
 from stages.speech.text import normalise
 
 MOST_FREQUENT = 12
@@ -46,7 +46,7 @@ def search(clips: Sequence[Found], words: str) -> list[Found]:
 
 def from_other_folders() -> list[Clip]:
     """Clips of the last preparation from folders of data/raw that the page does not write."""
-    return [Clip(**row) for row in _rows(paths.PREPARED / "clips.jsonl") if row["source"] not in SOURCES]
+    return [clip for clip in _rows(paths.PREPARED / "metadata.jsonl", read_clips) if clip.source not in SOURCES]
 
 
 def other_folders() -> list[str]:
@@ -119,11 +119,11 @@ def _searched(clip: StoredClip | Clip) -> str:
     return f"{clip.text} {clip.speaker or ''} {code} {language_name(code)} {own_name}".casefold()
 
 
-def _rows(path: Path) -> list[dict]:
+def _rows(path: Path, read: Callable[[Path], list] = read_jsonl) -> list:
     """Rows of a file; none if it is not there, such as before the first preparation."""
     if not path.exists():
         return []
     try:
-        return read_jsonl(path)
+        return read(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. Run 'dvc repro' to make it again.") from None

@@ -2,38 +2,32 @@
 
     python -m stages.prepare        (or `dvc repro prepare`)
 
-Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared: audio/*.zip (ID.flac in
-each), clips.jsonl, rejected.jsonl (file, reason, remedy), review.jsonl (clips that are kept but worth a listen),
-other_speakers.jsonl (clips of other people, which evaluate.other_speakers names), summary.json. What is known from
-earlier runs comes from the sound cache, so a new clip costs one clip's work.
+Reads data/raw/SOURCE/*, and the data sets that prepare.sources names. Writes data/prepared, which Hugging Face's
+audiofolder reads: audio/ab/ID.flac and metadata.jsonl; and rejected.jsonl (file, reason, remedy), review.jsonl (clips
+that are kept but worth a listen), other_speakers.jsonl (clips of other people, see evaluate.other_speakers),
+summary.json. A new clip costs one clip's work: what is known of the others comes from the cache.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from stages.common import paths
-from stages.common.files import whole_folder, write_json, write_jsonl
+from stages.common.files import write_json, write_jsonl
 from stages.common.params import PrepareParams, load_params
 from stages.common.plurals import counted
-from stages.common.pool import keep_freed_memory, start_ahead
 from stages.common.stage import UserError, announce, run
-from stages.speech import WORKER_MODULES, filters, text
-from stages.speech.clips import Clip, RawClip, Rejection
-from stages.speech.conversion import convert_all, made_by
-from stages.speech.duplicates import begin_to_compare, find_copies
-from stages.speech.segments import Converted, Stored
-from stages.speech.sound_cache import Damaged, SoundCache
+from stages.speech import filters, prepared, text
+from stages.speech.clips import Clip, RawClip, Rejection, write_clips
+from stages.speech.conversion import Converted, Part, Stored
+from stages.speech.duplicates import find_duplicates
+from stages.speech.sound_cache import SoundCache, remove_stale
 from stages.speech.sources import locate_all, read_source, read_sources
 
-OTHER_SPEAKERS = (
-    "other_speakers/"  # before the names of sources that are other people's: no folder of data/raw has a slash
-)
+OTHER_SPEAKERS = "other_speakers/"  # begins a source that is other people's; no folder of data/raw has a slash
+TABLES = ("metadata.jsonl", "other_speakers.jsonl", "rejected.jsonl", "review.jsonl", "summary.json")
 
 Located = tuple[RawClip, str | Stored]
 
@@ -96,7 +90,7 @@ def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
     located: list[Located] = []
     read = []
     if params.sources:
-        from stages.hub import sources as hub_sources  # imported here, with the sound libraries: most runs need none
+        from stages.hub import sources as hub_sources  # imported here: most runs need none
     for number, source in enumerate(params.sources):
         fetched = hub_sources.fetch(source, number)
         some = [(of_others(clip), sound) for clip, sound in fetched.clips] if source.other_speakers else fetched.clips
@@ -112,32 +106,41 @@ def join(
     clips: dict[str, Clip] = {}
     rejections = []
     for (raw_clip, _), result in zip(located, converted, strict=True):
-        if result.figures is None:
-            remedy = result.remedy
-            if _is_in_lines(raw_clip) and _is_too_long(result):
+        problem = check_figures(result.figures, params) if result.figures else (result.reason, result.remedy)
+        if problem:
+            reason, remedy = problem
+            if reason == "too long" and _has_lines(raw_clip):
                 remedy += "; 'make align' writes them from the lines of its text"
-            rejections.append(Rejection(raw_clip.where, result.reason, remedy))
-        elif (clip_id := result.id) in clips:
-            first = clips[clip_id].recorded_file
-            rejections.append(Rejection(raw_clip.where, "same recording twice", f"remove it: same bytes as {first}"))
+            rejections.append(Rejection(raw_clip.where, reason, remedy))
+        elif first := clips.get(result.id):
+            remedy = f"remove it: same bytes as {first.recorded_file}"
+            rejections.append(Rejection(raw_clip.where, "same recording twice", remedy))
         else:
             said = {"text": text.clean(raw_clip.text), "language": language_of(raw_clip, params)}
-            # The path follows from which clips there are.
-            clips[clip_id] = Clip(id=clip_id, audio_path="", **vars(raw_clip) | said, **result.figures)
+            sound = {"audio_path": prepared.audio_path(result.id), **result.figures}
+            clips[result.id] = Clip(id=result.id, **vars(raw_clip) | said, **sound)
     return list(clips.values()), rejections
 
 
-def _is_in_lines(clip: RawClip) -> bool:
-    lines = [line for line in clip.text.splitlines() if text.normalise(line)]
-    return clip.begins_s is None and len(lines) > 1
+def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:
+    """(reason, remedy) if a clip's sound is beyond a limit of the settings."""
+    duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
+    if duration_s < params.min_duration_s:
+        limit = f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}"
+        return "too short", f"{limit}: record it again"
+    if duration_s > params.max_duration_s:
+        limit = f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}"
+        return "too long", f"{limit}: cut it, or put subtitles (.srt) of the same name beside it"
+    if level_dbfs < params.silence_dbfs:
+        return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
+    if figures["clipped_fraction"] > params.max_clipped_fraction:
+        clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
+        return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
+    return None
 
 
-def _is_too_long(result: Converted) -> bool:
-    if result.reason != "unreadable audio":
-        return result.reason == "too long"
-    from stages.speech import audio  # imported here, with the sound libraries: most runs have no such recording
-
-    return result.remedy.endswith(audio.CUT_IT)
+def _has_lines(clip: RawClip) -> bool:
+    return clip.begins_s is None and sum(bool(text.normalise(line)) for line in clip.text.splitlines()) > 1
 
 
 def summarise(
@@ -188,51 +191,37 @@ def main() -> str:
             unread.append(rejection)
         else:
             located.append((clip, location))
-    with whole_folder(paths.PREPARED) as folder, contextlib.closing(SoundCache(made_by(params))) as cache:
-        while True:
-            try:
-                times_s = [(clip.begins_s, clip.ends_s) for clip, _ in located]
-                converted = convert_all([location for _, location in located], times_s, cache, params)
-                compared = [
-                    result
-                    for (clip, _), result in zip(located, converted, strict=True)
-                    if not clip.source.startswith(OTHER_SPEAKERS)
-                ]
-                alike = begin_to_compare(compared, cache.made_by)  # at work while the clips are joined
-                joined, unusable = join(located, converted, params)
-                other_speakers = [clip for clip in joined if clip.source.startswith(OTHER_SPEAKERS)]
-                clips = [clip for clip in joined if not clip.source.startswith(OTHER_SPEAKERS)]
-                clips, left_out, to_review = filters.apply_filters(clips, find_copies(clips, alike()), params.filters)
-                kept = {clip.id for clip in (*clips, *other_speakers)}
-                digests = {result.sha256 for result in converted if result.id in kept}
-                shard_of = cache.write_shards(digests, folder / "audio", paths.PREPARED / "audio")
-                break
-            except Damaged:  # made again
-                shutil.rmtree(folder / "audio")
-        rejections = [*unread, *unusable, *left_out]
-        summary = summarise(clips, rejections, to_review, hub)
-        report(summary, rejections)
-        if not clips:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
-            raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
-        if other_speakers_folder and not other_speakers:
-            raise UserError(
-                f"no usable clip in evaluate.other_speakers {other_speakers_folder} that is not in {paths.RAW}"
-            )
-        for name, some in (("clips.jsonl", clips), ("other_speakers.jsonl", other_speakers)):
-            paths_of = (f"audio/{shard_of[clip.id]}/{clip.id}.flac" for clip in some)
-            rows = (vars(clip) | {"audio_path": path} for clip, path in zip(some, paths_of, strict=True))
-            write_jsonl(folder / name, rows)
-        write_jsonl(folder / "rejected.jsonl", (rejection.row() for rejection in rejections))
-        write_jsonl(folder / "review.jsonl", (item.row() for item in to_review))
-        write_json(folder / "summary.json", summary)
+    sounds = SoundCache(params)
+    parts = [Part(location, clip.begins_s, clip.ends_s) for clip, location in located]
+    converted = sounds.convert_all(parts)
+    joined, unusable = join(located, converted, params)
+    other_speakers = [clip for clip in joined if clip.source.startswith(OTHER_SPEAKERS)]
+    clips = [clip for clip in joined if not clip.source.startswith(OTHER_SPEAKERS)]
+    duplicates = find_duplicates(clips, {one.id: one.fingerprint for one in converted})
+    clips, left_out, to_review = filters.apply_filters(clips, duplicates, params.filters)
+    rejections = [*unread, *unusable, *left_out]
+    summary = summarise(clips, rejections, to_review, hub)
+    report(summary, rejections)
+    if not clips:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
+        raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
+    if other_speakers_folder and not other_speakers:
+        raise UserError(f"no usable clip in evaluate.other_speakers {other_speakers_folder} that is not in {paths.RAW}")
+
+    # In place, the manifest last: a run that is killed before leaves what the next run completes.
+    sound_of = {one.id: (part, one.sha256) for part, one in zip(parts, converted, strict=True)}
+    files = {f"{paths.PREPARED}/{clip.audio_path}": sound_of[clip.id] for clip in [*clips, *other_speakers]}
+    sounds.put_in_place(files)
+    write_clips(paths.PREPARED / "other_speakers.jsonl", other_speakers)
+    write_jsonl(paths.PREPARED / "rejected.jsonl", (rejection.row() for rejection in rejections))
+    write_jsonl(paths.PREPARED / "review.jsonl", (item.row() for item in to_review))
+    write_json(paths.PREPARED / "summary.json", summary)
+    write_clips(prepared.MANIFEST, clips)
+    remove_stale({*files, *(str(paths.PREPARED / name) for name in TABLES)})
+    sounds.remember()
     minutes = counted(summary["minutes"], "minute")
     return f"{counted(len(clips), 'clip')}, {minutes}, {len(rejections)} rejected -> {paths.PREPARED}"
 
 
 if __name__ == "__main__":
-    gc.disable()  # nothing here is garbage before the end, and looking for it takes a tenth of the time
-    keep_freed_memory()
-    start_ahead(WORKER_MODULES)
     run("prepare", main)
-    gc.freeze()  # nor is it looked for at the end

@@ -2,7 +2,7 @@
 
     python -m stages.split          (or `dvc repro split`)
 
-Reads data/prepared/clips.jsonl. Writes train.jsonl, validation.jsonl, test.jsonl (rows as they came), summary.json.
+Reads data/prepared/metadata.jsonl. Writes train.jsonl, validation.jsonl, test.jsonl (rows as they came), summary.json.
 A clip's part follows from a hash of its group alone: a new clip never moves an old one, and clips of one group (by
 default: of the same words) are in the same part.
 """
@@ -85,7 +85,7 @@ def more_groups_needed(empty: list[str], params: SplitParams) -> int:
 def main() -> str:
     params = load_params().split
     announce("split", **params.model_dump())
-    parts = split(read_clips(paths.PREPARED / "clips.jsonl"), params)
+    parts = split(read_clips(paths.PREPARED / "metadata.jsonl"), params)
     with whole_folder(paths.SPLIT) as folder:
         for part, clips in parts.items():
             write_clips(folder / f"{part}.jsonl", clips)

@@ -3,6 +3,7 @@
 # Workspaces, settings, recordings and clips, for the tests of the stages that need no model.
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -177,6 +178,21 @@ def record(workspace: Path) -> Callable[..., Path]:
         time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
         soundfile.write(path, np.clip(peak * np.sin(2 * np.pi * hertz * time_s), -1, 1), rate_hz)
         return path
+
+    return write
+
+
+@pytest.fixture
+def transcribe(workspace):
+    """`transcribe("phone", {"a.wav": "one"})` writes a source's clips.jsonl; a value may be a whole row."""
+
+    def write(source: str, texts: dict[str, str | dict]) -> None:
+        folder = workspace / "data/raw" / source
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"audio_path": name, **(text if isinstance(text, dict) else {"text": text})} for name, text in texts.items()
+        ]
+        (folder / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     return write
 

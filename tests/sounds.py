@@ -8,10 +8,6 @@ import av
 import numpy as np
 import soundfile
 
-from stages.speech import duplicates
-from stages.speech.clips import Clip
-from stages.speech.segments import Converted
-
 
 def speech_like(duration_s: float, rate_hz: int) -> np.ndarray:
     """A voice's harmonics whose pitch glides, so that only one delay fits."""
@@ -58,11 +54,3 @@ def video(*sounds: np.ndarray) -> bytes:
         for stream, samples in zip(streams, sounds, strict=True):
             output.mux(packets_of(stream, samples, 48_000, 1))
     return buffer.getvalue()
-
-
-def find_copies(clips: list[Clip], fingerprints: dict[str, str], made_by: dict) -> dict[str, str]:
-    """duplicates.find_copies, of clips with these fingerprints."""
-    converted = [
-        Converted(clip.id, figures={"duration_s": clip.duration_s}, fingerprint=fingerprints[clip.id]) for clip in clips
-    ]
-    return duplicates.find_copies(clips, duplicates.begin_to_compare(converted, made_by)())

@@ -93,7 +93,7 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
     assert "15 of 15 transcripts in the cache" in capsys.readouterr().out
     before = talk.with_suffix(".srt").read_bytes()
     prepare.main()
-    clips = read_clips(PREPARED / "clips.jsonl")
+    clips = read_clips(PREPARED / "metadata.jsonl")
     assert [clip.text for clip in clips] == said
     assert {(clip.session, clip.recorded_file) for clip in clips} == {("talk.wav", "tv/talk.wav")}
     for clip in clips:

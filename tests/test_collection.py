@@ -6,6 +6,7 @@ from recorder import collection, phrases
 from recorder.inbox import StoredClip
 from stages.common.files import write_jsonl
 from stages.common.stage import UserError
+from stages.speech.clips import write_clips
 
 
 def stored(text: str, name: str = "a.flac", source: str = "recorded", **fields: object) -> StoredClip:
@@ -74,11 +75,11 @@ def test_coverage_of_a_language_without_spaces_counts_characters_and_an_unknown_
 
 def test_other_folders_are_those_the_page_does_not_write(workspace, make_clip):
     assert collection.from_other_folders() == []
-    rows = [vars(make_clip("one", source="recorded")), vars(make_clip("two", source="phone"))]
-    write_jsonl(workspace / "data/prepared/clips.jsonl", rows)
+    clips = [make_clip("one", source="recorded"), make_clip("two", source="phone")]
+    write_clips(workspace / "data/prepared/metadata.jsonl", clips)
     assert [clip.text for clip in collection.from_other_folders()] == ["two"]
-    (workspace / "data/prepared/clips.jsonl").write_text('{"id": ')
-    with pytest.raises(UserError, match=r"data/prepared/clips.jsonl is damaged"):
+    (workspace / "data/prepared/metadata.jsonl").write_text('{"id": ')
+    with pytest.raises(UserError, match=r"data/prepared/metadata.jsonl is damaged"):
         collection.from_other_folders()
 
 

@@ -16,6 +16,7 @@ import soundfile
 
 from recorder.inbox import StoredClip, agreed_to_publish, record_consent
 from stages.hub.publish import Published
+from stages.speech.conversion import REASONS
 from stages.speech.sources import LAYOUTS
 from stages.speech.subtitles import SUFFIXES
 from stages.speech.tables import AUDIO_SUFFIXES, COLUMNS, OPTIONAL_FIELDS
@@ -43,14 +44,14 @@ TYPES = {
 }
 # Files whose heading stands for others of the same form.
 SAME = {
-    "data/prepared/other_speakers.jsonl": "data/prepared/clips.jsonl",
-    "data/split/train.jsonl": "data/prepared/clips.jsonl",
-    "data/split/validation.jsonl": "data/prepared/clips.jsonl",
-    "data/split/test.jsonl": "data/prepared/clips.jsonl",
+    "data/prepared/other_speakers.jsonl": "data/prepared/metadata.jsonl",
+    "data/split/train.jsonl": "data/prepared/metadata.jsonl",
+    "data/split/validation.jsonl": "data/prepared/metadata.jsonl",
+    "data/split/test.jsonl": "data/prepared/metadata.jsonl",
     "data/evaluation/other_speakers.jsonl": "data/evaluation/predictions.jsonl",
 }
 # Made for people, or by others, or described in a sentence.
-NOT_BY_FIELDS = ("report.html", "README.md", "audio/*.zip", "best/*")
+NOT_BY_FIELDS = ("report.html", "README.md", "audio/*/*.flac", "best/*")
 # Only where something was really published; compared with the source text instead.
 IF_PUBLISHED = {"url", "commit", "tag", "space_id", "hardware", "variables", "secrets"}
 AT_TIMES = {
@@ -226,7 +227,7 @@ def test_rows_of_the_recording_page_are_described(tmp_path, monkeypatch):
 
 def reasons() -> set[str]:
     """Why prepare rejects a recording, or to_review it, from the source text."""
-    found = set()
+    found = set(REASONS.values())
     for file, tree in sources().items():
         if not (file.startswith("stages/speech/") or file == "stages/prepare.py"):
             continue

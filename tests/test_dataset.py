@@ -133,7 +133,7 @@ def local_clips(*parts: str) -> list[dict]:
 
 
 def samples_of(clip: dict) -> np.ndarray:
-    return read_prepared(Path("data/prepared", clip["audio_path"]))
+    return read_prepared(Path("data/prepared", clip["file_name"]))
 
 
 # What goes up

@@ -151,7 +151,7 @@ def test_recorded_voice_gives_both_transcripts_and_the_page_asks_nobody_else(pag
 def copy_of(workspace: Path, clip: dict, folder: Path) -> Path:
     """A clip's converted sound in a file of its own."""
     path = folder / f"{clip['id']}.flac"
-    path.write_bytes(prepared.content(workspace / "data/prepared" / clip["audio_path"]))
+    path.write_bytes(prepared.content(workspace / "data/prepared" / clip["file_name"]))
     return path
 
 

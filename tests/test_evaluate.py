@@ -120,7 +120,7 @@ def test_speech_of_others_is_measured_and_changes_none_of_the_persons_figures(ev
     rows = read_rows(evaluated / "data/evaluation/other_speakers.jsonl")
     ids = {row["id"] for row in read_rows(evaluated / "data/prepared/other_speakers.jsonl")}
     assert len(ids) == 10 and {row["id"] for row in rows} == ids and len(rows) == 20
-    assert not ids & {row["id"] for row in read_rows(evaluated / "data/prepared/clips.jsonl")}
+    assert not ids & {row["id"] for row in read_rows(evaluated / "data/prepared/metadata.jsonl")}
     assert not ids & {row["id"] for row in read_rows(evaluated / "data/evaluation/predictions.jsonl")}
     others = metrics.pop("other_speakers")
     for figures in (own, metrics):
@@ -141,12 +141,12 @@ def test_speech_of_others_is_measured_and_changes_none_of_the_persons_figures(ev
 )
 def test_missing_speech_of_others_is_one_line_and_changes_nothing(evaluated, folder, words):
     (evaluated / "empty").mkdir(exist_ok=True)
-    before = (evaluated / "data/prepared/clips.jsonl").read_bytes()
+    before = (evaluated / "data/prepared/metadata.jsonl").read_bytes()
     set_params(evaluated, evaluate__other_speakers=folder)
     result = run_stage(evaluated, "prepare")
     set_params(evaluated, evaluate__other_speakers=None)
     assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
-    assert (evaluated / "data/prepared/clips.jsonl").read_bytes() == before
+    assert (evaluated / "data/prepared/metadata.jsonl").read_bytes() == before
 
 
 def test_every_plot_finds_its_columns(evaluated):

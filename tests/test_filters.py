@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
 import av
@@ -16,7 +15,7 @@ from stages import prepare
 from stages.common.files import read_json, read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
-from tests.sounds import find_copies
+from stages.speech.duplicates import find_duplicates
 from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH
 
 PREPARED = Path("data/prepared")
@@ -160,7 +159,7 @@ def test_same_take_in_another_file_counts_once(workspace, make_clip, limits, cop
     other = audio.to_mono_16k(other, rate_hz)
     first = make_clip("words", id="first", duration_s=len(samples) / 16_000)
     again = make_clip("Words.", id="again", duration_s=len(other) / 16_000)
-    found = find_copies([first, again], {"first": shape(samples), "again": shape(other)}, {})
+    found = find_duplicates([first, again], {"first": shape(samples), "again": shape(other)})
     assert found == {"again": "first"}
     kept, rejections, _ = filters.apply_filters([first, again], found, limits())
     assert kept == [first]
@@ -179,7 +178,7 @@ def test_same_sound_with_two_texts_is_kept_for_a_person_to_decide(make_clip, lim
 def test_demo_clips_are_all_different_and_none_is_doubtful(workspace):
     shutil.copytree(DEMO_CLIPS, workspace / "data/raw/demo")
     prepare.main()
-    assert len(read_clips(PREPARED / "clips.jsonl")) == len(DEMO_ROWS)
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == len(DEMO_ROWS)
     assert read_jsonl(PREPARED / "rejected.jsonl") == read_jsonl(PREPARED / "review.jsonl") == []
 
 
@@ -197,7 +196,7 @@ def test_real_sentences_spoken_twice_both_stay_and_copies_of_them_do_not(workspa
     with (folder / "transcripts.csv").open("a") as file:
         csv.writer(file).writerows([f"copy of {row['file']}.mp3", row["text"]] for row in copied)
     prepare.main()
-    clips = read_clips(PREPARED / "clips.jsonl")
+    clips = read_clips(PREPARED / "metadata.jsonl")
     assert {clip.recorded_file for clip in clips} >= {f"kathleen/{row['file']}" for row in rows}
     rejected = read_jsonl(PREPARED / "rejected.jsonl")
     assert {row["reason"] for row in rejected} == {"same sound twice"}
@@ -218,9 +217,9 @@ def test_telephone_sound_is_flagged_and_left_out_only_when_asked(workspace, set_
     assert read_json(PREPARED / "summary.json")["to_review_by_reason"] == {"telephone sound": 2}
     set_param("prepare.filters.min_bandwidth_hz", 4200.0)
     prepare.main()
-    assert [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")] == ["digits/wide.wav"]
-    stored = [name for path in (PREPARED / "audio").iterdir() for name in zipfile.ZipFile(path).namelist()]
-    assert stored == [Path(clip.audio_path).name for clip in read_clips(PREPARED / "clips.jsonl")]
+    assert [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")] == ["digits/wide.wav"]
+    (stored,) = PREPARED.glob("audio/*/*")
+    assert stored == PREPARED / read_clips(PREPARED / "metadata.jsonl")[0].audio_path
 
 
 def test_slow_speech_with_long_pauses_and_stutter_stays_in(workspace):
@@ -233,6 +232,6 @@ def test_slow_speech_with_long_pauses_and_stutter_stays_in(workspace):
     soundfile.write(folder / "yes.wav", slow, 16_000)
     (folder / "yes.txt").write_text("Y- y- yes")
     prepare.main()
-    (clip,) = read_clips(PREPARED / "clips.jsonl")
+    (clip,) = read_clips(PREPARED / "metadata.jsonl")
     assert clip.duration_s > 25
     assert [row["reason"] for row in read_jsonl(PREPARED / "review.jsonl")] == ["few words"]

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from tests.workspaces import ROOT, dvc, read_json, read_rows, set_params
 RAW = Path("data/raw")
 ANN, BOB = "Annegret", "Bob"
 PLANTED = "quokka"  # in all of Ann's texts, and nowhere else
-PREPARED = Path("data/prepared/clips.jsonl")
+PREPARED = Path("data/prepared/metadata.jsonl")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["recorder.forget", "dvc.repo", "dvc.repo.add", "dvc.repo.gc"])
 PIPELINE = """
@@ -43,7 +42,7 @@ stages:
     outs: [data/prepared]
   split:
     cmd: exec python -m stages.split
-    deps: [data/prepared/clips.jsonl]
+    deps: [data/prepared/metadata.jsonl]
     params: [split]
     outs: [data/split]
   train:
@@ -211,11 +210,7 @@ def traces_of_ann(folder: Path) -> list[bytes]:
 
 
 def converted_sounds(workspace: Path) -> dict[str, bytes]:
-    found = {path.stem: path.read_bytes() for path in (workspace / "data/prepared/audio").rglob("*.flac")}
-    for shard in (workspace / "data/prepared/audio").glob("*.zip"):
-        with zipfile.ZipFile(shard) as archive:
-            found |= {Path(name).stem: archive.read(name) for name in archive.namelist()}
-    return found
+    return {path.stem: path.read_bytes() for path in (workspace / "data/prepared/audio").rglob("*.flac")}
 
 
 def left(folder: Path, traces: list[bytes]) -> list[str]:

@@ -120,7 +120,7 @@ def test_prepare_names_each_hostile_file_once_and_writes_nothing_outside(workspa
     assert "Traceback" not in result.stderr
     assert {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()} == before
     assert {path.name for path in workspace.iterdir()} <= {"data", "params.yaml", "templates", ".cache", "secret.wav"}
-    accepted = [row["recorded_file"] for row in read_jsonl(workspace / "data/prepared/clips.jsonl")]
+    accepted = [row["recorded_file"] for row in read_jsonl(workspace / "data/prepared/metadata.jsonl")]
     rejected = {row["file"]: row for row in read_jsonl(workspace / "data/prepared/rejected.jsonl")}
     assert sorted([*accepted, *rejected]) == sorted(f"phone/{name}" for name in expected)
     for name, reason in expected.items():
@@ -130,6 +130,6 @@ def test_prepare_names_each_hostile_file_once_and_writes_nothing_outside(workspa
             assert rejected[f"phone/{name}"]["reason"] == reason, name
         else:
             assert f"phone/{name}" in accepted, (name, rejected.get(f"phone/{name}"))
-    for row in read_jsonl(workspace / "data/prepared/clips.jsonl"):
-        samples = read_prepared(workspace / "data/prepared" / row["audio_path"])
+    for row in read_jsonl(workspace / "data/prepared/metadata.jsonl"):
+        samples = read_prepared(workspace / "data/prepared" / row["file_name"])
         assert len(samples) / SAMPLE_RATE_HZ == pytest.approx(row["duration_s"], abs=0.001)

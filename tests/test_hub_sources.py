@@ -16,7 +16,6 @@ import pytest
 import soundfile
 
 from stages.common.files import read_json, read_jsonl
-from stages.speech import prepared
 from stages.speech.clips import read_clips
 from tests.conftest import REPOSITORY
 from tests.hub import Fault, HubServer
@@ -94,12 +93,12 @@ def test_rows_become_clips_of_the_recorded_bytes_and_the_commit_is_written_down(
     set_param("prepare.sources", [source()])
     result = prepare()
     assert result.returncode == 0, result.stderr
-    clips = read_clips(PREPARED / "clips.jsonl")
+    clips = read_clips(PREPARED / "metadata.jsonl")
     assert [clip.id for clip in clips] == [hashlib.sha256(sound_of(number)).hexdigest()[:16] for number in range(5)]
     assert [clip.text for clip in clips] == [DEMO_ROWS[number]["text"] for number in range(5)]
     assert {(clip.source, clip.speaker, clip.language) for clip in clips} == {("hf://datasets/ann/clips", "ann", "en")}
     assert clips[4].recorded_file == "hf://datasets/ann/clips/default/train/4"
-    assert all(prepared.size_of(PREPARED / clip.audio_path) > 1000 for clip in clips)
+    assert all((PREPARED / clip.audio_path).stat().st_size > 1000 for clip in clips)
     (known,) = read_json(PREPARED / "summary.json")["hub_sources"]
     assert (known["repo_id"], known["revision"], known["rows"]) == ("ann/clips", hub.commit("dataset", "ann/clips"), 5)
 
@@ -109,11 +108,11 @@ def test_other_peoples_data_set_is_measured_and_never_trained_on(prepare, set_pa
     Path("data/raw/phone/a.txt").write_text("one")
     set_param("prepare.sources", [source(other_speakers=True)])
     assert prepare().returncode == 0
-    assert [clip.recorded_file for clip in read_clips(PREPARED / "clips.jsonl")] == ["phone/a.wav"]
+    assert [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")] == ["phone/a.wav"]
     others = read_clips(PREPARED / "other_speakers.jsonl")
     assert [clip.text for clip in others] == [DEMO_ROWS[number]["text"] for number in range(5)]
     assert {clip.source for clip in others} == {"other_speakers/hf://datasets/ann/clips"}
-    assert all(prepared.size_of(PREPARED / clip.audio_path) > 1000 for clip in others)
+    assert all((PREPARED / clip.audio_path).stat().st_size > 1000 for clip in others)
 
 
 def test_nothing_is_asked_where_no_data_set_is_listed(prepare, hub, record):
@@ -137,33 +136,33 @@ def test_more_clips_are_fetched_from_where_the_cache_ends(prepare, hub, set_para
     revision = hub.commit("dataset", "ann/clips")
     set_param("prepare.sources", [source(revision=revision, max_clips=2)])
     assert prepare().returncode == 0
-    assert len(read_clips(PREPARED / "clips.jsonl")) == 2
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == 2
     set_param("prepare.sources", [source(revision=revision, max_clips=4)])
     result = prepare()
     assert "fetching from row 2 on" in result.stdout
-    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == [DEMO_ROWS[n]["text"] for n in range(4)]
+    assert [clip.text for clip in read_clips(PREPARED / "metadata.jsonl")] == [DEMO_ROWS[n]["text"] for n in range(4)]
 
 
 def test_hours_are_those_of_the_sound(prepare, set_param):
     duration_s = [soundfile.info(io.BytesIO(sound_of(number))).duration for number in range(3)]
     set_param("prepare.sources", [source(max_hours=(duration_s[0] + duration_s[1] / 2) / 3600)])
     assert prepare().returncode == 0
-    assert len(read_clips(PREPARED / "clips.jsonl")) == 2
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == 2
 
 
 def test_hub_away_with_all_in_the_cache_is_said_aloud_and_gives_the_same_clips(prepare, hub, set_param):
     set_param("prepare.sources", [source()])
     assert prepare().returncode == 0
-    clips = read_clips(PREPARED / "clips.jsonl")
+    clips = read_clips(PREPARED / "metadata.jsonl")
     result = prepare(HF_HUB_OFFLINE="1")
     assert result.returncode == 0, result.stderr
     assert "HF_HUB_OFFLINE IS SET: taken as of the last run" in result.stdout
     assert hub.commit("dataset", "ann/clips") in result.stdout
-    assert read_clips(PREPARED / "clips.jsonl") == clips
+    assert read_clips(PREPARED / "metadata.jsonl") == clips
     hub.faults.append(Fault("/api/datasets/ann/clips", status=503, times=None))
     result = prepare()
     assert result.returncode == 0 and "THE HUB ANSWERS 503" in result.stdout
-    assert read_clips(PREPARED / "clips.jsonl") == clips
+    assert read_clips(PREPARED / "metadata.jsonl") == clips
 
 
 def test_hub_away_with_clips_missing_is_an_error_that_counts_them_and_changes_nothing(prepare, hub, set_param, record):
@@ -172,14 +171,14 @@ def test_hub_away_with_clips_missing_is_an_error_that_counts_them_and_changes_no
     revision = hub.commit("dataset", "ann/clips")
     set_param("prepare.sources", [source(revision=revision, max_clips=2)])
     assert prepare().returncode == 0
-    before = (PREPARED / "clips.jsonl").read_bytes()
+    before = (PREPARED / "metadata.jsonl").read_bytes()
     set_param("prepare.sources", [source(revision=revision, max_clips=4)])
     result = prepare(HF_HUB_OFFLINE="1")
     assert result.returncode == 1
     (line,) = result.errors
     assert line.startswith("prepare: prepare.sources[0] ann/clips: HF_HUB_OFFLINE is set, and the cache holds 2 of at")
     assert "4 clips" in line
-    assert (PREPARED / "clips.jsonl").read_bytes() == before
+    assert (PREPARED / "metadata.jsonl").read_bytes() == before
 
 
 def test_newest_commit_that_is_unknown_while_the_hub_is_away_is_an_error(prepare, set_param):
@@ -200,7 +199,7 @@ def test_row_whose_copy_in_the_cache_is_broken_is_named_and_fetched_again(prepar
     (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
     assert rejected["file"].endswith("train/3") and "broken" in rejected["remedy"]
     assert prepare().returncode == 0
-    assert len(read_clips(PREPARED / "clips.jsonl")) == 5
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == 5
 
 
 def test_text_only_manifest_is_refused_with_the_hint_that_it_holds_phrases(prepare, hub, set_param):
@@ -241,7 +240,7 @@ def test_row_that_names_a_file_of_this_machine_gets_nothing_of_it(prepare, hub, 
         hub.environment = other.environment
         set_param("prepare.sources", [source()])
         assert prepare().returncode == 0
-    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == [DEMO_ROWS[0]["text"]]
+    assert [clip.text for clip in read_clips(PREPARED / "metadata.jsonl")] == [DEMO_ROWS[0]["text"]]
     (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
     assert (rejected["file"], rejected["reason"]) == ("hf://datasets/ann/clips/default/train/1", "unreadable audio")
 
@@ -264,7 +263,7 @@ def test_a_connection_that_breaks_is_taken_up_again(prepare, hub, set_param):
     hub.faults.append(Fault(r"GET .*/resolve/.*parquet", kind="drop", times=2))
     result = prepare()
     assert result.returncode == 0, result.stderr
-    assert len(read_clips(PREPARED / "clips.jsonl")) == 5
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == 5
 
 
 def test_stage_without_data_sets_on_the_hub_loads_no_client_and_leaves_sound_to_its_processes():

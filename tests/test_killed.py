@@ -140,7 +140,7 @@ def test_full_disk_is_one_line_and_with_room_the_next_run_ends_right(tmp_path, e
     assert line.startswith("prepare: No space left on device") and line.endswith(
         ": free some space, or allow writing there"
     )
-    assert not (workspace / "data/prepared").exists()
+    assert not (workspace / "data/prepared/metadata.jsonl").exists()
     raw = workspace / ("raw" if full == "data" else "data/raw")
     assert content_of(raw) == expected["raw"]
     filler.unlink()

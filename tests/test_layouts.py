@@ -435,7 +435,7 @@ def test_every_recording_ends_up_exactly_once_as_a_clip_or_among_the_rejected(wo
         for manifest, lines in manifests.get(layout, {}).items():
             (folder / manifest).write_text("\n".join(lines) + "\n")
     prepare.main()
-    clips = read_clips(PREPARED / "clips.jsonl")
+    clips = read_clips(PREPARED / "metadata.jsonl")
     seen = [clip.recorded_file for clip in clips] + [row["file"] for row in read_jsonl(PREPARED / "rejected.jsonl")]
     assert sorted(seen) == sorted(path.relative_to("data/raw").as_posix() for path in Path("data/raw").rglob("*.wav"))
     assert len(seen) == 96 and len(clips) > 30

@@ -319,7 +319,7 @@ def test_missing_part_of_the_results_is_named(project):
 def test_agreement_to_publish_that_was_ticked_stays_with_its_speaker(project):
     """A speaker whom a training adds meanwhile would be found to have agreed."""
     run_stages(project, "card")
-    prepared = project / "data/prepared/clips.jsonl"
+    prepared = project / "data/prepared/metadata.jsonl"
     rows = [row | {"speaker": "Bo"} for row in read_rows(prepared)]
     write_jsonl(prepared, rows)
     app = page("publish")

@@ -1,101 +1,90 @@
-"""Prepared sound in ZIP files: found by id, damage told in one line, bytes that follow from the clips alone."""
+"""The sound in data/prepared as others read it: by path, by id, by `make listen`, and by Hugging Face's audiofolder."""
 
-import io
+import json
 import os
-import random
-import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from stages import prepare
 from stages.common.stage import UserError
-from stages.speech import prepared
+from stages.speech import audio, prepared
+from stages.speech.clips import read_clips
 from tests.workspaces import ROOT
 
-IDS = sorted(f"{random.Random(number).getrandbits(64):016x}" for number in range(300))
-SHARD = Path("data/prepared/audio/3.zip")
-
-
-def sound_of(clip_id: str) -> bytes:
-    return random.Random(clip_id).randbytes(random.Random(clip_id).randrange(2000))
+# `datasets` wants torchcodec, and with it FFmpeg's libraries, for any sound; here it only names the files.
+LOAD = """
+import json, sys, types
+import datasets
+for name in ("torchcodec", "torchcodec.encoders"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["torchcodec.encoders"].AudioEncoder = None
+found = datasets.load_dataset("audiofolder", data_dir="data/prepared")
+[(part, rows)] = found.cast_column("audio", datasets.Audio(decode=False)).items()
+for row in rows:
+    print(json.dumps(row))
+"""
 
 
 @pytest.fixture
-def shard(workspace) -> Path:
-    SHARD.parent.mkdir(parents=True)
-    with SHARD.open("wb") as file:
-        prepared.write_shard(file, [clip_id for clip_id in IDS if clip_id[0] == "3"], sound_of)
-    return SHARD
+def clips(workspace, record, set_param) -> dict[str, prepare.Clip]:
+    """Own clips in data/prepared, by id, and somebody else's beside them."""
+    set_param("evaluate.other_speakers", "others")
+    for number, language in enumerate(["en", "de", "hi"]):
+        record(f"{language}/a.wav", hertz=300 + 50 * number).with_suffix(".txt").write_text(f"text {number}")
+        (workspace / f"data/raw/{language}/clips.jsonl").write_text(
+            json.dumps({"audio_path": "a.wav", "text": f"text {number}", "language": language}) + "\n"
+        )
+    record("theirs/b.wav", hertz=700).with_suffix(".txt").write_text("another voice")
+    (workspace / "data/raw/theirs").rename(workspace / "others")
+    prepare.main()
+    assert len(read_clips(Path("data/prepared/other_speakers.jsonl"))) == 1
+    return {clip.id: clip for clip in read_clips(prepared.MANIFEST)}
 
 
-@pytest.mark.parametrize(("clips", "files"), [(1, 1), (10, 10), (4096, 16), (4097, 256), (50_000, 256), (65_537, 4096)])
-def test_number_of_files_follows_from_the_number_of_clips(clips, files):
-    ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}" for number in range(clips)]  # spread evenly
-    found = prepared.shards(reversed(ids))
-    assert len(found) == files
-    assert list(found) == sorted(found) and sorted(ids) == [one for part in found.values() for one in part]
-    assert all(one.startswith(name.removesuffix(".zip")) for name, part in found.items() for one in part)
+def test_every_sound_comes_back_by_its_path_and_by_its_id(clips):
+    for clip_id, clip in clips.items():
+        path = prepared.path_of(clip_id)
+        assert path == Path("data/prepared", clip.audio_path)
+        assert prepared.content(path) == path.read_bytes()
+    assert prepared.path_of("0" * 16) is None
 
 
-def test_every_sound_comes_back_by_its_path_and_by_its_id(shard):
-    ids = [clip_id for clip_id in IDS if clip_id[0] == "3"]
-    assert len(ids) > 10
-    for clip_id in ids:
-        path = shard / f"{clip_id}.flac"
-        assert prepared.content(path) == sound_of(clip_id)
-        assert prepared.size_of(path) == len(sound_of(clip_id))
-        assert prepared.path_of(clip_id) == path
-    assert prepared.path_of(next(clip_id for clip_id in IDS if clip_id[0] == "4")) is None
+def test_audiofolder_gives_own_clips_with_texts_and_languages_and_nobody_elses(workspace, clips):
+    environment = {**os.environ, "HF_HOME": str(workspace / "hf"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == len(clips) == 3
+    for row in rows:
+        clip = clips[row["id"]]
+        assert (row["text"], row["language"], row["duration_s"]) == (clip.text, clip.language, clip.duration_s)
+        samples = audio.read_prepared(Path(row["audio"]["path"]))
+        assert len(samples) / audio.SAMPLE_RATE_HZ == pytest.approx(clip.duration_s, abs=1e-3)
 
 
-def test_any_archive_tool_reads_it_and_the_bytes_do_not_depend_on_when_it_was_written(shard, monkeypatch):
-    ids = [clip_id for clip_id in IDS if clip_id[0] == "3"]
-    with zipfile.ZipFile(shard) as archive:
-        assert {name: archive.read(name) for name in archive.namelist()} == {
-            f"{one}.flac": sound_of(one) for one in ids
-        }
-        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
-    monkeypatch.setattr("time.time", lambda: 2e9)
-    again = io.BytesIO()
-    prepared.write_shard(again, ids, sound_of)
-    assert again.getvalue() == shard.read_bytes()
+def test_missing_sound_is_one_line_and_damage_is_not_read_as_sound(clips):
+    path = prepared.path_of(next(iter(clips)))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        audio.read_prepared(path)
+    path.unlink()
+    for read in (prepared.content, prepared.sha256, audio.read_prepared):
+        with pytest.raises(UserError, match=r"is missing: run 'dvc repro prepare'"):
+            read(path)
 
 
-def test_file_that_took_another_ones_place_is_read_anew(shard):
-    path = prepared.path_of(next(clip_id for clip_id in IDS if clip_id[0] == "3"))
-    assert prepared.content(path)
-    with Path("new.zip").open("wb") as file:
-        prepared.write_shard(file, [path.stem], lambda _: b"other")
-    os.replace("new.zip", shard)
-    assert prepared.content(path) == b"other"
-
-
-def test_damaged_or_missing_sound_is_one_line(shard):
-    path = prepared.path_of(next(clip_id for clip_id in IDS if clip_id[0] == "3"))
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(UserError, match=rf"^{re.escape(str(shard))} is damaged: remove it"):
-        prepared.content(path)
-    shard.write_bytes(content[:-50])
-    with pytest.raises(UserError, match="is damaged: remove it"):
-        prepared.content(path)
-    for missing in (shard / "0000000000000000.flac", SHARD.with_name("4.zip") / path.name):
-        with pytest.raises(UserError, match=r"is missing: run 'dvc repro prepare'$|is damaged"):
-            prepared.content(missing)
-
-
-def test_one_clip_is_copied_out_by_its_id(shard):
-    clip_id = next(clip_id for clip_id in IDS if clip_id[0] == "3")
-    command = [sys.executable, "-m", "stages.speech.prepared"]
+def test_one_clip_is_copied_out_by_its_id(clips):
+    clip_id = next(iter(clips))
+    command = [sys.executable, "-m", "stages.commands.listen"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*command, clip_id], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert Path(f"{clip_id}.flac").read_bytes() == sound_of(clip_id)
+    assert Path(f"{clip_id}.flac").read_bytes() == prepared.path_of(clip_id).read_bytes()
     for wrong in ("", "../../x", "f" * 16):
         done = subprocess.run([*command, wrong], env=environment, capture_output=True, text=True)
-        assert done.returncode == 1 and done.stderr.startswith("listen: no clip has the id")
-        assert done.stderr.count("\n") == 1
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)

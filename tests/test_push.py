@@ -146,7 +146,7 @@ def transcribe_from_hub(hub: HubServer, workspace: Path, base: str | None, insid
     clips = []
     for row in read_rows(workspace / "data/split/test.jsonl"):
         sound = workspace.parent / f"{row['id']}.flac"
-        sound.write_bytes(prepared.content(workspace / "data/prepared" / row["audio_path"]))
+        sound.write_bytes(prepared.content(workspace / "data/prepared" / row["file_name"]))
         clips.append({"path": str(sound), **{name: row[name] for name in ("id", "language", "duration_s")}})
     environment = hub.environment(workspace.parent / "reader", token=TOKEN) | extra
     code = [sys.executable, "-c", TRANSCRIBE, json.dumps(["me/voice", inside, base, clips])]

@@ -31,9 +31,9 @@ def test_sentences_recorded_twice_never_stand_in_two_parts(tmp_path):
     workspace = make_workspace(tmp_path)
     shutil.copytree(SPEECH / "kathleen", workspace / "data/raw/kathleen")
     run_stages(workspace, "prepare", "split")
-    clips = read_rows(workspace / "data/prepared/clips.jsonl")
+    clips = read_rows(workspace / "data/prepared/metadata.jsonl")
     assert len(clips) == 150
-    sounds = [prepared.content(workspace / "data/prepared" / clip["audio_path"]) for clip in clips]
+    sounds = [prepared.content(workspace / "data/prepared" / clip["file_name"]) for clip in clips]
     assert {sound_info(io.BytesIO(sound)) for sound in sounds} == {(16_000, 1)}
     texts = {
         part: {normalise(row["text"]) for row in read_rows(workspace / f"data/split/{part}.jsonl")}

@@ -201,7 +201,7 @@ def test_german_speaker_records_trains_and_is_understood(own_project, page, micr
         page.get_by_text("Last run: ✓ done").wait_for(timeout=240_000)
         metrics = read_json(workspace / "data/evaluation/metrics.json")
         page.get_by_text(f"{metrics['base']['wer']:.1%} before, {metrics['tuned']['wer']:.1%} after").wait_for()
-        prepared = {clip["id"] for clip in read_rows(workspace / "data/prepared/clips.jsonl")}
+        prepared = {clip["id"] for clip in read_rows(workspace / "data/prepared/metadata.jsonl")}
         assert prepared >= {row["audio_path"].removesuffix(".flac") for row in rows}
 
         page.get_by_role("link", name="Try it").click()

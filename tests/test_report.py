@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stages.common import paths
+from stages.common.files import write_whole
 from stages.common.params import load_params
 from stages.evaluate import compare
 from stages.speech import audio, prepared, report
@@ -47,12 +48,11 @@ def render(tmp_path, monkeypatch, make_clip):
         language, texts = SETS[name]
         tone = np.sin(np.arange(8000) / 20).astype(np.float32) / 2
         clips = [
-            make_clip(said, id=f"{number:016x}", audio_path=f"audio/0.zip/{number:016x}.flac", language=language)
+            make_clip(said, id=f"{number:016x}", audio_path=prepared.audio_path(f"{number:016x}"), language=language)
             for number, (said, *_) in enumerate(texts)
         ]
-        (paths.PREPARED / "audio").mkdir(parents=True, exist_ok=True)
-        with (paths.PREPARED / "audio/0.zip").open("wb") as file:
-            prepared.write_shard(file, [clip.id for clip in clips], lambda _: audio.encode_flac(tone))
+        for clip in clips:
+            write_whole(paths.PREPARED / clip.audio_path, audio.encode_flac(tone))
         clips[0] = replace(clips[0], duration_s=9.0)  # so that there are groups
         heard = {model: [row[place] for row in texts] for place, model in ((1, "base"), (2, "tuned"))}
         predictions = {model: [{"text": text, "seconds": 0.1} for text in answers] for model, answers in heard.items()}

@@ -46,11 +46,11 @@ def test_clip_that_is_heard_otherwise_is_listed_in_the_shape_of_prepares_list_an
     (row,) = read_jsonl(REVIEW)
     assert (row["text"], row["file"], row["reason"]) == (OTHER, f"demo/{UNDERSTOOD[0]}", "base model disagrees")
     assert row["heard"] == "switch off the music" and row["wer"] == 0.875 and row["heard"] in row["listen_for"]
-    assert row["id"] in {clip.id for clip in read_clips(PREPARED / "clips.jsonl")}
+    assert row["id"] in {clip.id for clip in read_clips(PREPARED / "metadata.jsonl")}
     assert list(row)[:5] == ["id", "file", "text", "reason", "listen_for"]
     assert (PREPARED / "review.jsonl").read_bytes() == before
     prepare.main()
-    assert len(read_clips(PREPARED / "clips.jsonl")) == len(UNDERSTOOD)
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == len(UNDERSTOOD)
     review.main(["--wer", "0"])
     wers = [row["wer"] for row in read_jsonl(REVIEW)]
     assert len(wers) > 1 and wers == sorted(wers, reverse=True) and min(wers) > 0

@@ -83,7 +83,7 @@ def quick_template(tmp_path_factory) -> Path:
     pipeline = yaml.load(workspace / "dvc.yaml")
     train = {
         "cmd": pipeline["stages"]["train"]["cmd"],
-        "deps": ["data/prepared/clips.jsonl"],
+        "deps": ["data/prepared/metadata.jsonl"],
         "outs": ["data/checkpoints"],
     }
     yaml.dump({"stages": {"prepare": pipeline["stages"]["prepare"], "train": train}}, workspace / "dvc.yaml")
@@ -282,7 +282,7 @@ def test_started_twice_is_one_run_and_a_message(quick):
     ended = wait_until_over()
     assert (ended.id, ended.outcome, ended.wer_base, ended.wer_tuned) == (run.id, "done", 0.5, 0.25)
     assert len(runs.history()) == 1
-    assert len(read_rows(Path("data/prepared/clips.jsonl"))) == CLIPS
+    assert len(read_rows(Path("data/prepared/metadata.jsonl"))) == CLIPS
     wait_until_nothing_runs(quick)
     assert inbox.waiting() == 0 and len(read_rows(Path("data/raw/recorded/clips.jsonl"))) == CLIPS + 1
 
@@ -434,7 +434,7 @@ def test_run_waits_for_another_repro_and_then_takes_what_came_meanwhile(quick, p
     assert plain_repro.wait(60) == 0
     run = wait_until_over()
     assert (run.outcome, run.waits_for) == ("done", None)
-    assert len(read_rows(Path("data/prepared/clips.jsonl"))) == CLIPS + 1
+    assert len(read_rows(Path("data/prepared/metadata.jsonl"))) == CLIPS + 1
 
 
 def test_waiting_run_can_be_cancelled(quick, plain_repro):
@@ -488,7 +488,7 @@ def test_what_was_recorded_meanwhile_is_trained_on_afterwards(quick, after_three
     assert [(run.started_by, run.clips) for run in (first, newest)] == [
         ("page", CLIPS), ("new recordings", CLIPS + 3)
     ]  # fmt: skip
-    assert len(read_rows(Path("data/prepared/clips.jsonl"))) == CLIPS + 3
+    assert len(read_rows(Path("data/prepared/metadata.jsonl"))) == CLIPS + 3
     assert len(runs.history()) == 2
 
 

@@ -43,7 +43,7 @@ def loudest_hertz(samples: np.ndarray) -> float:
 def test_part_holds_the_sound_between_its_times(talk):
     write_rows(talk, (5, 6), (12, 12.5), (39, None))
     prepare.main()
-    clips = read_clips(PREPARED / "clips.jsonl")
+    clips = read_clips(PREPARED / "metadata.jsonl")
     assert [(clip.text, clip.duration_s, clip.begins_s, clip.ends_s) for clip in clips] == [
         ("part 0", 1.0, 5.0, 6.0),
         ("part 1", 0.5, 12.0, 12.5),
@@ -60,7 +60,7 @@ def test_id_of_a_part_follows_from_the_bytes_and_both_times(talk):
     prepare.main()
     digest = hashlib.sha256(talk.read_bytes()).hexdigest()
     expected = [hashlib.sha256(f"{digest} {times}".encode()).hexdigest()[:16] for times in ("5000-6000", "5000-6500")]
-    assert [clip.id for clip in read_clips(PREPARED / "clips.jsonl")] == expected
+    assert [clip.id for clip in read_clips(PREPARED / "metadata.jsonl")] == expected
     (twin,) = read_jsonl(PREPARED / "rejected.jsonl")  # the same to the millisecond
     assert twin["reason"] == "same recording twice" and "from 5.000 s to 6.000 s" in twin["file"]
     assert clip_id(digest, None, None) == digest[:16]
@@ -71,7 +71,7 @@ def test_moved_times_never_take_another_part_from_the_cache(talk):
     for begins_s in (5, 6):
         write_rows(talk, (begins_s, begins_s + 1))
         prepare.main()
-        (clip,) = read_clips(PREPARED / "clips.jsonl")
+        (clip,) = read_clips(PREPARED / "metadata.jsonl")
         hertz.append(loudest_hertz(audio.read_prepared(PREPARED / clip.audio_path)))
     assert hertz == pytest.approx([250, 260], abs=2)
 
@@ -80,7 +80,7 @@ def test_moved_times_never_take_another_part_from_the_cache(talk):
 def test_times_outside_of_the_recording_are_named(talk, times):
     write_rows(talk, (5, 6), times)
     prepare.main()
-    assert [clip.text for clip in read_clips(PREPARED / "clips.jsonl")] == ["part 0"]
+    assert [clip.text for clip in read_clips(PREPARED / "metadata.jsonl")] == ["part 0"]
     (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
     assert rejected["reason"] == "cut out of range"
     assert rejected["file"].startswith(f"tv/talk.wav from {times[0]:.3f} s to ")
@@ -89,13 +89,13 @@ def test_times_outside_of_the_recording_are_named(talk, times):
 def test_end_that_is_rounded_beyond_the_recording_is_its_end(talk):
     write_rows(talk, (39, 40.04))
     prepare.main()
-    assert [clip.duration_s for clip in read_clips(PREPARED / "clips.jsonl")] == [1.0]
+    assert [clip.duration_s for clip in read_clips(PREPARED / "metadata.jsonl")] == [1.0]
 
 
 def test_overlapping_parts_are_kept_and_named(talk):
     write_rows(talk, (1, 5), (2, 3), (4.95, 6), (8, 9))
     prepare.main()
-    assert len(read_clips(PREPARED / "clips.jsonl")) == 4
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == 4
     rows = [row for row in read_jsonl(PREPARED / "review.jsonl") if row["reason"] == "overlapping parts"]
     assert [row["text"] for row in rows] == ["part 1"]
     assert "tv/talk.wav from 1.000 s to 5.000 s" in rows[0]["listen_for"]
@@ -114,4 +114,4 @@ def test_long_recording_with_text_and_no_times_says_what_to_do_and_doing_it_help
     talk.with_suffix(".srt").write_text(cues)
     prepare.main()
     assert read_jsonl(PREPARED / "rejected.jsonl") == []
-    assert {clip.text for clip in read_clips(PREPARED / "clips.jsonl")} == {"short", "Good morning.", "How are you?"}
+    assert {clip.text for clip in read_clips(PREPARED / "metadata.jsonl")} == {"short", "Good morning.", "How are you?"}

@@ -147,7 +147,7 @@ def test_all_clips_arrive_once_whoever_runs_and_is_killed_meanwhile(workspace):
     ids = {make_take(number).id for number in range(CLIPS)}
     assert len(ids) == CLIPS
     assert inbox.waiting() == 0 and inbox.problem() is None
-    prepared = [row["id"] for row in read_rows(Path("data/prepared/clips.jsonl"))]
+    prepared = [row["id"] for row in read_rows(Path("data/prepared/metadata.jsonl"))]
     assert len(prepared) == CLIPS and set(prepared) == ids
     assert read_rows(Path("data/prepared/rejected.jsonl")) == []
     files = {str(path.relative_to("data/raw")) for path in Path("data/raw").rglob("*") if path.is_file()}

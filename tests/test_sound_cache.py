@@ -1,121 +1,216 @@
-"""What is known of recordings from earlier runs: nothing forgotten that is still there, nothing kept that is gone."""
+"""What prepare knows from earlier runs: a new clip costs its own work, and nothing broken or stale is used."""
 
-import contextlib
+import hashlib
+import json
 import os
-import shutil
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from stages.speech import sound_cache
-from stages.speech.sound_cache import INDEX, Damaged, SoundCache
+from stages import prepare
+from stages.common.files import read_jsonl
+from stages.common.pool import run_each
+from stages.speech import audio, sound_cache
+from stages.speech.clips import read_clips
+from stages.speech.prepared import MANIFEST
+from tests.test_prepare import content_of
 
-MADE_BY = {"code": "of this test"}
+PREPARED = Path("data/prepared")
 
 
 @pytest.fixture
-def cache(workspace):
-    with contextlib.closing(SoundCache(MADE_BY)) as cache:
-        yield cache
+def read(monkeypatch) -> list[str]:
+    """Names of the recordings that prepare reads and converts from now on."""
+    names: list[str] = []
 
+    def watched(work, parts, *options):
+        names.extend(Path(part.location).name for part in parts)
+        return run_each(work, parts, *options)
 
-@pytest.fixture
-def read(monkeypatch):
-    """Names of the files that were read to be hashed."""
-    names = []
-    original = sound_cache.sha256_of_file
-    monkeypatch.setattr(sound_cache, "sha256_of_file", lambda path: names.append(path.name) or original(path))
+    monkeypatch.setattr(sound_cache, "run_each", watched)
     return names
 
 
-def write_files(folder: Path, count: int) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number}.wav" for number in range(count)]
-    for number, path in enumerate(paths):
-        path.write_bytes(b"%d" % number)
-    return list(map(str, paths))
+@pytest.fixture
+def prepared(workspace, record, transcribe) -> list[Path]:
+    """Five recordings, prepared."""
+    recordings = [record(f"phone/{number}.wav", hertz=300 + number) for number in range(5)]
+    transcribe("phone", {path.name: f"text {path.stem}" for path in recordings})
+    prepare.main()
+    return recordings
 
 
-def folders_known(workspace: Path) -> dict[str, bytes]:
-    with contextlib.closing(sqlite3.connect(workspace / ".cache/prepared" / INDEX)) as index:
-        return dict(index.execute("select folder, files from folders"))
+def entries() -> list[Path]:
+    """The sounds in the cache, without the index."""
+    return [path for path in Path(".cache/prepared").glob("*/*") if b"fLaC" in path.read_bytes()]
 
 
-def add(cache: SoundCache, digests: list[str]) -> None:
-    """As if these had been converted."""
-    known = cache.figures()
-    new = [digest for digest in digests if digest not in known]
-    for digest in new:
-        cache.loose.write(cache.key(digest), b"{}\n" + digest.encode())
-    cache.add({digest: ({"duration_s": 1.0}, "A") for digest in new})
+def index() -> Path:
+    (path,) = set(Path(".cache/prepared").glob("*/*")) - set(entries())
+    return path
 
 
-def place(digests: list[str], folder: Path) -> dict[str, int]:
-    """One run's shards in `folder`, and their inodes."""
-    with contextlib.closing(SoundCache(MADE_BY)) as cache:
-        add(cache, digests)
-        cache.write_shards(digests, folder / "new", folder / "audio")
-    shutil.rmtree(folder / "audio", ignore_errors=True)
-    (folder / "new").rename(folder / "audio")
-    return {path.name: path.stat().st_ino for path in (folder / "audio").iterdir()}
+def states() -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in PREPARED.glob("audio/*/*")}
 
 
-def test_each_file_is_read_once_also_where_only_some_of_a_folder_are_asked_for(workspace, cache, read):
-    files = write_files(workspace / "data/raw/phone", 1200)
-    first = cache.digests(files, 2)
-    new = write_files(workspace / "data/raw/phone", 1201)[1200:]
-    assert len(read) == 1200
+def test_new_clip_costs_its_own_work_and_the_other_files_stay_as_they_are(prepared, record, transcribe, read):
+    """DVC knows a file by its inode and time, and copies anew one that has a second name."""
+    before = states()
+    new = record("phone/new.wav", hertz=400)
+    transcribe("phone", {path.name: f"text {path.stem}" for path in [*prepared, new]})
+    prepare.main()
+    assert read == ["new.wav"]
+    after = states()
+    assert before.items() < after.items() and len(after) == 6
+    assert {path.stat().st_nlink for path in after} == {1}
     read.clear()
-    # Written again, so each is another file by its times; asked for by one name, the others are not forgotten.
-    assert cache.digests(new, 2) and read == ["1200.wav"]
+    prepare.main()
+    assert read == [] and states() == after
+
+
+def test_output_depends_on_its_clips_alone_not_on_what_was_there_before(prepared, workspace, transcribe, monkeypatch):
+    for count in (3, 4, 5):
+        transcribe("phone", {path.name: "text" for path in prepared[:count]})
+        prepare.main()
+        assert len(states()) == count
+    grown = content_of(PREPARED)
+    (PREPARED / "audio/3.zip").write_bytes(b"of an older version")
+    (PREPARED / "audio/.left-by-a-kill").touch()
+    monkeypatch.setenv("OWNVOICE_CACHE", str(workspace / "other-cache"))
+    prepare.main()
+    assert content_of(PREPARED) == grown
+    assert all(list(folder.iterdir()) for folder in PREPARED.glob("audio/*"))
+
+
+def test_changed_text_or_limits_decode_nothing_again(workspace, record, transcribe, set_param, read):
+    record("phone/a.wav")
+    record("phone/long.wav", duration_s=15)
+    transcribe("phone", {"a.wav": "one", "long.wav": "long"})
+    prepare.main()
     read.clear()
-    assert cache.digests(files[:600], 2) == first[:600] and len(read) == 600
+    transcribe("phone", {"a.wav": "two", "long.wav": "long"})
+    for limit, texts in ((10.0, ["two"]), (20.0, ["two", "long"])):
+        set_param("prepare.max_duration_s", limit)
+        prepare.main()
+        assert [clip.text for clip in read_clips(MANIFEST)] == texts
+    assert read == []
+
+
+def test_unreadable_recording_is_not_read_again_and_its_reason_stays(prepared, read):
+    prepared[0].write_bytes(b"no sound at all")
+    prepare.main()
+    rows = read_jsonl(PREPARED / "rejected.jsonl")
+    assert [(row["file"], row["reason"]) for row in rows] == [("phone/0.wav", "unreadable audio")]
     read.clear()
-    assert cache.digests(files[:600] + new, 2)[:600] == first[:600] and read == []
+    prepare.main()
+    assert (read, read_jsonl(PREPARED / "rejected.jsonl")) == ([], rows)
 
 
-def test_files_that_are_gone_are_forgotten(workspace, cache):
-    folder = workspace / "data/raw/phone"
-    files = write_files(folder, 1200)
-    cache.digests(files, 2)
-    for path in files[1:]:
-        os.unlink(path)
-    other = folder / "other.wav"
-    other.write_bytes(b"other")
-    cache.digests([str(other)], 2)
-    assert folders_known(workspace)[str(folder)].count(b".wav") == 2
+def test_recording_with_other_bytes_under_the_same_name_size_and_time_is_another_clip(prepared, record):
+    path, other = prepared[0], record("other.wav", hertz=600)
+    state, content = path.stat(), other.read_bytes()
+    with path.open("r+b") as file:  # in place: the same inode
+        file.write(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    prepare.main()
+    assert read_clips(MANIFEST)[0].id == hashlib.sha256(content).hexdigest()[:16]
 
 
-def test_folders_that_are_gone_are_forgotten(workspace, cache):
-    kept, gone = workspace / "data/raw/phone", workspace / "data/raw/\u5f55\u97f3 \udcff"
-    cache.digests(write_files(gone, 1) + write_files(kept, 1), 2)
-    assert len(folders_known(workspace)) == 2
-    shutil.rmtree(gone)
-    cache.digests(write_files(kept, 2), 2)
-    assert list(folders_known(workspace)) == [str(kept)]
+def break_by_cutting(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
 
 
-def test_two_folders_with_different_clips_leave_each_other_their_packs(workspace, cache):
-    digests = [f"{number * 37 % 256:02x}{number:062x}" for number in range(60)]
-    few, many = workspace / "few", workspace / "many"
-    place(digests[:40], few)
-    place(digests, many)
-    before = place(digests[:40], few), place(digests, many)
-    packs = {path.name: path.stat().st_ino for path in cache.packs.iterdir()}
-    assert (place(digests[:40], few), place(digests, many)) == before
-    assert {path.name: path.stat().st_ino for path in cache.packs.iterdir()} == packs
+def break_by_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
-def test_packs_that_another_run_removes_meanwhile_are_made_again(workspace, cache):
-    digests = [f"{number:x}{number:063x}" for number in range(5)]
-    place(digests, workspace / "one")
-    add(cache, digests)
-    for path in cache.packs.iterdir():
-        path.unlink()  # after this run has looked at them
-    with pytest.raises(Damaged):
-        cache.write_shards(digests, workspace / "two", workspace / "none")
-    shutil.rmtree(workspace / "two")
-    add(cache, digests)
-    cache.write_shards(digests, workspace / "two", workspace / "none")
-    assert {path.name for path in (workspace / "two").iterdir()} == {f"{number}.zip" for number in range(5)}
+@pytest.mark.parametrize("damage", [break_by_cutting, break_by_a_bit, Path.unlink])
+@pytest.mark.parametrize("files", [entries, lambda: [index()], lambda: [*entries(), index()]])
+def test_broken_or_lost_cache_is_made_again(prepared, damage: Callable, files: Callable):
+    before = content_of(PREPARED)
+    for path in files():
+        damage(path)
+    prepare.main()
+    assert content_of(PREPARED) == before
+    # Nor is what is broken put in place later.
+    for path in PREPARED.glob("audio/*/*"):
+        path.unlink()
+    prepare.main()
+    assert content_of(PREPARED) == before
+
+
+@pytest.mark.parametrize("change", [break_by_cutting, break_by_a_bit, Path.unlink])
+def test_file_of_data_prepared_that_was_changed_is_put_back(prepared, read, change: Callable):
+    before = content_of(PREPARED)
+    for path in PREPARED.glob("*/*/*"):
+        change(path)
+    MANIFEST.write_text("")
+    prepare.main()
+    assert (content_of(PREPARED), read) == (before, [])
+
+
+def test_without_the_index_files_that_are_right_stay_the_same_files(prepared):
+    before = states()
+    index().unlink()
+    prepare.main()
+    assert states() == before
+
+
+def test_trimmed_and_untrimmed_clips_never_share_an_entry(workspace, record, transcribe, set_param):
+    path = record("phone/a.wav")
+    sound, _ = soundfile.read(path)
+    soundfile.write(path, np.concatenate([np.zeros(16_000), sound, np.zeros(16_000)]), 16_000)
+    transcribe("phone", {"a.wav": "one"})
+    durations = []
+    for trim in (False, True, False):
+        set_param("prepare.trim_silence", trim)
+        prepare.main()
+        (clip,) = read_clips(MANIFEST)
+        durations.append(clip.duration_s)
+        assert len(audio.read_prepared(PREPARED / clip.audio_path)) / 16_000 == pytest.approx(clip.duration_s, abs=1e-3)
+    # 1 s of tone with 0.1 s on both sides, cut at frames of 512 samples
+    assert durations == [3.0, pytest.approx(1.2, abs=2 * 512 / audio.SAMPLE_RATE_HZ), 3.0]
+
+
+def test_manifest_is_gone_while_sounds_that_it_describes_are_replaced(prepared, set_param, monkeypatch):
+    """Killed in between, it would have the figures of other sounds."""
+    write = sound_cache.write_whole
+
+    def killed(path: Path, content: bytes) -> None:
+        write(path, content)
+        raise KeyboardInterrupt
+
+    sound, _ = soundfile.read(prepared[0])
+    soundfile.write(prepared[0], np.concatenate([np.zeros(16_000), sound]), 16_000)
+    prepare.main()
+    assert MANIFEST.exists()
+    set_param("prepare.trim_silence", True)
+    monkeypatch.setattr(sound_cache, "write_whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.main()
+    assert not MANIFEST.exists()
+
+
+def test_what_nobody_used_for_a_month_is_removed_and_the_rest_stays(prepared, transcribe):
+    transcribe("phone", {path.name: "text" for path in prepared[:4]})
+    for path in entries():
+        os.utime(path, (1, 1))
+    prepare.main()
+    sounds = {path.read_bytes()[path.read_bytes().index(b"fLaC") :] for path in entries()}
+    assert sounds == {path.read_bytes() for path in PREPARED.glob("audio/*/*")} and len(sounds) == 4
+
+
+def test_index_holds_what_is_there_and_nothing_that_is_gone(prepared, transcribe):
+    transcribe("phone", {path.name: "text" for path in prepared[:2]})
+    for path in prepared[2:]:
+        path.unlink()
+    prepare.main()
+    found = json.loads(index().read_bytes()[32:])
+    assert {name: len(rows) for name, rows in found.items()} == {"files": 2, "parts": 2, "written": 2}

@@ -132,7 +132,7 @@ def test_clip_without_the_field_of_group_by_is_named(make_clip, settings, group_
 
 
 def test_rows_are_written_as_they_came_with_counts_and_minutes(workspace, clips):
-    write_clips(Path("data/prepared/clips.jsonl"), clips)
+    write_clips(Path("data/prepared/metadata.jsonl"), clips)
     summary = stage.main()
     written = {part: read_clips(Path(f"data/split/{part}.jsonl")) for part in PARTS}
     by_id = {clip.id: clip for clip in clips}
@@ -145,7 +145,7 @@ def test_rows_are_written_as_they_came_with_counts_and_minutes(workspace, clips)
 
 
 def test_empty_part_is_one_line_on_the_screen_and_writes_nothing(workspace, make_clip, run_stage):
-    write_clips(workspace / "data/prepared/clips.jsonl", [make_clip("one")])
+    write_clips(workspace / "data/prepared/metadata.jsonl", [make_clip("one")])
     result = run_stage("split")
     assert result.returncode == 1
     assert len(result.errors) == 1
@@ -155,4 +155,5 @@ def test_empty_part_is_one_line_on_the_screen_and_writes_nothing(workspace, make
 
 def test_split_before_prepare_says_what_to_run(run_stage):
     result = run_stage("split")
-    assert (result.returncode, result.errors) == (1, ["split: data/prepared/clips.jsonl is missing: run 'dvc repro'"])
+    assert result.returncode == 1
+    assert result.errors == ["split: data/prepared/metadata.jsonl is missing: run 'dvc repro'"]

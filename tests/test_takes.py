@@ -1,6 +1,5 @@
 """Takes: what is wrong with a recording is found, a good one is not complained about, and nothing of it is lost."""
 
-import contextlib
 import csv
 import io
 from collections import Counter
@@ -290,7 +289,8 @@ def test_bytes_that_are_no_sound_cannot_be_saved_and_say_so(content):
 
 def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
     # Otherwise somebody records for an hour and finds every clip rejected.
-    from stages.speech import conversion
+    from stages.prepare import check_figures
+    from stages.speech.conversion import Part
     from stages.speech.sound_cache import SoundCache
 
     monkeypatch.setenv("OWNVOICE_CACHE", str(tmp_path / "cache"))
@@ -302,10 +302,9 @@ def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
     for version in versions:
         take = takes.from_recording(version.astype(np.float32), rate_hz, "", "en", limits())
         (tmp_path / "take.flac").write_bytes(take.content)
-        with contextlib.closing(SoundCache(conversion.made_by(limits()))) as cache:
-            file = str(tmp_path / "take.flac")
-            [prepared] = conversion.convert_all([file], [(None, None)], cache, limits())
-        assert take.blocked == bool(prepared.reason), (take.findings, prepared)
+        [prepared] = SoundCache(limits()).convert_all([Part(str(tmp_path / "take.flac"))])
+        problem = check_figures(prepared.figures, limits()) if prepared.figures else prepared.reason
+        assert take.blocked == bool(problem), (take.findings, problem)
         assert take.blocked or prepared.id == take.id
 
 

@@ -130,7 +130,7 @@ def ask_dataset(settings, name: str) -> dict:
         return {"push.dataset.enabled": False}
     repo_id = st.text_input("Name on the Hub", settings.repo_id or f"{name}/my-voice", key="dataset-repo")
     private = st.radio("Who may hear them", [True, False], format_func=SHARE.get, index=int(not settings.private))
-    clips = read_clips(paths.PREPARED / "clips.jsonl")
+    clips = read_clips(paths.PREPARED / "metadata.jsonl")
     ask_consents(sorted({clip.speaker for clip in clips if clip.speaker}))
     confirmed = ask_confirmations(clips, settings.confirmed)
     return {

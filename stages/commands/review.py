@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     limit = parser.parse_args(arguments).wer
     if limit < 0:
         raise UserError(f"WER is {limit:g}: give 0 or more")
-    clips = read_clips(paths.PREPARED / "clips.jsonl")
+    clips = read_clips(paths.PREPARED / "metadata.jsonl")
     rows = disagreements(clips, hear(clips, load_params()), limit)
     write_jsonl(REVIEW, rows)
     for row in rows[:3]:

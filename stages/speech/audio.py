@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from stages.common.stage import UserError
 from stages.speech import prepared
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ DEAD_BELOW_LOUDEST_DB, DEAD_DBFS = 30, -60.0
 
 class UnreadableSound(Exception):
     """A file that cannot be decoded; the message says what is wrong and what to do."""
+
+
+class TooLong(UnreadableSound):
+    """A recording, or part of one, that takes too much memory."""
 
 
 class EndsEarly(UnreadableSound):
@@ -227,9 +232,9 @@ def _longest_frames(channels: int, sample_rate_hz: int) -> int:
     return min(MAX_SAMPLES // channels, MAX_DURATION_S * sample_rate_hz)
 
 
-def _too_long(channels: int, sample_rate_hz: int) -> UnreadableSound:
+def _too_long(channels: int, sample_rate_hz: int) -> TooLong:
     longest_min = _longest_frames(channels, sample_rate_hz) / sample_rate_hz / 60
-    return UnreadableSound(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
+    return TooLong(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
 
 
 def _reaches(file: soundfile.SoundFile, frame: int) -> bool:
@@ -255,8 +260,11 @@ def encode_flac(samples: np.ndarray) -> bytes:
 
 
 def read_prepared(path: Path) -> np.ndarray:
-    """Samples [frames] of a file that prepare wrote."""
-    samples, sample_rate_hz = soundfile.read(io.BytesIO(prepared.content(path)), dtype="float32")
+    """Samples [frames] of a file that prepare wrote. Raises: UserError if it is missing or damaged."""
+    try:
+        samples, sample_rate_hz = soundfile.read(io.BytesIO(prepared.content(path)), dtype="float32")
+    except soundfile.SoundFileError:
+        raise UserError(f"{path} is damaged: remove it, and run 'dvc repro prepare'") from None
     if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 1:
         raise ValueError(f"{path} is not {SAMPLE_RATE_HZ} Hz mono: it was not written by the prepare stage")
     return samples

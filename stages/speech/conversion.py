@@ -1,141 +1,184 @@
-"""Recordings into clips' sound: decoded, cut, brought to 16 kHz mono and measured, each once.
+"""One recording, or a part of it, into a clip's sound and figures: decoded, cut, brought to 16 kHz mono, measured.
 
-What is known from earlier runs comes from the sound cache; the rest is done over all cores or on a Dask cluster, by
-recorded.py, which those processes alone import: numpy and the sound libraries take longer than one clip.
+`convert` runs in worker processes, here or on a Dask cluster, and puts what it makes into the cache.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import math
+import hashlib
+import io
+import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
 
 from stages.common.cache import ContentCache
 from stages.common.code import code_hash
 from stages.common.params import PrepareParams
-from stages.common.pool import CHUNK, Failed, Result, run_each
 from stages.common.stage import UserError
-from stages.speech import WORKER_MODULES
-from stages.speech.clips import digest as digest_of
-from stages.speech.segments import Converted, Part, Stored
-from stages.speech.sound_cache import Measured, SoundCache
+from stages.speech import audio, quality
+from stages.speech.clips import ID_LENGTH, TOLERANCE_S, digest
 
-NOTED_AT_ONCE = 500  # results that a killed run may have to find in the cache again
+
+class Stored(Protocol):
+    """A recording that is not a file of its own: a row of a data set on the Hub, in the content cache."""
+
+    def read_bytes(self) -> bytes: ...
+
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A recording, or the part of it between two times. `location`: its file, or a row of a data set on the Hub."""
+
+    location: str | Stored
+    begins_s: float | None = None
+    ends_s: float | None = None
+
+    def open(self) -> BinaryIO:
+        if isinstance(self.location, str):
+            return Path(self.location).open("rb")
+        return io.BytesIO(self.location.read_bytes())
+
+
+@dataclass
+class Converted:
+    """Figures and fingerprint of a part's sound, or `reason` and `remedy` if it cannot be used.
+
+    recorded_sha256: of the whole recording. sha256: of this part (clips.digest). Without them nothing is known of
+    the bytes, and the part is read again the next time.
+    """
+
+    sha256: str = ""
+    recorded_sha256: str = ""
+    reason: str = ""
+    remedy: str = ""
+    figures: dict[str, float] | None = None
+    fingerprint: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.sha256[:ID_LENGTH]
+
+    @classmethod
+    def unreadable(cls, error: OSError) -> Converted:
+        if isinstance(error, FileNotFoundError):
+            return cls(reason="missing audio", remedy="put the file back, or remove its row")
+        return cls(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
+
+
+class BadCut(Exception):
+    """Times that name no part of the recording; its words say why."""
+
+
+REASONS = {BadCut: "cut out of range", audio.ChannelsDiffer: "channels differ", audio.TooLong: "too long"}
 
 
 def made_by(params: PrepareParams) -> dict:
-    """Everything that a converted recording depends on, besides its own bytes."""
-    return {"trim_silence": params.trim_silence, "channels": params.channels, **_made_by_here()}
+    """What a converted sound depends on, besides the recorded bytes: part of its key in the cache."""
+    return {"trim_silence": params.trim_silence, "channels": params.channels, **_versions()}
 
 
 @functools.cache
-def _made_by_here() -> dict:
+def _versions() -> dict:
     libraries = [version(package) for package in ("soundfile", "soxr", "librosa", "av")]
-    return {"code": code_hash("stages.speech.recorded"), "libraries": libraries}
+    return {"code": code_hash(__name__), "libraries": libraries}
 
 
-def _convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:
-    """In a worker process. wanted: `made_by` of the process that asks."""
-    _refuse_other_versions(params, wanted)
-    from stages.speech import recorded
+def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:
+    """Decode, resample and measure one part; its sound goes to the cache. wanted: `made_by` of who asks.
 
-    return recorded.convert(part, params, cache, {"sha256": part.sha256, **wanted})
-
-
-def _refuse_other_versions(params: PrepareParams, wanted: dict) -> None:
+    Raises: UserError if this process has other versions of the code or of the libraries.
+    """
     if made_by(params) != wanted:
         raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
+    with contextlib.ExitStack() as stack:
+        try:
+            recorded = stack.enter_context(part.open())
+            recorded_sha256 = _sha256_of(recorded)
+        except OSError as error:
+            return Converted.unreadable(error)
+        sha256 = digest(recorded_sha256, part.begins_s, part.ends_s)
+        found = functools.partial(Converted, sha256, recorded_sha256)
+        key = {"sha256": sha256, **wanted}
+        entry = cache.read(key)
+        if entry is None:
+            try:  # the open file that was hashed, whatever has its name by now
+                figures, fingerprint, flac = _convert_sound(recorded, part, params)
+            except OSError as error:
+                return Converted.unreadable(error)
+            except MemoryError:
+                return Converted(reason="too much memory", remedy="cut it into shorter recordings")
+            except (audio.UnreadableSound, BadCut, audio.ChannelsDiffer) as error:
+                return found(REASONS.get(type(error), "unreadable audio"), str(error))
+            entry = json.dumps([figures, fingerprint]).encode() + b"\n" + flac
+            cache.write(key, entry)
+    figures, fingerprint = json.loads(entry.partition(b"\n")[0])
+    return found(figures=figures, fingerprint=fingerprint)
 
 
-def convert_all(
-    locations: Sequence[str | Stored],
-    times_s: Sequence[tuple[float | None, float | None]],
-    cache: SoundCache,
-    params: PrepareParams,
-) -> list[Converted]:
-    """Figures of each recording, or of its part between two times, or why it cannot be used; with a progress bar."""
-    files = list(dict.fromkeys(location for location in locations if isinstance(location, str)))
-    digests = dict(zip(files, cache.digests(files, _workers(params)), strict=True))
-    found: list[str | OSError] = []
-    wanted: dict[str, tuple] = {}
-    for location, times in zip(locations, times_s, strict=True):
-        digest = digests[location] if isinstance(location, str) else _digest_of_stored(location)
-        if not isinstance(digest, OSError):
-            recorded_sha256, digest = digest, digest_of(digest, *times)
-            wanted[digest] = location, recorded_sha256, *times
-        found.append(digest)
-    by_digest = _convert_missing(wanted, cache, params)
-    return [Converted.unreadable(one) if isinstance(one, OSError) else by_digest[one] for one in found]
+def sound_in(entry: bytes) -> bytes:
+    """The FLAC file in an entry of the cache."""
+    return entry.partition(b"\n")[2]
 
 
-def _convert_missing(wanted: dict[str, tuple], cache: SoundCache, params: PrepareParams) -> dict[str, Converted]:
-    """{sha256: figures or why not} of all parts; wanted: {sha256: what a Part is made of}."""
-    known = cache.figures()
-    missing = {digest: Part(*fields) for digest, fields in wanted.items() if digest not in known}
-    work = functools.partial(_convert, params=params, cache=cache.loose, wanted=cache.made_by)
-    results = _run_each(work, missing.values(), params) if missing else ()
-    # What is known is read while the processes are at work.
-    found = {digest: _judged(digest, *known[digest], params) for digest in wanted if digest in known}
-    if len(missing) > 1:
-        from tqdm import tqdm  # imported here: it takes as long as one clip
-
-        results = tqdm(results, total=len(missing), desc="prepare", unit="clip")
-    new: dict[str, Measured] = {}
-    for digest, result in zip(missing, results, strict=True):
-        if isinstance(result, Failed):
-            found[digest] = Converted(reason="unreadable audio", remedy=f"{result.why}: save it as WAV or FLAC")
-        elif not result.sha256:
-            found[digest] = result
-        else:
-            figures = result.figures or {"reason": result.reason, "remedy": result.remedy}
-            new[digest] = figures, result.fingerprint
-            found[digest] = _judged(digest, *new[digest], params)
-        if len(new) == NOTED_AT_ONCE:
-            cache.add(new)
-            new = {}
-    if new:
-        cache.add(new)
-    return found
+def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float], str, bytes]:
+    """A part's figures, its fingerprint, and its sound as FLAC. Raises: UnreadableSound, BadCut, ChannelsDiffer."""
+    samples, sample_rate_hz = decode(recorded, part.begins_s, part.ends_s)
+    if not np.isfinite(samples).all():
+        raise audio.UnreadableSound("some samples are not numbers: record or export it again")
+    mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
+    if params.trim_silence:
+        mono = audio.trim_silence(mono)
+    spectra = quality.power_spectra(mono)
+    figures = {
+        **audio.measure(mono),
+        "clipped_fraction": round(audio.clipped_fraction(samples), 4),
+        "bandwidth_hz": quality.bandwidth_hz(spectra),
+    }
+    return figures, quality.fingerprint(spectra), audio.encode_flac(mono)
 
 
-def _run_each(work: Callable[[Part], Result], parts: Collection[Part], params: PrepareParams) -> Iterator[Result]:
-    """pool.run_each, on no more processes than have something to do."""
-    workers = min(_workers(params), math.ceil(len(parts) / CHUNK))
-    return run_each(work, parts, workers, params.max_seconds_per_file, params.dask_scheduler, WORKER_MODULES)
+def decode(recorded: BinaryIO, begins_s: float | None, ends_s: float | None) -> tuple[np.ndarray, int]:
+    """Samples [frames, channels] and rate in Hz of a recording, or of its part between two times.
 
-
-def _workers(params: PrepareParams) -> int:
-    return params.workers or os.cpu_count() or 1
-
-
-def _digest_of_stored(location: Stored) -> str | OSError:
+    Raises: audio.UnreadableSound; BadCut if the times are outside the recording.
+    """
+    if begins_s is None:
+        return audio.decode(recorded)
+    if ends_s is not None and ends_s <= begins_s:
+        raise BadCut(f"it ends at {ends_s:.3f} s, before it begins: correct its times")
     try:
-        return location.sha256()
-    except OSError as error:
-        return error
+        samples, sample_rate_hz = audio.decode(recorded, begins_s, ends_s)
+    except audio.EndsEarly as error:
+        raise BadCut(str(error)) from None
+    end_s = begins_s + len(samples) / sample_rate_hz
+    if ends_s is not None and end_s < ends_s - TOLERANCE_S:
+        raise BadCut(f"the recording ends at {end_s:.3f} s: correct its times, or put the whole recording back")
+    return samples, sample_rate_hz
 
 
-def _judged(digest: str, figures: dict, fingerprint: str, params: PrepareParams) -> Converted:
-    problem = (figures["reason"], figures["remedy"]) if "reason" in figures else check_figures(figures, params)
-    return Converted(digest, *problem) if problem else Converted(digest, figures=figures, fingerprint=fingerprint)
+_last_hash: dict[tuple, str] = {}  # of one recording: the parts of a long one follow each other
 
 
-def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:
-    """(reason, remedy) where a recording's sound cannot be used, None where it can."""
-    duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
-    if duration_s < params.min_duration_s:
-        return (
-            "too short",
-            f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}: record it again",
-        )
-    if duration_s > params.max_duration_s:
-        remedy = "cut it, or put its text with times beside it, as subtitles (.srt) of the same name"
-        return "too long", f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}: {remedy}"
-    if level_dbfs < params.silence_dbfs:
-        return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
-    if figures["clipped_fraction"] > params.max_clipped_fraction:
-        clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
-        return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
-    return None
+def _sha256_of(recorded: BinaryIO) -> str:
+    """Hex digest of an open recording."""
+    if isinstance(recorded, io.BytesIO):
+        return hashlib.sha256(recorded.getbuffer()).hexdigest()
+    state = signature(os.fstat(recorded.fileno()))
+    if state not in _last_hash:
+        _last_hash.clear()
+        _last_hash[state] = hashlib.file_digest(recorded, "sha256").hexdigest()
+    return _last_hash[state]
+
+
+def signature(state: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file changes. No program can set the last one, the time of change of status."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns

@@ -55,7 +55,7 @@ def apply_filters(
 ) -> tuple[list[Clip], list[Rejection], list[ReviewItem]]:
     """Clips within the limits, those beyond, and to_review about the former, the rarest reason first.
 
-    copies: {id: id of the clip of which it is the same take} (see duplicates.find_copies).
+    copies: {id: id of the clip of which it is the same take} (see duplicates.find_duplicates).
     """
     kept, rejections, to_review = [], [], []
     text_counts: Counter = Counter()

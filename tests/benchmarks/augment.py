@@ -35,7 +35,7 @@ SAMPLES = 2000
 def split_officially(workspace: Path) -> None:
     """Index 0 to 4 of each digit as test part, 5 as validation, the rest as training, in data/split."""
     parts: dict[str, list] = {"test": [], "validation": [], "train": []}
-    for clip in read_clips(workspace / "data/prepared/clips.jsonl"):
+    for clip in read_clips(workspace / "data/prepared/metadata.jsonl"):
         index = int(Path(clip.recorded_file).stem.rpartition("_")[2])
         parts["test" if index < 5 else "validation" if index == 5 else "train"].append(clip)
     for part, clips in parts.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import paths
+from stages.common.files import write_whole
 from stages.common.params import load_params
 from stages.evaluate import compare
 from stages.speech import audio, prepared, report
@@ -54,11 +55,9 @@ def main() -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         paths.PREPARED = Path(folder)
-        (paths.PREPARED / "audio").mkdir()
         silence = audio.encode_flac(np.zeros(1600, np.float32))
-        for name, ids in prepared.shards(clip.id for clip in clips).items():
-            with (paths.PREPARED / "audio" / name).open("wb") as file:
-                prepared.write_shard(file, ids, lambda _: silence)
+        for clip in clips:
+            write_whole(paths.PREPARED / prepared.audio_path(clip.id), silence)
         began_report_s = time.monotonic()
         page = report.render(metrics, details, rows, training, [], params.listed_clips)
         seconds = time.monotonic() - began_report_s + judged_s

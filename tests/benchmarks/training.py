@@ -82,7 +82,7 @@ def plain_collator(collator: Collator):
     """Sound to a training batch by the processor, as its documentation shows it."""
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-        sounds = [read_prepared(collator.folder / row["audio_path"]) for row in rows]
+        sounds = [read_prepared(collator.folder / row["file_name"]) for row in rows]
         batch = collator.processor.apply_transcription_request(
                 audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,
                 format=["WAV"] * len(rows),
