@@ -3,13 +3,11 @@
 import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -50,10 +48,6 @@ def run_in_terminal(workspace: Path, **extra: str) -> subprocess.CompletedProces
         [sys.executable, "-m", "recorder.runs"],
         cwd=workspace, env=recorder_environment(workspace, **extra), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-
-
-def states(log: str) -> dict[str, str]:
-    return read_progress(log, STAGES).stages
 
 
 @pytest.fixture(scope="module")
@@ -160,28 +154,23 @@ def kill_supervisor(workspace: Path) -> None:
 # What a log tells
 
 
-def test_terminal_shows_what_the_pipeline_prints_and_the_outcome(trained, log):
+def test_terminal_shows_the_run_and_it_is_remembered(trained, log, monkeypatch):
+    monkeypatch.chdir(trained)
     screen = (trained / "screen.txt").read_text().splitlines()
     assert "\n".join(screen[:-1]) == "\n".join(log.splitlines())
     metrics = read_json(trained / "data/evaluation/metrics.json")
-    before, after = (f"{metrics[model]['wer']:.1%}" for model in ("base", "tuned"))
-    assert re.fullmatch(rf"repro: wrong words {before} before, {after} after \(\d+\.\d s\)", screen[-1])
-
-
-def test_run_is_remembered_with_settings_times_and_outcome(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+    before, after = (metrics[model]["wer"] for model in ("base", "tuned"))
+    assert f"{before:.1%} before, {after:.1%} after" in screen[-1]
     (run,) = runs.history()
     assert (run.outcome, run.why, run.started_by, run.clips) == ("done", "", "make", 20)
     assert run.settings["model.name"] == "data/demo/voxtral-tiny" and run.settings["train.epochs"] == 3
-    metrics = read_json(Path("data/evaluation/metrics.json"))
-    assert (run.wer_base, run.wer_tuned) == (metrics["base"]["wer"], metrics["tuned"]["wer"])
-    assert list(run.stage_seconds) == STAGES
-    assert 1 < run.stage_seconds["train"] < 120
+    assert (run.wer_base, run.wer_tuned) == (before, after)
+    assert list(run.stage_seconds) == STAGES and 1 < run.stage_seconds["train"] < 120
     assert run.started_at < run.ended_at
     assert runs.current() is None
 
 
-def test_log_cut_anywhere_has_one_stage_at_work_and_the_others_before_or_after_it(log):
+def test_log_cut_anywhere_has_one_running_stage_and_the_others_before_or_after_it(log):
     content = log.encode()
     seen = []
     for end in range(0, len(content), 40):  # also in the middle of a line, or of a letter
@@ -449,38 +438,30 @@ def test_waiting_run_can_be_cancelled(quick, plain_repro):
 # By itself
 
 
-@pytest.fixture
-def after_three(quick) -> Callable[[], bool]:
+def test_training_is_due_after_so_many_new_clips_since_the_last_one(quick):
     set_params(quick, recorder__train_after_clips=3)
-    return runs.is_due
-
-
-def test_training_is_due_after_so_many_new_clips_since_the_last_one(quick, after_three):
     assert runs.is_due()
     (quick / "go-on").touch()
     runs.start("page")
-    assert not runs.is_due()  # one is at work
     assert wait_until_over().clips == CLIPS
     for number, due in ((CLIPS, False), (CLIPS + 1, False), (CLIPS + 2, True)):
         save(number)
         assert runs.is_due() == due
+    set_params(quick, prepare__min_duration_s=20.0)
+    runs.start("new recordings")
+    assert wait_until_over().outcome == "failed"
+    assert not runs.is_due() and len(runs.history()) == 2  # not tried again until there is more
     set_params(quick, recorder__train_after_clips=None)
     assert not runs.is_due()
 
 
-def test_failed_training_is_not_started_by_itself_until_there_is_more(quick, after_three):
-    set_params(quick, prepare__min_duration_s=20.0)
-    runs.start("new recordings")
-    assert wait_until_over().outcome == "failed"
-    assert not runs.is_due()
-    assert len(runs.history()) == 1
-
-
-def test_what_was_recorded_meanwhile_is_trained_on_afterwards(quick, after_three):
+def test_what_was_recorded_meanwhile_is_trained_on_afterwards(quick):
+    set_params(quick, recorder__train_after_clips=3)
     runs.start("page")
     wait_until_training(quick)
     for number in range(CLIPS, CLIPS + 3):
         save(number)
+    assert not runs.is_due()  # one is running
     (quick / "go-on").touch()
     wait_until(lambda: len(runs.history()) == 2)
     assert wait_until_over().outcome == "done"
@@ -496,7 +477,7 @@ def test_what_was_recorded_meanwhile_is_trained_on_afterwards(quick, after_three
 
 
 @pytest.mark.slow
-def test_cancelled_training_leaves_nothing_running_and_goes_on_the_next_time(trained, tmp_path, monkeypatch):
+def test_cancelled_training_leaves_nothing_running_and_resumes_the_next_time(trained, tmp_path, monkeypatch):
     workspace = tmp_path / "workspace"
     shutil.copytree(trained, workspace)
     enter(workspace, monkeypatch)
