@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from stages.common.stage import UserError
 from stages.hub import dataset
 from stages.hub.privacy import agreed_speakers, check_current
 from stages.speech.audio import read_prepared
-from stages.speech.clips import Clip
 from tests.conftest import REPOSITORY
 from tests.hub import MODES, HubServer
 
@@ -426,11 +426,11 @@ def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
 
 
 def test_clips_of_other_peoples_data_sets_are_never_published(clips):
-    path = Path("data/split/train.jsonl")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows[0] |= {"source": "hf://datasets/bob/voices", "recorded_file": "hf://datasets/bob/voices/default/train/0"}
+    found = dataset.read_parts()["train"]
+    foreign = {"source": "hf://datasets/bob/voices", "recorded_file": "hf://datasets/bob/voices/default/train/0"}
+    found[0] = replace(found[0], **foreign)
     with pytest.raises(UserError, match=r"1 of .* not yours to publish, .* hf://datasets/bob/voices"):
-        check_current([Clip(**row) for row in rows], "en")
+        check_current(found, "en")
 
 
 # Through the real clients to a hub
