@@ -10,12 +10,11 @@ from typing import TypeVar
 
 from recorder.inbox import SOURCES, StoredClip
 from recorder.phrases import LANGUAGES, from_file, prompt_id
-from recorder.takes import WITHOUT_SPACES
 from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
 from stages.speech.clips import AUDIO_SUFFIXES, Clip, read_clips
-from stages.speech.text import normalise
+from stages.speech.text import WITHOUT_SPACES, normalise
 
 MOST_FREQUENT = 12
 Found = TypeVar("Found", StoredClip, Clip)

@@ -25,7 +25,7 @@ from typing import Literal, NoReturn
 from stages.common.files import read_jsonl, write_jsonl, write_whole
 from stages.common.paths import cache_root
 from stages.common.stage import UserError
-from stages.speech.text import JOINERS, clean, normalise
+from stages.speech.text import JOINERS, WITHOUT_SPACES, clean, normalise
 
 FOLDER = Path(__file__).with_suffix("")
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ CHUNK_BYTES = 2 << 20  # of the manifest, read at once: some thousand rows
 LIMIT_S, RETRY_AFTER_S = 60.0, 600.0
 
 WORDS = (3, 15)  # shortest and longest phrase
-CHARACTERS = (5, 40)  # the same for Japanese, which has no spaces between words
+CHARACTERS = (5, 40)  # the same for languages without spaces between words
 OPENING = " ¿¡'\"‘“„«‹「『("
 PUNCTUATION = set(OPENING + ".,;:!?…-–—’”»›」』)、。！？・،؛؟।·")
 # The languages of Granary that badwords-py 3.0.0 has a word list for, each with words that are on the list by mistake:
@@ -161,7 +161,7 @@ def usable(texts: Iterable[str], language: str) -> list[str]:
 
 
 def _is_readable(text: str, language: Language) -> bool:
-    if language.code == "ja":
+    if language.code in WITHOUT_SPACES:
         shortest, longest = CHARACTERS
         length = len(text)
     else:

@@ -13,7 +13,7 @@ import soundfile
 from stages.common.params import PrepareParams
 from stages.speech import audio
 from stages.speech.clips import ID_LENGTH
-from stages.speech.text import normalise
+from stages.speech.text import WITHOUT_SPACES, normalise
 
 TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
 NOISY_SNR_DB = 12.0  # below this, single sounds of speech are lost in it
@@ -29,7 +29,6 @@ EDGE_ABOVE_NOISE_DB = 15.0
 OVERSHOOT_S = 0.1  # the microphone stops this late at most when a recording reaches its longest time
 # Nobody speaks faster. Letters a second, without spaces; a sign of Japanese or Chinese is a syllable or two.
 LETTERS_PER_S, SIGNS_PER_S = 25.0, 12.0
-WITHOUT_SPACES = {"ja", "zh", "th"}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """The seven stages of dvc.yaml (`python -m stages.NAME`) and the packages they share.
 
-What belongs where: `pipeline` everything about running a stage, `speech` everything about clips and text, `voxtral`
-everything that needs torch, `hub` everything that talks to the Hugging Face Hub. A stage imports from these packages,
-never from another stage.
+`common` has what every stage stands on, `speech` clips, sound and text, `voxtral` what needs torch, `hub` what talks to
+the Hugging Face Hub, `commands` what make calls beside the stages. A stage imports these packages, never another stage.
 """
 
 import os

@@ -226,7 +226,7 @@ def test_rows_of_the_recording_page_are_described(tmp_path, monkeypatch):
 
 
 def reasons() -> set[str]:
-    """Why prepare rejects a recording, or to_review it, from the source text."""
+    """Why prepare rejects a recording, or lists it for review, from the source text."""
     found = set(REASONS.values())
     for file, tree in sources().items():
         if not (file.startswith("stages/speech/") or file == "stages/prepare.py"):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.common import code
+from recorder import erasing
+from stages.common import code, paths
 from stages.common.code import ROOT
 from stages.common.params import Params, TrainParams, load_params
 
@@ -31,6 +32,11 @@ def git(*arguments: str) -> subprocess.CompletedProcess:
 def test_stages_are_in_order_and_the_folder_shows_them():
     assert list(STAGES) == ORDER
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(ORDER)
+
+
+def test_make_forget_removes_every_folder_of_results():
+    folders = {Path(out) for stage in ORDER for out in outs_of(stage)} | {paths.REVIEW}
+    assert {folder for folder in folders if folder.parent != paths.RECEIPTS} == set(erasing.RESULTS)
 
 
 @pytest.mark.parametrize("stage", ORDER)

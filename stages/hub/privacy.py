@@ -51,8 +51,6 @@ DIGIT_WORDS = {
     "nl": "nul een(één) twee drie vier vijf zes zeven acht negen",
     "pt": "zero um dois três quatro cinco seis(meia) sete oito nove",
 }
-# Japanese and Chinese put no spaces around a name.
-WRITTEN_WITHOUT_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 
 
 def check_current(clips: list[Clip], default_language: str) -> None:
@@ -186,7 +184,7 @@ def _counts_up(groups: list[str]) -> bool:
 def _is_named(name: str, text: str) -> bool:
     """Whether a text holds a part of a name as a word, as it is written, capitalised or in capitals."""
     for part in re.findall(r"\w+", name):
-        if WRITTEN_WITHOUT_SPACES.search(part):
+        if speech_text.UNSPACED.search(part):
             if len(part) > 1 and part in text:
                 return True
         elif len(part) > 2 and not part.isdigit():

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stages.speech.clips import AUDIO_SUFFIXES
-from stages.speech.text import normalise
+from stages.speech.text import UNSPACED, normalise
 
 LONGEST_NAME = 3  # words
 NUMBER = re.compile(r"\d+([.,:]\d+)*( ?(s|sec|ms))?", re.IGNORECASE)  # 3, 1.234, 1,5, 00:00:03.2
 NO_NAME = re.compile(r"[a-z]{2}([-_][a-z]{2})?|m|f|male|female", re.IGNORECASE)  # a language or initials, a sex
 SPELT_OUT = re.compile(r"[\d%&$€£¥@#+=/*°§]")
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # Thai to Han
 
 
 def read_columns(rows: list[tuple[int, list[str]]], is_first_telling: bool) -> Iterator[tuple[int | None, dict | str]]:

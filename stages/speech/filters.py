@@ -53,7 +53,7 @@ def apply_filters(
     copies: Mapping[str, str],
     limits: FilterParams,
 ) -> tuple[list[Clip], list[Rejection], list[ReviewItem]]:
-    """Clips within the limits, those beyond, and to_review about the former, the rarest reason first.
+    """Clips within the limits, those beyond, and those of the former worth a listen, the rarest reason first.
 
     copies: {id: id of the clip of which it is the same take} (see duplicates.find_duplicates).
     """

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 # Format characters that change how a word is written: joiners of Indic scripts and Persian.
 JOINERS = "\u200c\u200d"
 AS_IN_LIBRARY = {"nb": "no"}  # Bokmål, which it calls Norwegian beside Nynorsk (nn)
-# Languages written without spaces between words; ISO 639-1 if there is a code.
-WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
+# Languages and scripts written without spaces between words: scored, counted and searched by characters.
+WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # Thai to Han
 APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
