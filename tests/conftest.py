@@ -128,6 +128,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """An empty folder for sources."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def set_param(workspace: Path) -> Callable[[str, object], None]:
     """`set_param("push.enabled", True)` changes the workspace's params.yaml."""
 

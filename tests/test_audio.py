@@ -1,11 +1,10 @@
 """Sound: resampling keeps length, pitch and level; measuring gives the values of known signals."""
 
+import contextlib
 import io
 import itertools
 import math
-import shutil
 import socket
-import subprocess
 import time
 import tracemalloc
 from pathlib import Path
@@ -52,7 +51,7 @@ def with_flac_length(content: bytes, frames: int) -> bytes:
     return content[:18] + (fields >> 36 << 36 | frames).to_bytes(8, "big") + content[26:]
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
 def test_stereo_becomes_mono_16k_with_the_same_length_pitch_and_level(rate_hz):
     stereo = np.stack([tone(440, 0.6, 2, rate_hz), tone(440, 0.2, 2, rate_hz)], axis=1)
     mono = audio.to_mono_16k(stereo, rate_hz)
@@ -71,85 +70,55 @@ def test_sound_above_8_khz_does_not_fold_down_into_speech():
 
 
 @pytest.mark.parametrize(
-    ("samples", "expected"),
+    ("channels", "expected"),
     [
-        ([0, 1, 1, 0, 1, 0, -1, -1, -1, 0], 5 / 10),  # the single 1 is a peak, not a flat top
-        ([1, 1, 1, 1], 4 / 4),
-        ([1, 0, 1, 0], 0 / 4),
-        ([0.9, 0.9, 0.99, 0.99], 0 / 4),
-        ([0, 0, 1, 1], 2 / 4),
-        ([1], 0 / 1),
-        ([], 0.0),
+        ([[0, 1, 1, 0, 1, 0, -1, -1, -1, 0]], 5 / 10),  # the single 1 is a peak, not a flat top
+        ([[32_767 / 32_768] * 4], 4 / 4),  # the loudest of 16 bits
+        ([[0.9, 0.9, 0.99, 0.99]], 0 / 4),
+        ([[1, 1, 0, 0], [0, 0, 1, 0]], 2 / 8),
+        ([[1]], 0 / 1),
+        ([[]], 0.0),
     ],
 )
-def test_clipped_fraction_counts_samples_that_stand_at_full_scale_together(samples, expected):
-    assert audio.clipped_fraction(np.array(samples, dtype=np.float32)[:, None]) == expected
+def test_clipped_fraction_counts_samples_that_stand_at_full_scale_together(channels, expected):
+    assert audio.clipped_fraction(np.array(channels, dtype=np.float32).T) == expected
 
 
-def test_clipped_fraction_looks_at_each_channel_by_itself():
-    left, right = [1, 1, 0, 0], [0, 0, 1, 0]
-    assert audio.clipped_fraction(np.array([left, right], dtype=np.float32).T) == 2 / 8
-
-
-def test_full_scale_16_bit_samples_count_as_clipped():
-    samples, _ = audio.decode(encode(np.full(100, 32767, dtype=np.int16), RATE_HZ, "WAV"))
-    assert audio.clipped_fraction(samples) == 1.0
-
-
+# 20 log10(1 / sqrt 2) = -3.01; 400 Hz has 8 whole periods in a frame of 20 ms. Peaks of 0.5 and 0.005: 40 dB apart.
 @pytest.mark.parametrize(
-    ("peak", "peak_dbfs", "level_dbfs"), [(1.0, 0.0, -3.0), (0.5, -6.0, -9.0), (0.1, -20.0, -23.0)]
+    ("samples", "figures"),
+    [
+        (tone(400, 1.0, 1.5), (1.5, 0.0, -3.0, 0.0)),
+        (tone(400, 0.1, 1.5), (1.5, -20.0, -23.0, 0.0)),
+        (np.concatenate([tone(400, 0.5, 1), tone(400, 0.005, 1)]), (2.0, -6.0, -9.0, 40.0)),
+        (np.zeros(RATE_HZ, np.float32), (1.0, -100.0, -100.0, 0.0)),  # not infinite
+        (np.zeros(0, np.float32), (0.0, -100.0, -100.0, 0.0)),
+    ],
 )
-def test_level_of_a_sine_is_3_db_below_its_peak(peak, peak_dbfs, level_dbfs):
-    # 20 log10(1 / sqrt 2) = -3.01; 400 Hz has 8 whole periods in a frame of 20 ms, so every frame is alike.
-    figures = audio.measure(tone(400, peak, 1.5))
-    assert figures == {"duration_s": 1.5, "peak_dbfs": peak_dbfs, "level_dbfs": level_dbfs, "snr_db": 0.0}
-
-
-def test_noise_is_the_level_of_the_pauses():
-    # Peaks of 0.5 and 0.005 lie 20 log10(100) = 40 dB apart.
-    figures = audio.measure(np.concatenate([tone(400, 0.5, 1), tone(400, 0.005, 1)]))
-    assert figures["snr_db"] == 40.0
-    assert figures["level_dbfs"] == -9.0
-
-
-def test_silence_stands_at_the_lowest_level_and_nothing_is_infinite():
-    silent = {"duration_s": 1.0, "peak_dbfs": -100.0, "level_dbfs": -100.0, "snr_db": 0.0}
-    assert audio.measure(np.zeros(RATE_HZ, dtype=np.float32)) == silent
-    assert audio.measure(np.zeros(0, dtype=np.float32)) == {**silent, "duration_s": 0.0}
+def test_measured_duration_peak_level_and_noise_are_those_of_known_signals(samples, figures):
+    names = ("duration_s", "peak_dbfs", "level_dbfs", "snr_db")
+    assert audio.measure(samples) == dict(zip(names, figures, strict=True))
 
 
 @pytest.mark.slow  # librosa compiles its code at the first use in an environment: 40 s
-def test_trim_leaves_a_tenth_of_a_second_around_the_sound():
+def test_trim_leaves_a_tenth_of_a_second_around_the_sound_and_the_pause_within():
     silence = np.zeros(RATE_HZ, dtype=np.float32)
-    trimmed = audio.trim_silence(np.concatenate([silence, tone(440, 0.5, 1), silence]))
-    # 1 s of tone, 0.1 s on both sides; librosa cuts at frames of 512 samples, 128 apart.
-    assert len(trimmed) / RATE_HZ == pytest.approx(1.2, abs=2 * 512 / RATE_HZ)
+    trimmed = audio.trim_silence(np.concatenate([silence, tone(440, 0.5, 1), silence, tone(440, 0.5, 1), silence]))
+    # 3 s, 0.1 s on both sides; librosa cuts at frames of 512 samples, 128 apart.
+    assert len(trimmed) / RATE_HZ == pytest.approx(3.2, abs=2 * 512 / RATE_HZ)
     margin = int(0.1 * RATE_HZ)
     assert not trimmed[: margin - 512].any()
     assert not trimmed[-(margin - 512) :].any()
-    assert rms(trimmed[margin + 512 : -margin - 512]) == pytest.approx(0.5 / math.sqrt(2), rel=1e-2)
 
 
-def test_trim_does_not_cut_a_pause_in_the_middle():
-    pause = np.zeros(RATE_HZ, dtype=np.float32)
-    samples = np.concatenate([tone(440, 0.5, 0.5), pause, tone(440, 0.5, 0.5)])
-    assert np.array_equal(audio.trim_silence(samples), samples)
-
-
-def test_flac_comes_back_within_one_step_of_16_bits(tmp_path):
-    samples = np.random.default_rng(0).uniform(-1, 1, RATE_HZ).astype(np.float32)
+def test_flac_comes_back_within_one_step_of_16_bits_and_is_cut_off_at_full_scale(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1.5, 1.5, RATE_HZ).astype(np.float32)
     (tmp_path / "a.flac").write_bytes(audio.encode_flac(samples))
     back = audio.read_prepared(tmp_path / "a.flac")
     assert back.dtype == np.float32
-    assert back.shape == samples.shape
-    assert np.abs(back - samples).max() <= 1 / 2**15
+    assert back == pytest.approx(samples.clip(-1, 1), abs=1 / 2**15)
     info = soundfile.info(tmp_path / "a.flac")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
-
-
-def test_flac_cuts_off_what_is_louder_than_full_scale(tmp_path):
-    (tmp_path / "a.flac").write_bytes(audio.encode_flac(np.array([1.5, -1.5, 0.0], dtype=np.float32)))
-    assert audio.read_prepared(tmp_path / "a.flac") == pytest.approx([1.0, -1.0, 0.0], abs=1 / 2**15)
 
 
 # What telephones and browsers record by default; libsndfile reads none of them.
@@ -157,12 +126,9 @@ def test_flac_cuts_off_what_is_louder_than_full_scale(tmp_path):
     ("container", "codec", "rate_hz", "channels"),
     [
         ("ipod", "aac", 44_100, 2),  # M4A
-        ("ipod", "alac", 44_100, 1),
-        ("3gp", "libopencore_amrnb", 8_000, 1),
         ("amr", "libopencore_amrnb", 8_000, 1),
         ("adts", "aac", 44_100, 1),
         ("webm", "libopus", 48_000, 2),
-        ("matroska", "aac", 44_100, 1),
         ("asf", "wmav2", 44_100, 1),  # WMA
         ("avi", "libmp3lame", 44_100, 2),
         ("mpegts", "aac", 48_000, 2),
@@ -187,104 +153,65 @@ def test_decode_gives_what_telephones_and_browsers_record(container, codec, rate
         assert rms(channel) == pytest.approx(rms(spoken), rel=0.15)
 
 
-# Every kind of sample that libsndfile reads; those of 8 bits and of telephones are coarse.
 @pytest.mark.parametrize(
     ("kind", "subtype", "rate_hz"),
     [
         ("WAV", "PCM_U8", 8_000),
-        ("WAV", "PCM_24", 96_000),
         ("WAV", "FLOAT", 48_000),
-        ("WAV", "ULAW", 8_000),
-        ("WAV", "IMA_ADPCM", 44_100),
-        ("WAV", "GSM610", 8_000),
-        ("RF64", "PCM_16", 48_000),
-        ("W64", "PCM_24", 48_000),
-        ("AIFF", "PCM_S8", 22_050),
-        ("AU", "ULAW", 8_000),
-        ("CAF", "ALAC_24", 48_000),
+        ("AIFF", "PCM_16", 22_050),
         ("FLAC", "PCM_24", 192_000),
-        ("OGG", "VORBIS", 44_100),
         ("OGG", "OPUS", 48_000),
         ("MP3", "MPEG_LAYER_III", 32_000),
     ],
 )
-def test_decode_gives_what_was_said_in_every_format_of_libsndfile(kind, subtype, rate_hz):
+def test_decode_gives_what_was_said_in_formats_of_libsndfile(kind, subtype, rate_hz):
     spoken = 0.5 * speech_like(1, rate_hz)
     samples, decoded_rate_hz = audio.decode(encode(spoken, rate_hz, kind, subtype))
     assert decoded_rate_hz == rate_hz
     assert samples.shape[1] == 1
     assert len(samples) / rate_hz == pytest.approx(1, abs=0.05)
     assert best_correlation(spoken, samples[:, 0]) >= 0.99
-    # GSM rebuilds a voice from a model of one, louder here by a quarter.
-    assert rms(samples) == pytest.approx(rms(spoken), rel=0.3 if subtype == "GSM610" else 0.05)
+    assert rms(samples) == pytest.approx(rms(spoken), rel=0.05)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_32", "DOUBLE"])
-@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 44_100, 48_000, 192_000])
-def test_every_rate_and_depth_becomes_the_same_sound_at_16_khz(rate_hz, subtype):
-    spoken = speech_like(1, RATE_HZ)
-    mono = audio.to_mono_16k(*audio.decode(encode(speech_like(1, rate_hz), rate_hz, "WAV", subtype)))
-    assert len(mono) == RATE_HZ
-    # 8 bits: noise of a step's 1/128, divided by the square root of 12
-    noise = 1 / 128 / math.sqrt(12) if subtype == "PCM_U8" else 0.0
-    middle = slice(RATE_HZ // 10, -RATE_HZ // 10)
-    assert rms(mono[middle] - spoken[middle]) < noise * 1.2 + 2e-3
-
-
-@pytest.mark.parametrize(("channels", "layout"), [(1, "mono"), (2, "stereo"), (6, "5.1")])
-@pytest.mark.parametrize("kind", ["FLAC", "WavPack"])
-def test_every_channel_is_read_in_its_place(kind, channels, layout):
-    spoken = np.stack([tone(300 + 100 * number, 0.5, 1, 48_000) for number in range(channels)], axis=1)
-    content = encode(spoken, 48_000, kind) if kind == "FLAC" else wavpack(spoken, 48_000, layout)
-    samples, rate_hz = audio.decode(content)
-    assert (rate_hz, samples.shape) == (48_000, spoken.shape)
-    assert np.abs(samples - spoken).max() < 5e-3
-
-
-def wavpack(samples: np.ndarray, rate_hz: int, layout: str) -> bytes:
-    """Samples [frames, channels] in a file that FFmpeg alone reads."""
-    frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
-    frame.sample_rate = rate_hz
+def test_every_channel_is_read_in_its_place():
+    spoken = np.stack([tone(300 + 100 * number, 0.5, 1, 48_000) for number in range(6)], axis=1)
+    frame = av.AudioFrame.from_ndarray(spoken.reshape(1, -1), format="flt", layout="5.1")
+    frame.sample_rate = 48_000
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="wv") as output:
-        stream = output.add_stream("wavpack", rate=rate_hz, layout=layout)
+        stream = output.add_stream("wavpack", rate=48_000, layout="5.1")
         output.mux([*stream.encode(frame), *stream.encode(None)])
-    return buffer.getvalue()
+    samples, _ = audio.decode(buffer.getvalue())
+    assert samples == pytest.approx(spoken, abs=5e-3)
 
 
-def test_sound_that_espeak_ng_writes_into_a_pipe_is_read_though_it_names_no_length():
-    program = shutil.which("espeak-ng")
-    if not program:
-        pytest.skip("espeak-ng is not installed")
-    content = subprocess.run([program, "--stdout", "good morning"], capture_output=True, check=True).stdout
-    assert int.from_bytes(content[4:8], "little") > 100 * len(content)
-    samples, rate_hz = audio.decode(content)
-    assert rate_hz == 22_050
-    assert len(samples) == (len(content) - 44) // 2
-    assert rms(samples) > 0.01
+# RIFF and data sizes as espeak-ng writes them into a pipe.
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_sound_that_was_streamed_and_names_no_length_is_read(kind):
+    spoken = speech_like(1, RATE_HZ)
+    content = encode(spoken, RATE_HZ, kind)
+    if kind == "WAV":
+        content = content[:4] + b"\x24\xf0\xff\x7f" + content[8:40] + b"\x00\xf0\xff\x7f" + content[44:]
+    else:
+        content = with_flac_length(content, 0)
+    samples, _ = audio.decode(content)
+    assert samples[:, 0] == pytest.approx(spoken, abs=1 / 2**15)
 
 
-def mp3_of_changing_rates(samples: np.ndarray, *bit_rates: int) -> bytes:
-    """The samples once for each bit rate, without the first frame that says how many frames there are."""
-    pieces = []
-    for bit_rate in bit_rates:
+def test_mp3_of_changing_bit_rate_is_read_to_its_end():
+    """libsndfile takes the length from the first frame's bit rate: 4.5 s here."""
+    spoken, content = speech_like(4, 44_100), b""
+    for bit_rate in (320_000, 32_000):
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp3", container_options={"write_xing": "0", "id3v2_version": "0"}) as output:
             stream = output.add_stream("libmp3lame", rate=44_100, layout="mono")
             stream.bit_rate = bit_rate
-            output.mux(packets_of(stream, samples, 44_100, 1))
-        pieces.append(buffer.getvalue())
-    return b"".join(pieces)
-
-
-def test_mp3_of_changing_bit_rate_is_read_to_its_end():
-    # libsndfile takes the length from the first frame's bit rate: 4.5 s here.
-    content = mp3_of_changing_rates(speech_like(4, 44_100), 320_000, 32_000)
-    with soundfile.SoundFile(io.BytesIO(content)) as file:
-        assert file.frames < 5 * 44_100
+            output.mux(packets_of(stream, spoken, 44_100, 1))
+        content += buffer.getvalue()
     samples, _ = audio.decode(content)
     assert len(samples) / 44_100 == pytest.approx(8, abs=0.15)
-    assert best_correlation(speech_like(4, 44_100), samples[4 * 44_100 :, 0]) > 0.98
+    assert best_correlation(spoken, samples[4 * 44_100 :, 0]) > 0.98
 
 
 def test_sound_of_a_video_is_its_first_audio_stream():
@@ -298,9 +225,7 @@ def test_video_without_sound_is_refused_in_words():
         audio.decode(video())
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"garbage", b"RIFF\x00\x00\x00\x00WAVE", b"fLaC" + bytes(100), b"<html></html>"]
-)
+@pytest.mark.parametrize("content", [b"", b"garbage", b"RIFF\x00\x00\x00\x00WAVE", b"fLaC" + bytes(100)])
 def test_garbage_is_refused_in_the_same_words_each_time(content):
     """They are written to rejected.jsonl, which DVC hashes."""
     words = set()
@@ -338,34 +263,24 @@ def test_damaged_sound_is_refused_and_not_read_in_part(kind):
         audio.decode(bytes(content))
 
 
-def test_flac_that_was_streamed_and_names_no_length_is_read():
-    spoken = speech_like(1, 16_000)
-    samples, rate_hz = audio.decode(with_flac_length(encode(spoken, 16_000, "FLAC"), 0))
-    assert rate_hz == 16_000
-    assert samples[:, 0] == pytest.approx(spoken, abs=1 / 2**15)
-
-
 def test_length_that_a_header_claims_takes_no_memory():
     # 2^36 - 1 samples, the most that FLAC can claim, would take 275 GB.
     content = with_flac_length(encode(tone(440, 0.5, 1), RATE_HZ, "FLAC"), 2**36 - 1)
     tracemalloc.start()
-    try:
-        samples, _ = audio.decode(content)
-    except audio.UnreadableSound:
-        samples = np.zeros((RATE_HZ, 1))
+    with contextlib.suppress(audio.UnreadableSound):
+        audio.decode(content)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(samples) == RATE_HZ
     assert peak_bytes < 50e6
 
 
-@pytest.mark.parametrize(("kind", "channels"), [("FLAC", 1), ("FLAC", 2), ("WAV", 1), ("ipod", 1), ("webm", 2)])
+@pytest.mark.parametrize(("kind", "channels"), [("FLAC", 2), ("WAV", 1), ("webm", 2)])
 def test_sound_above_the_limit_is_refused_while_it_is_decoded(monkeypatch, kind, channels):
-    # Both sides of the limit; the lossy ones add up to a tenth of a second.
+    # Both sides of the limit; Opus adds up to a tenth of a second.
     def content(duration_s: float) -> bytes:
         samples = tone(440, 0.5, duration_s, 48_000)
-        if kind in ("ipod", "webm"):
-            return encode_by_ffmpeg(samples, 48_000, kind, "aac" if kind == "ipod" else "libopus", channels)
+        if kind == "webm":
+            return encode_by_ffmpeg(samples, 48_000, kind, "libopus", channels)
         return encode(np.stack([samples] * channels, axis=1), 48_000, kind)
 
     monkeypatch.setattr(audio, "MAX_SAMPLES", 60 * 48_000 * channels)
@@ -385,13 +300,12 @@ def test_list_that_names_a_local_file_is_refused_and_the_file_is_not_read(tmp_pa
         audio.decode(content)
 
 
-@pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
 @pytest.mark.parametrize("kind", ["hls", "concat", "dash", "sdp"])
-def test_no_address_in_a_file_is_called(scheme, kind):
+def test_no_address_in_a_file_is_called(kind):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         port = server.getsockname()[1]
-        address = f"{scheme}://127.0.0.1:{port}/a.ts"
+        address = f"http://127.0.0.1:{port}/a.ts"
         content = {
             "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{address}\n#EXT-X-ENDLIST\n",
             "concat": f"ffconcat version 1.0\nfile {address}\n",
@@ -404,35 +318,22 @@ def test_no_address_in_a_file_is_called(scheme, kind):
             server.accept()
 
 
-def test_demuxers_are_names_that_ffmpeg_knows_and_none_opens_other_files():
-    known = {name for format_name in av.formats_available for name in format_name.split(",")}
-    assert set(audio.DEMUXERS) <= known
-    assert not {"concat", "hls", "dash", "image2", "sdp", "rtsp", "lavfi", "webm_dash_manifest"} & set(audio.DEMUXERS)
-
-
 def test_title_that_is_no_utf_8_does_not_stop_the_decoding():
     content = encode_by_ffmpeg(tone(440, 0.5, 1, 44_100), 44_100, "ipod", "aac", title="Mueller")
     assert b"Mueller" in content
     assert len(audio.decode(content.replace(b"Mueller", b"M\xfcller!"))[0]) > 44_000
 
 
-@pytest.mark.parametrize(("rate_hz", "channels"), [(44_100, 1), (16_000, 2)])
-def test_file_that_prepare_did_not_write_is_refused(tmp_path, rate_hz, channels):
-    soundfile.write(tmp_path / "a.flac", np.zeros((100, channels)), rate_hz)
+def test_file_that_prepare_did_not_write_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.zeros(100), 44_100)
     with pytest.raises(ValueError, match="not written by the prepare stage"):
         audio.read_prepared(tmp_path / "a.flac")
 
 
-def two_voices() -> tuple[np.ndarray, np.ndarray]:
-    """Two seconds of two voices of other pitch and rhythm, at 16 kHz."""
-    one = speech_like(2, RATE_HZ) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * np.arange(2 * RATE_HZ) / RATE_HZ))
-    other = speech_like(4, RATE_HZ)[-2 * RATE_HZ :] * (
-        0.5 + 0.5 * np.sin(2 * np.pi * 4.3 * np.arange(2 * RATE_HZ) / RATE_HZ)
-    )
-    return one.astype(np.float32), other.astype(np.float32)
-
-
-ONE, OTHER = two_voices()
+# Two voices of other pitch and rhythm.
+TIME_S = np.arange(2 * RATE_HZ) / RATE_HZ
+ONE = (speech_like(2, RATE_HZ) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * TIME_S))).astype(np.float32)
+OTHER = (speech_like(4, RATE_HZ)[-2 * RATE_HZ :] * (0.5 + 0.5 * np.sin(2 * np.pi * 4.3 * TIME_S))).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +345,6 @@ ONE, OTHER = two_voices()
         ([ONE, 0.02 * OTHER], ONE),  # 34 dB softer: what one microphone hears of the other's speaker
         ([0.8 * ONE, -ONE], -ONE),  # turned over: the mean would be nearly silent
         ([0.8 * ONE, np.roll(ONE, 80)], np.roll(ONE, 80)),  # 5 ms apart: the mean would sound hollow
-        ([ONE] * 8, ONE),
         ([ONE, *[0 * ONE] * 6, ONE], ONE),
         ([0 * ONE, 0 * ONE], 0 * ONE),
     ],
@@ -472,23 +372,19 @@ def test_the_only_channel_is_taken_whatever_is_asked_for(channels):
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech beside the checkout")
 def test_real_speech_of_two_people_differs_and_of_two_microphones_does_not():
     rng = np.random.default_rng(0)
-    rows = sorted((SPEECH / "digits").glob("*_jackson_*.wav"))[::25] + sorted((SPEECH / "kathleen").rglob("*.flac"))[:8]
-    voices = [audio.to_mono_16k(*audio.decode(path.read_bytes())) for path in rows]
-    sentences = [voice for voice in voices if len(voice) > 2 * RATE_HZ]
-    assert len(voices) >= 20 and len(sentences) >= 6
-    for one, other in itertools.pairwise(sentences):
+    paths = sorted((SPEECH / "kathleen").rglob("*.flac"))[:8]
+    voices = [audio.to_mono_16k(*audio.decode(path.read_bytes())) for path in paths]
+    for one, other in itertools.pairwise(voices):
         frames = min(len(one), len(other))
         with pytest.raises(audio.ChannelsDiffer):
             audio.to_mono(np.stack([one[:frames], other[:frames]], axis=1), RATE_HZ)
-    for voice in voices:
         # A room of 0.3 s, its echoes half as strong as the voice; the microphones 20 cm apart.
         echoes = rng.standard_normal((2, 4_800)) * np.exp(-6.9 * np.arange(4_800) / 4_800)
         echoes /= 1.41 * np.sqrt((echoes**2).sum(axis=1, keepdims=True))
         echoes[0, 0] += 1
         echoes[1, 9] += 1
-        heard = np.stack([scipy.signal.fftconvolve(voice, echo)[: len(voice)] for echo in echoes], axis=1)
-        mono = audio.to_mono(heard.astype(np.float32), RATE_HZ)
-        assert best_correlation(voice, mono) > 0.6
+        heard = np.stack([scipy.signal.fftconvolve(one, echo)[: len(one)] for echo in echoes], axis=1)
+        assert best_correlation(one, audio.to_mono(heard.astype(np.float32), RATE_HZ)) > 0.6
 
 
 # Parts of long recordings.
@@ -524,31 +420,19 @@ def late_by(spoken: np.ndarray, heard: np.ndarray) -> int:
     return best if best < len(heard) else best - frames
 
 
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "CAF", "AU", "W64"])
-def test_part_is_exact_to_the_sample(tmp_path, kind):
-    path = write_lecture(tmp_path / "lecture", 70, 16_000, kind)
-    whole, _ = audio.decode(path.read_bytes())
-    for begins_s, ends_s in [(0.0, 1.0), (1.00003, 2.5), (33.3333, 45.1), (69.0, 70.0), (60.0, None)]:
-        with path.open("rb") as file:
-            part, rate_hz = audio.decode(file, begins_s, ends_s)
-        end = None if ends_s is None else round(ends_s * rate_hz)
-        assert np.array_equal(part, whole[round(begins_s * rate_hz) : end])
-
-
 @pytest.mark.parametrize(
     ("kind", "codec", "rate_hz", "frame_samples"),
     [
+        ("AIFF", None, 16_000, 0),
         ("MP3", None, 44_100, 1_152),
         ("OGG", None, 44_100, 2_048),
         ("ipod", "aac", 44_100, 1_024),
-        ("matroska", "aac", 44_100, 1_024),
         ("webm", "libopus", 48_000, 960),
         ("adts", "aac", 44_100, 1_024),
         ("asf", "wmav2", 44_100, 2_048),
-        ("mpegts", "aac", 44_100, 1_024),
     ],
 )
-def test_part_of_a_lossy_file_begins_where_it_should_to_a_codecs_frame(tmp_path, kind, codec, rate_hz, frame_samples):
+def test_part_begins_where_it_should_to_a_codecs_frame(tmp_path, kind, codec, rate_hz, frame_samples):
     path = write_lecture(tmp_path / "lecture", 70, rate_hz, kind, codec)
     for begins_s, ends_s in [(0.0, 1.7), (3.2, 5.0), (33.3333, 36.1), (62.2, 64.4)]:
         with path.open("rb") as file:
@@ -568,7 +452,7 @@ def test_part_that_lies_behind_the_end_is_refused(tmp_path, kind, times):
         audio.decode(path.read_bytes(), *times)
 
 
-@pytest.mark.parametrize(("kind", "codec"), [("WAV", None), ("FLAC", None), ("ipod", "aac")])
+@pytest.mark.parametrize(("kind", "codec"), [("FLAC", None), ("ipod", "aac")])
 def test_recording_above_the_limit_is_read_in_parts_in_little_memory_and_time(monkeypatch, tmp_path, kind, codec):
     monkeypatch.setattr(audio, "MAX_DURATION_S", 240)
     path = write_lecture(tmp_path / "lecture", 300, 8_000, kind, codec)
@@ -577,38 +461,29 @@ def test_recording_above_the_limit_is_read_in_parts_in_little_memory_and_time(mo
             audio.decode(file)
         tracemalloc.start()
         began_s = time.thread_time()
-        parts = {begins_s: audio.decode(file, begins_s, begins_s + 3)[0] for begins_s in np.arange(10) * 29.1 + 0.7}
+        for begins_s in np.arange(10) * 29.1 + 0.7:
+            part, _ = audio.decode(file, begins_s, begins_s + 3)
+            assert len(part) == 3 * 8_000
         taken_s = time.thread_time() - began_s
         peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    for begins_s, part in parts.items():
-        spoken = lecture(begins_s, begins_s + 3, 8_000)
-        assert abs(late_by(spoken, part[:, 0])) <= (1_024 if codec else 0)
-        assert best_correlation(spoken, part[:, 0]) > 0.98
     assert peak_bytes < 4e6  # the whole takes 10e6
     assert taken_s < 10 * 0.2
 
 
-@pytest.mark.parametrize("tags", [[201, 31], [100_000]])
-@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "FLOAT"), ("FLAC", "PCM_16")])
-def test_tags_before_the_sound_take_none_of_it_away(kind, tags):
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_tag_before_the_sound_takes_none_of_it_away(kind):
     spoken = speech_like(1, 48_000)
-    before = b"".join(
-        b"ID3\x04\0\0" + bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0)) + bytes(size) for size in tags
-    )
-    content = before + encode(spoken, 48_000, *kind)
-    if kind[0] != "FLAC":  # those that no other program writes so either
+    content = b"ID3\x04\0\0\0\0\x07\x68" + bytes(1000) + encode(spoken, 48_000, kind)  # its size in units of 7 bits
+    if kind == "WAV":  # which no other program writes so either
         with pytest.raises(audio.UnreadableSound, match="save it as WAV or FLAC"):
             audio.decode(content)
         return
-    whole, rate_hz = audio.decode(content)
-    assert rate_hz == 48_000 and whole[:, 0] == pytest.approx(spoken, abs=1e-4)
     part, _ = audio.decode(content, 0.3, 0.6)
     assert part[:, 0] == pytest.approx(spoken[14_400:28_800], abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "FLOAT"), ("FLAC", "PCM_16"), ("CAF", "ALAC_16")])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
 def test_file_without_a_sample_is_refused_in_words(kind):
-    content = encode(np.zeros(0, np.float32), 48_000, *kind)
     with pytest.raises(audio.UnreadableSound, match=r"no sound in this file|can be read"):
-        audio.decode(content)
+        audio.decode(encode(np.zeros(0, np.float32), 48_000, kind))

@@ -11,7 +11,6 @@ import tracemalloc
 import warnings
 import zipfile
 import zlib
-from functools import partial
 
 import numpy as np
 import pytest
@@ -21,9 +20,9 @@ from recorder import uploads
 from recorder.uploads import Pair, Problem, Upload, read_uploads
 
 
-def pack(files: dict[str, bytes | str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def pack(files: dict[str, bytes | str]) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -33,14 +32,6 @@ def upload(files: dict[str, bytes | str]) -> Upload:
     return read_uploads(
         [(name, content if isinstance(content, bytes) else content.encode()) for name, content in files.items()]
     )
-
-
-def texts(files: dict[str, bytes | str]) -> dict[str, str]:
-    """Text by sound, of an upload without problems."""
-    result = upload(files)
-    assert result.problems == []
-    assert len({pair.name for pair in result.pairs}) == len(result.pairs)
-    return {pair.name: pair.text for pair in result.pairs}
 
 
 def problems(files: dict[str, bytes | str]) -> list[str]:
@@ -60,50 +51,23 @@ def temporary_files(tmp_path, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
-def test_sound_alone_has_an_empty_text_to_type():
-    assert upload({"a.wav": b"one", "b.M4A": b"two"}) == Upload([Pair("a.wav", b"one"), Pair("b.M4A", b"two")], [])
-
-
-def test_pairing_is_by_name_also_from_the_eleventh_file_on():
-    numbers = range(1, 13)
-    sounds = {f"rec_{number}.wav": f"sound {number}" for number in sorted(numbers, key=str)}
-    rows = "".join(f"rec_{number}.wav,text {number}\n" for number in numbers)
-    expected = {f"rec_{number}.wav": f"text {number}" for number in numbers}
-    assert texts({**sounds, "t.csv": "file,text\n" + rows}) == expected
-    assert texts({**{f"rec_{number}.txt": f"text {number}" for number in numbers}, **sounds}) == expected
-
-
-@pytest.mark.parametrize("kind", [",", ";", "\t", "jsonl"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_table_gives_text_language_and_speaker(kind, encoding):
-    header = ["speaker", "sentence", "extra", "file", "language"]
-    row = ["Ann", 'Well, "you"; hello', "7", "a.wav", "DE"]
-    if kind == "jsonl":
-        name, table = "t.jsonl", json.dumps(dict(zip(header, row, strict=True)))
-        encoding = "utf-8"
-    else:
-        quoted = ['"' + cell.replace('"', '""') + '"' for cell in row]
-        name, table = "t.tsv" if kind == "\t" else "t.csv", f"{kind.join(header)}\r\n{kind.join(quoted)}\r\n"
-    expected = Upload([Pair("a.wav", b"one", 'Well, "you"; hello', "de", "Ann")], [])
-    assert upload({"a.wav": b"one", name: table.encode(encoding)}) == expected
-
-
-def test_table_and_text_files_complete_each_other():
-    files = {"a.wav": b"", "b.wav": b"", "c.wav": b"", "t.csv": "file,text\na.wav,one\n", "b.txt": "two", "a.txt": "no"}
-    assert texts(files) == {"a.wav": "one", "b.wav": "two", "c.wav": ""}
+def test_table_and_text_file_give_text_language_and_speaker_by_name_and_the_rest_is_typed():
+    table = 'speaker;sentence;extra;file;language\r\nAnn;"Well, ""you""; hello";7;a.wav;DE\r\n'
+    files = {"a.wav": b"one", "b.M4A": b"two", "c.wav": b"three", "t.csv": table.encode("utf-16"), "c.txt": "words"}
+    pairs = [Pair("a.wav", b"one", 'Well, "you"; hello', "de", "Ann"), Pair("c.wav", b"three", "words")]
+    assert sorted(upload(files).pairs, key=str) == sorted([*pairs, Pair("b.M4A", b"two")], key=str)
+    assert problems(files) == []
 
 
 @pytest.mark.parametrize(
     "files",
     [
-        {"wav.scp": "a a.wav\n", "text": "a hello\n"},
+        {"wav.scp": "a a.wav\n", "text": "a hello\n", "a.wav": b"one"},
         {"metadata.csv": "a|hello\n", "wavs/a.wav": b"one"},
-        {"clips.jsonl": '{"audio_path": "./a.wav", "text": "hello"}'},
         {"validated.tsv": "path\tsentence\na.wav\thello\n", "clips/a.wav": b"one"},
     ],
 )
 def test_zip_of_a_whole_data_set_is_read_as_prepare_reads_it(files):
-    files = files if any(name.endswith(".wav") for name in files) else {"a.wav": b"one", **files}
     result = upload({"set.zip": pack({f"set/deep/{name}": content for name, content in files.items()})})
     assert [(pair.name.split("/")[-1], pair.content, pair.text) for pair in result.pairs] == [
         ("a.wav", b"one", "hello")
@@ -129,7 +93,7 @@ def test_cues_of_subtitles_come_in_as_recordings_of_their_own():
 
 def test_markup_and_invisible_characters_come_out_as_plain_text():
     files = {"<b>\u202ea\x1b.wav": b"", "t.csv": "file,text\n<b>a.wav,<script>alert(1)</script>\x00\u200b ok\n"}
-    assert texts(files) == {"<b>a.wav": "<script>alert(1)</script> ok"}
+    assert upload(files) == Upload([Pair("<b>a.wav", b"", "<script>alert(1)</script> ok")], [])
 
 
 def test_row_without_a_sound_and_text_file_without_a_sound_are_named():
@@ -139,35 +103,18 @@ def test_row_without_a_sound_and_text_file_without_a_sound_are_named():
     assert problems({"a.wav": b"", "c.txt": "three"}) == ["c.txt"]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("won,de,Ann", "one,de,Ann"), ("one,de,Ann", "one,fr,Ann"), ("one,de,Ann", "one,de,Bob")]
-)
-def test_two_texts_languages_or_speakers_for_one_sound_are_named_and_neither_is_taken(one, other):
-    files = {"a.wav": b"", "t.csv": f"file,text,language,speaker\na.wav,{one}\na.wav,{other}\n"}
+@pytest.mark.parametrize("other", ["won,de,Ann", "one,fr,Ann", "one,de,Bob"])
+def test_two_texts_languages_or_speakers_for_one_sound_are_named_and_neither_is_taken(other):
+    files = {"a.wav": b"", "t.csv": f"file,text,language,speaker\na.wav,one,de,Ann\na.wav,{other}\n"}
     assert upload(files).pairs == [Pair("a.wav", b"")]
     assert problems(files) == ["a.wav"]
 
 
-@pytest.mark.parametrize("name", ["a.wav", "A.WAV", "a", "./a.wav", "x/../a.wav"])
-def test_row_finds_its_sound_by_any_capitals_and_without_ending(name):
-    files = {"set.zip": pack({"deep/a.wav": "one", "deep/b.wav": "two"})}
-    assert texts({**files, "t.jsonl": json.dumps({"file": name, "text": "hello"})}) == {"a.wav": "hello", "b.wav": ""}
-
-
-@pytest.mark.parametrize("name", ["other/a.wav", "a.mp3", "b", "", "..", "deep", "wav", ".wav", "/a.wav"])
+@pytest.mark.parametrize("name", ["other/a.wav", "", "..", "deep", "/a.wav"])
 def test_row_with_another_name_finds_nothing(name):
     result = upload({"set.zip": pack({"deep/a.wav": "one"}), "t.jsonl": json.dumps({"file": name, "text": "hello"})})
     assert result.pairs == [Pair("a.wav", b"one")]
     assert len(result.problems) == 1
-
-
-def test_text_means_the_sound_in_its_own_folder():
-    names = [f"{folder}/{name}" for folder in ("one", "two") for name in "ab"]
-    files = {f"{name}.wav": name for name in names} | {f"{name}.txt": f"text {name}" for name in names}
-    assert texts({"set.zip": pack(files)}) == {f"{name}.wav": f"text {name}" for name in names}
-    stray = upload({"set.zip": pack({"one/a.wav": "", "two/a.txt": "hello"})})
-    assert [pair.text for pair in stray.pairs] == [""]
-    assert [problem.file for problem in stray.problems] == ["two/a.txt"]
 
 
 def test_each_of_several_zips_is_a_world_of_its_own():
@@ -178,7 +125,7 @@ def test_each_of_several_zips_is_a_world_of_its_own():
     assert [problem.file for problem in result.problems] == ["a.wav"]  # of the loose table
 
 
-@pytest.mark.parametrize("name", ["picture.png", "notes.md", "words.docx", "memo", "one/LICENSE"])
+@pytest.mark.parametrize("name", ["picture.png", "memo", "one/LICENSE"])
 def test_file_that_is_neither_sound_nor_text_nor_table_is_named(name):
     for files in ({name: b"x", "a.wav": b""}, {"set.zip": pack({name: b"x", "a.wav": b""})}):
         assert [pair.name for pair in upload(files).pairs] == ["a.wav"]
@@ -195,16 +142,9 @@ def test_what_computers_put_beside_files_is_left_out_without_a_word():
     ("name", "table", "where"),
     [
         ("t.csv", "a.wav,hello\n", "t.csv"),
-        ("t.csv", "", "t.csv"),
         ("t.csv", "file,text\na.wav,well, hello\n", "t.csv:2"),
-        ("t.csv", 'file,text\na.wav,"hello\nt.wav,two\n', "t.csv:3"),
-        ("t.csv", "file,text\na.wav,Müller\n".encode("latin-1"), "t.csv"),
         ("t.txt", "Müller".encode("latin-1"), "t.txt"),
-        ("t.txt", b"\xff\xfe\x00", "t.txt"),
-        ("t.jsonl", '{"file": "a.wav"', "t.jsonl"),
         ("clips.jsonl", "[" * 100_000, "clips.jsonl:1"),
-        ("clips.jsonl", '\n["a.wav", "hello"]', "clips.jsonl:2"),
-        ("clips.jsonl", '{"file": "a.wav", "text": 5}', "clips.jsonl:1"),
     ],
 )
 def test_row_or_table_that_cannot_be_read_is_named_and_the_sound_stays(name, table, where):
@@ -219,16 +159,14 @@ def test_table_of_another_kind_that_is_not_read_is_named():
     assert problems(files) == ["two.csv"]
 
 
-CLIMBING = ["../a.wav", "deep/../../a.wav", "/a.wav", "..\\..\\a.wav", "C:\\a.wav", "//host/a.wav", ".\u200b./a.wav"]
-
-
-@pytest.mark.parametrize("name", CLIMBING)
+@pytest.mark.parametrize(
+    "name", ["../a.wav", "deep/../../a.wav", "/a.wav", "..\\..\\a.wav", "C:\\a.wav", ".\u200b./a.wav"]
+)
 def test_name_that_climbs_out_of_its_folder_is_refused_and_nothing_is_written(workspace, name):
     before = sorted(workspace.parent.rglob("*"))
     for files in ({"set.zip": pack({name: "evil", "good.wav": "good"})}, {name: b"evil", "good.wav": b"good"}):
-        result = upload(files)
-        assert [pair.name for pair in result.pairs] == ["good.wav"]
-        assert len(result.problems) == 1
+        assert [pair.name for pair in upload(files).pairs] == ["good.wav"]
+        assert len(problems(files)) == 1
     assert sorted(workspace.parent.rglob("*")) == before
 
 
@@ -243,41 +181,24 @@ def test_file_that_cannot_be_written_replaces_no_other(names):
     assert [problem.file for problem in result.problems] == [names[1]]
 
 
-def with_entry(mode: int = 0, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+@pytest.mark.parametrize("kind", ["link", "pipe", "bzip2", "encrypted", "zip in a zip", "damaged"])
+def test_file_in_a_zip_that_is_refused_leaves_the_others(kind):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        entry = zipfile.ZipInfo("a.wav")
-        entry.external_attr, entry.compress_type = (mode | 0o777) << 16, method
-        archive.writestr(entry, "/etc/passwd")
+        refused = zipfile.ZipInfo("a.zip" if kind == "zip in a zip" else "a.wav")
+        refused.external_attr = ({"link": stat.S_IFLNK, "pipe": stat.S_IFIFO}.get(kind, 0) | 0o777) << 16
+        refused.compress_type = zipfile.ZIP_BZIP2 if kind == "bzip2" else zipfile.ZIP_STORED  # without a memory limit
+        archive.writestr(refused, "one" * 50)
         archive.writestr("good.wav", "good")
-    return buffer.getvalue()
-
-
-def with_flags(content: bytes) -> bytes:
-    """A ZIP whose first file is said to be encrypted, in its local and its central header."""
-    changed = bytearray(content)
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        changed[changed.index(signature) + offset] |= 1
-    return bytes(changed)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(with_entry(stat.S_IFLNK), id="link"),
-        pytest.param(with_entry(stat.S_IFIFO), id="pipe"),
-        pytest.param(with_entry(method=zipfile.ZIP_BZIP2), id="bzip2"),  # unpacks without a limit on memory
-        pytest.param(with_flags(pack({"a.wav": "one", "good.wav": "good"})), id="encrypted"),
-        pytest.param(pack({"a.zip": pack({"a.wav": "one"}), "good.wav": "good"}), id="zip in a zip"),
-        pytest.param(
-            pack({"a.wav": "one" * 50, "good.wav": "good"}, zipfile.ZIP_STORED).replace(b"oneone", b"onetwo", 1),
-            id="damaged",
-        ),
-    ],
-)
-def test_file_in_a_zip_that_is_refused_leaves_the_others(content):
-    assert upload({"set.zip": content}).pairs == [Pair("good.wav", b"good")]
-    assert [name.split(".")[0] for name in problems({"set.zip": content})] == ["a"]
+    content = bytearray(buffer.getvalue())
+    if kind == "encrypted":  # in its local and in its central header
+        for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(signature) + offset] |= 1
+    elif kind == "damaged":
+        content[content.index(b"oneone")] ^= 1
+    files = {"set.zip": bytes(content)}
+    assert upload(files).pairs == [Pair("good.wav", b"good")]
+    assert [name.split(".")[0] for name in problems(files)] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -299,11 +220,8 @@ def test_zip_with_any_byte_wrong_never_raises():
         assert result.pairs or result.problems
 
 
-# Zip programs write names in the computer's own encoding (here: UTF-8 unmarked as macOS does, Windows, Shift JIS).
-@pytest.mark.parametrize(
-    ("raw", "shown"),
-    [("größe.wav".encode(), "größe.wav"), ("größe.wav".encode("cp1252"), None), ("声.wav".encode("shift-jis"), None)],
-)
+# Zip programs write names in the computer's own encoding (here: UTF-8 unmarked as macOS does, and Shift JIS).
+@pytest.mark.parametrize(("raw", "shown"), [("größe.wav".encode(), "größe.wav"), ("声.wav".encode("shift-jis"), None)])
 def test_name_in_another_encoding_comes_in(raw, shown):
     placeholder = b"x" * (len(raw) - 4) + b".wav"
     content = pack({placeholder.decode(): "one"}).replace(placeholder, raw)
@@ -313,23 +231,19 @@ def test_name_in_another_encoding_comes_in(raw, shown):
     assert upload({"set.zip": content, "t.csv": f"file,text\n{pair.name},hello\n"}).pairs[0].text == "hello"
 
 
-def entry(name: bytes, packed: bytes, declared_bytes: int, method: int = zipfile.ZIP_DEFLATED) -> tuple[bytes, bytes]:
-    """A file's local header with its content, and its entry in the directory (APPNOTE.TXT 4.3.7, 4.3.12, 4.5.3)."""
-    extra = struct.pack("<HHQ", 1, 8, declared_bytes) if declared_bytes >= 2**32 else b""
-    sizes = len(packed), min(declared_bytes, 2**32 - 1), len(name), len(extra)
-    fields = struct.pack("<HHHHHIIIHH", 45, 0, method, 0, 0x21, 0, *sizes)
-    central = b"PK\x01\x02" + struct.pack("<H", 45) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + name + extra
-    return b"PK\x03\x04" + fields + name + extra + packed, central
+def entry(name: bytes, packed: bytes, declared_bytes: int) -> tuple[bytes, bytes]:
+    """A file's local header with its content, and its entry in the directory (APPNOTE.TXT 4.3.7 and 4.3.12)."""
+    sizes = len(packed), declared_bytes, len(name)
+    fields = struct.pack("<HHHHHIIIHH", 45, 0, zipfile.ZIP_DEFLATED, 0, 0x21, 0, *sizes, 0)
+    central = b"PK\x01\x02" + struct.pack("<H", 45) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + name
+    return b"PK\x03\x04" + fields + name + packed, central
 
 
 def zip_of(content: bytes, entries: list[bytes]) -> bytes:
     directory = b"".join(entries)
     count = min(len(entries), 0xFFFF)
-    return (
-        content
-        + directory
-        + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, count, count, len(directory), len(content), 0)
-    )
+    sizes = (count, count, len(directory), len(content))
+    return content + directory + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, *sizes, 0)
 
 
 @functools.cache
@@ -339,28 +253,14 @@ def zeros_16_mb() -> bytes:
     return packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-def bomb(declared_bytes: int) -> bytes:
-    """100 GB in one file of 105 MB, whatever it declares."""
-    local, central = entry(b"a.wav", zeros_16_mb() * 6400 + b"\x03\x00", declared_bytes)
-    return zip_of(local, [central])
-
-
-def bomb_of_one_place() -> bytes:
-    """125 GB: a thousand entries that all mean the same 130 kB."""
-    local, central = entry(b"a.wav", zeros_16_mb() * 8 + b"\x03\x00", 2**27)
-    return zip_of(local, [central] * 1000)
-
-
+# 100 GB in one file, which declares less; 125 GB as a thousand entries that all mean the same 130 kB.
 @pytest.mark.parametrize(
-    ("make", "refused"),
-    [
-        pytest.param(partial(bomb, 1000), "a.wav", id="declares 1 kB"),
-        pytest.param(partial(bomb, uploads.MAX_FILE_BYTES), "a.wav", id="declares what is allowed"),
-        pytest.param(bomb_of_one_place, "set.zip", id="the same place a thousand times"),
-    ],
+    ("repeated", "declared_bytes", "entries", "refused"),
+    [(6400, 1000, 1, "a.wav"), (6400, uploads.MAX_FILE_BYTES, 1, "a.wav"), (8, 2**27, 1000, "set.zip")],
 )
-def test_bomb_of_100_gb_stops_in_seconds_with_flat_memory_and_leaves_nothing(make, refused):
-    files = [("set.zip", make()), ("good.wav", b"good")]
+def test_bomb_of_100_gb_stops_in_seconds_with_flat_memory(repeated, declared_bytes, entries, refused):
+    local, central = entry(b"a.wav", zeros_16_mb() * repeated + b"\x03\x00", declared_bytes)
+    files = [("set.zip", zip_of(local, [central] * entries)), ("good.wav", b"good")]
     tracemalloc.start()
     begun = time.thread_time()
     result = read_uploads(files)
