@@ -58,6 +58,7 @@ class Todo:
     waiting: list[str] = field(default_factory=list)  # recordings in the inbox, as they will be named in data/raw
     older: list[str] = field(default_factory=list)  # recordings in DVC's older versions only
     digests: list[str] = field(default_factory=list)  # sha256 of all these
+    part_ids: list[str] = field(default_factory=list)  # of clips that are parts of them
     blobs: list[str] = field(default_factory=list)  # git's names for them
     pieces: list[str] = field(default_factory=list)  # of their sound, hex
     texts: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ class Todo:
 
     @property
     def ids(self) -> list[str]:
-        return [digest[:ID_LENGTH] for digest in self.digests]
+        return [*(digest[:ID_LENGTH] for digest in self.digests), *self.part_ids]
 
     def add_sound(self, content: bytes) -> None:
         self.digests.append(hashlib.sha256(content).hexdigest())
@@ -115,12 +116,14 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
     sounds |= {name: path for name, path in in_raw.items() if name in named or path.suffix.lower() in AUDIO_SUFFIXES}
     digests = {name: sha256_of_file(path) for name, path in sounds.items()}
 
+    def part_id(row: RawClip) -> str:
+        digest = digests.get(file_of(row))
+        return clip_id(digest, row.begins_s, row.ends_s) if digest and row.begins_s is not None else ""
+
     def is_theirs(row: RawClip) -> bool:
         if speaker is not None:
             return row.speaker == speaker
-        digest = digests.get(file_of(row), "")
-        part = digest and row.begins_s is not None and clip_id(digest, row.begins_s, row.ends_s)
-        return clip in (digest[:ID_LENGTH], part)
+        return clip in (digests.get(file_of(row), "")[:ID_LENGTH], part_id(row))
 
     theirs = {file_of(row) for row in rows if is_theirs(row)}
     if speaker is not None:
@@ -141,6 +144,7 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
     for name in sorted(theirs & set(sounds)):
         todo.add_sound(sounds[name].read_bytes())
     todo.texts = [row.text for row in rows if file_of(row) in theirs]
+    todo.part_ids = [part_id(row) for row in rows if file_of(row) in theirs and part_id(row)]
     todo.texts += [waiting[name].row["text"] for name in todo.waiting]
     _find_older(todo, objects, kept={*digests.values()} - chosen)
     todo.versioned |= bool(todo.files) or speaker in agreed()
@@ -166,6 +170,8 @@ def _find_older(todo: Todo, objects: Path, kept: set[str]) -> None:
             if is_theirs and kept_ids.isdisjoint(ids):
                 todo.versioned = True
                 todo.texts.append(str(row.get("text", "")))
+                if re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", str(row.get("id"))):
+                    todo.part_ids.append(row["id"])  # of a whole recording it is one of `ids` too
                 labels.add(row.get("recorded_file", sound))
     known = kept | set(todo.digests)
     for label, md5 in {(label, tree[label]) for tree in trees for label in labels & set(tree)}:
@@ -368,7 +374,8 @@ def _collect_garbage(repository: Repo) -> list[str]:
 def search(todo: Todo, repository: Repo) -> list[str]:
     """What is still there in this folder, its caches, local remotes and git: file, line if it has lines, and what."""
     remotes = [remote["url"].removeprefix("file://") for remote in repository.config["remote"].values()]
-    folders = [Path(), paths.cache_root(), Path(repository.cache.local.path)]
+    # data/raw and data may be links to another disk.
+    folders = [Path(), paths.RAW.parent, paths.RAW, paths.cache_root(), Path(repository.cache.local.path)]
     folders += [Path(address) for address in remotes if "://" not in address]
     folders += Path(tempfile.gettempdir()).glob(TEMPORARY)
     left_out = [*map(Path, OURS), *runs.FOLDER.glob(TODO_FILES), *(paths.cache_root() / kind for kind in PUBLIC_CACHES)]
@@ -387,7 +394,9 @@ def search(todo: Todo, repository: Repo) -> list[str]:
 
 def _wanted(todo: Todo) -> tuple[dict[bytes, str], dict[bytes, str]]:
     """What to search for anywhere, and in tables of data/raw too; nothing that somebody else's recordings have too."""
-    others = [clip for clip in clips_in_raw() if file_of(clip) not in todo.files]
+    # A row without a recording is nobody else's: a table may have named an erased one without its ending.
+    clips = [clip for clip in clips_in_raw() if file_of(clip) not in todo.files]
+    others = [clip for clip in clips if (paths.RAW / file_of(clip)).is_file()]
     pending = [str(change.row.get("text")) for change in inbox.pending()]
     said = "\n".join(
         [*(clip.text for clip in others), *pending, json.dumps(read_dict(reading.OWN_PHRASES), ensure_ascii=False)]

@@ -31,6 +31,7 @@ from stages.speech.text import clean
 MAX_FILES = 10_000
 MAX_UNPACKED_BYTES = 2**30  # three hours of 16-bit mono at 48 kHz
 MAX_FILE_BYTES = 400 * 2**20  # an hour of it
+MAX_FOLDERS = 30  # one in another; Python goes down a few hundred
 MAX_TEXT_BYTES = 16 * 2**20  # 100,000 rows; Python takes ten times as much memory for a table
 CENTRAL_ENTRY = b"PK\x01\x02"  # begins each file's entry in a ZIP's directory
 ENCRYPTED, UTF8_NAME = 0x1, 0x800  # flag bits of an entry
@@ -81,7 +82,7 @@ def read_uploads(files: Sequence[tuple[str, bytes]]) -> Upload:
         left = [MAX_FILES, MAX_UNPACKED_BYTES]
         for name, content in files:
             try:
-                if PurePosixPath(name).suffix.lower() != ".zip":
+                if not name.lower().endswith(".zip"):
                     _write(loose, name, io.BytesIO(content), len(content))
                     continue
                 place = Path(folder, str(len(unpacked)), re.sub(r"[^\w-]+", "_", name[:-4])[:50] or "upload")
@@ -232,8 +233,13 @@ def _write(folder: Path, name: str, content: io.BufferedIOBase, size_bytes: int)
     parts = name.split("/")
     if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:", name):
         raise _Refused("Its name leads out of its folder, so it was not read. Rename it, or pack it again.")
-    is_text = PurePosixPath(name).suffix.lower() not in AUDIO_SUFFIXES
-    limit_bytes = MAX_TEXT_BYTES if is_text else MAX_FILE_BYTES
+    if len(parts) > MAX_FOLDERS:
+        raise _Refused("It is in too many folders, one in another. Pack it in fewer.")
+    is_sound = PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
+    is_hidden = any(part.startswith(".") and part != "." for part in parts)
+    if is_sound and is_hidden and not parts[-1].startswith("._"):  # macOS writes these beside files
+        raise _Refused("A name that begins with a dot is hidden, so it was not read. Rename it.")
+    limit_bytes = MAX_FILE_BYTES if is_sound else MAX_TEXT_BYTES
     if size_bytes > limit_bytes:
         raise _Refused(f"It is larger than {limit_bytes // 2**20} MB. Cut it into clips, or upload it in parts.")
     path = folder / name

@@ -1,5 +1,6 @@
 """Erasing: no byte of the speaker's recordings is left anywhere, nobody else loses one, and a kill changes neither."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from stages.common.locks import lock
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub.local.server import HubServer
+from stages.speech.clips import clip_id
 from stages.speech.sources import read_sources
 from tests.recordings import make_take, recorder_environment, spoken, track_recordings
 from tests.workspaces import ROOT, dvc, read_json, read_rows, set_params
@@ -380,6 +383,43 @@ def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_re
     assert (result.returncode, result.stderr) == (0, ""), result.stdout[-3000:] + result.stderr
     assert left(folder, [*traces, PLANTED.encode(), ANN.encode()]) == []
     assert of_bob() == bob
+
+
+@pytest.fixture
+def without_dvc(workspace, tmp_path_factory, monkeypatch) -> SimpleNamespace:
+    """What finding and searching ask of DVC's repository, in a folder without one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+    return SimpleNamespace(config={"remote": {}}, cache=SimpleNamespace(local=SimpleNamespace(path=".dvc/cache")))
+
+
+def test_a_row_that_names_an_erased_recording_without_its_ending_is_listed(without_dvc):
+    sound(RAW / "brought/a.wav", 1)
+    sound(RAW / "brought/b.wav", 2)
+    (RAW / "brought/t.csv").write_text(f"file,text\na,{PLANTED} said this\nb,plain words here\n")
+    clip = hashlib.sha256((RAW / "brought/a.wav").read_bytes()).hexdigest()[:16]
+    todo = erasing.find(None, clip, Path(".dvc/cache"))
+    assert todo.files == ["brought/a.wav"]
+    erasing._erase_from_raw(todo)
+    assert erasing.search(todo, without_dvc) == ["data/raw/brought/t.csv:2 (a text)"]
+
+
+def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(workspace, without_dvc):
+    shutil.copy(ROOT / "params.yaml", workspace)
+    disk = workspace.parent / "disk"
+    (workspace / "data").rename(disk) if (workspace / "data").exists() else disk.mkdir()
+    (workspace / "data").symlink_to(disk)
+    sound(RAW / "brought/a.wav", 1)
+    rows = [{"audio_path": "a.wav", "text": f"part {end}", "begins_s": end - 0.5, "ends_s": end} for end in (0.5, 1)]
+    (RAW / "brought/clips.jsonl").write_text("".join(json.dumps({**row, "speaker": ANN}) + "\n" for row in rows))
+    digest = hashlib.sha256((RAW / "brought/a.wav").read_bytes()).hexdigest()
+    parts = [clip_id(digest, row["begins_s"], row["ends_s"]) for row in rows]
+    set_params(workspace, push__dataset__confirmed=[parts[0], "0" * 16])
+    write_json(Path("data/notes.json"), parts[1])
+    todo = erasing.find(ANN, None, Path(".dvc/cache"))
+    erasing._erase_from_raw(todo)
+    erasing._erase_by_name(todo)
+    assert load_params().push.dataset.confirmed == ["0" * 16]
+    assert [one.rpartition("/")[2] for one in erasing.search(todo, without_dvc)] == ["notes.json:1 (an id)"]
 
 
 @pytest.mark.parametrize("other", [BOB, None])

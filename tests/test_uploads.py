@@ -170,6 +170,14 @@ def test_name_that_climbs_out_of_its_folder_is_refused_and_nothing_is_written(wo
     assert sorted(workspace.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", [".a.wav", "deep/.hidden/a.wav", "x/" * 400 + "a.wav"])
+def test_hidden_or_too_deep_sound_is_named(name):
+    files = {"good.wav": "good", "x/" * 380 + "b.txt": "", name: "one"}  # 380: what the first folders hold already
+    result = upload({"set.zip": pack(files)})
+    assert [pair.name for pair in result.pairs] == ["good.wav"]
+    assert name in [problem.file for problem in result.problems]
+
+
 @pytest.mark.parametrize("names", [("a.wav", "a.wav"), ("a.wav", "a.wav/b.wav"), ("a.wav", "x" * 300 + ".wav")])
 def test_file_that_cannot_be_written_replaces_no_other(names):
     buffer = io.BytesIO()
