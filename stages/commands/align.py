@@ -178,7 +178,7 @@ def as_srt(placed: Sequence[Placed]) -> str:
         f"{number}\n{_clock(one.begins_s)} --> {_clock(one.ends_s)}\n{html.escape(one.line.text, quote=False)}\n\n"
         for number, one in enumerate(placed, 1)
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="ownvoice-") as folder:
         path = Path(folder, "written.srt")
         path.write_text(content, encoding="utf-8")
         read = list(subtitles.read(path, path.parent))
