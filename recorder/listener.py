@@ -101,7 +101,8 @@ class Listener:
         except TimeoutError:
             if not self._has_answered:
                 raise ListenerError("The model is still being loaded. Try again in a minute.") from None
-            if next(one for one in self._asked if not one.done()) is not answer:
+            # None if it was answered at the last moment.
+            if next((one for one in self._asked if not one.done()), None) is not answer:
                 answer.cancel()
                 raise ListenerError("The model is still busy with another recording. Try again in a moment.") from None
             self.stop()

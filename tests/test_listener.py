@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,18 @@ def test_base_in_a_folder_elsewhere_is_found_where_params_say(tmp_path):
     assert listening.base_of(training, elsewhere) == elsewhere
     hub = ModelParams(name="someone/other", revision="abc", dtype="auto")
     assert listening.base_of(training, hub) == ModelParams(name="mine", revision=None, dtype="auto")
+
+
+def test_answer_that_comes_just_after_the_time_is_over_is_a_plain_sentence():
+    class TooLate(Future):
+        def result(self, timeout=None):
+            self.set_result(None)
+            raise TimeoutError
+
+    listener, answer = Listener(), TooLate()
+    listener._asked, listener._has_answered = [answer], True
+    with pytest.raises(ListenerError, match=r"^The model is still busy"):
+        listener._wait_for(answer, 0)
 
 
 def test_question_that_waits_for_loading_ends_with_its_time_or_when_stopped(trained):
