@@ -117,3 +117,18 @@ def test_entries_that_nobody_looked_for_are_removed_and_the_others_stay(cache):
     cache.remove(keys[1])
     cache.remove(keys[1])  # gone already
     assert cache.read(keys[1]) is None
+
+
+def test_file_that_another_run_renames_or_removes_meanwhile_does_not_stop_the_removing(cache, monkeypatch):
+    cache.write({"sha256": "old"}, b"x")
+    path = cache._path({"sha256": "old"})
+
+    class Clock:
+        @staticmethod
+        def time() -> float:  # asked for between the listing and the look at the file
+            path.unlink()
+            return 0.0
+
+    monkeypatch.setattr("stages.common.cache.time", Clock)
+    cache.remove_unused(after_s=3600)
+    assert not path.exists()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import soundfile
 
 from stages import prepare
 from stages.common.files import read_jsonl
+from stages.common.params import load_params
 from stages.common.pool import run_each
-from stages.speech import audio, sound_cache
+from stages.common.stage import UserError
+from stages.speech import audio, conversion, sound_cache
 from stages.speech.clips import read_clips
+from stages.speech.conversion import Part
 from stages.speech.prepared import MANIFEST
+from stages.speech.sound_cache import SoundCache
 from tests.test_prepare import content_of
 
 PREPARED = Path("data/prepared")
@@ -205,6 +210,48 @@ def test_what_nobody_used_for_a_month_is_removed_and_the_rest_stays(prepared, tr
     prepare.main()
     sounds = {path.read_bytes()[path.read_bytes().index(b"fLaC") :] for path in entries()}
     assert sounds == {path.read_bytes() for path in PREPARED.glob("audio/*/*")} and len(sounds) == 4
+
+
+def test_what_was_read_again_after_a_long_pause_stays(prepared, read):
+    """Another disk, or a lost index: each recording is read, and its entry used."""
+    for path in entries():
+        os.utime(path, (1, 1))
+    index().unlink()
+    prepare.main()
+    assert len(entries()) == len(read) == 5
+
+
+def test_experiment_in_a_temporary_folder_leaves_the_project_what_it_knows(prepared, workspace, monkeypatch, read):
+    monkeypatch.setenv("DVC_ROOT", str(workspace))
+    copy = workspace / "temporary"
+    for name in ("data/raw", "params.yaml"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if name == "data/raw" else shutil.copy)(workspace / name, copy / name)
+    monkeypatch.chdir(copy)
+    prepare.main()
+    assert len(read) == 5 and not (copy / ".cache").exists()
+    monkeypatch.chdir(workspace)
+    read.clear()
+    prepare.main()
+    assert read == []
+
+
+def test_recording_that_is_written_over_while_it_is_read_leaves_nothing_in_the_cache(prepared, record, monkeypatch):
+    """Else another sound would have the hash of what was there before."""
+    path, other = prepared[0], record("other.wav", hertz=600)
+    decode = conversion.decode
+
+    def decode_later(*arguments):
+        path.write_bytes(other.read_bytes())  # in place: the same inode
+        return decode(*arguments)
+
+    params = load_params().prepare
+    shutil.rmtree(".cache")
+    cache = SoundCache(params)
+    monkeypatch.setattr(conversion, "decode", decode_later)
+    with pytest.raises(UserError, match="changed while it was read"):
+        conversion.convert(Part(str(path)), params, cache.cache, cache.made_by)
+    assert entries() == []
 
 
 def test_index_holds_what_is_there_and_nothing_that_is_gone(prepared, transcribe):

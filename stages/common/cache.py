@@ -6,6 +6,7 @@ An entry begins with the hash of its content: if a crash or a full disk broke it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -58,8 +59,9 @@ class ContentCache:
     def remove_unused(self, after_s: float) -> None:
         """Remove entries that were neither written nor asked for by `has` in the last `after_s` seconds."""
         for path in self.folder.glob("??/*"):
-            if time.time() - path.stat().st_mtime > after_s:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a file that another run has renamed or removed
+                if time.time() - path.stat().st_mtime > after_s:
+                    path.unlink()
 
     def remove(self, key: Mapping) -> None:
         self._path(key).unlink(missing_ok=True)

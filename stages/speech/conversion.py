@@ -95,20 +95,21 @@ def _versions() -> dict:
 def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict) -> Converted:
     """Decode, resample and measure one part; its sound goes to the cache. wanted: `made_by` of who asks.
 
-    Raises: UserError if this process has other versions of the code or of the libraries.
+    Raises: UserError if this process has other versions of the code or of the libraries, or if the recording changes.
     """
     if made_by(params) != wanted:
         raise UserError("prepare.dask_scheduler: a worker has other versions of ownvoice or of its sound libraries")
     with contextlib.ExitStack() as stack:
         try:
             recorded = stack.enter_context(part.open())
-            recorded_sha256 = _sha256_of(recorded)
+            state = _state_of(recorded)
+            recorded_sha256 = _sha256_of(recorded, state)
         except OSError as error:
             return Converted.unreadable(error)
         sha256 = digest(recorded_sha256, part.begins_s, part.ends_s)
         found = functools.partial(Converted, sha256, recorded_sha256)
         key = {"sha256": sha256, **wanted}
-        entry = cache.read(key)
+        entry = cache.read(key) if cache.has(key) else None
         if entry is None:
             try:  # the open file that was hashed, whatever has its name by now
                 figures, fingerprint, flac = _convert_sound(recorded, part, params)
@@ -118,6 +119,9 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict
                 return Converted(reason="too much memory", remedy="cut it into shorter recordings")
             except (audio.UnreadableSound, BadCut, audio.ChannelsDiffer) as error:
                 return found(REASONS.get(type(error), "unreadable audio"), str(error))
+            finally:  # written over in place: what was decoded is not what was hashed
+                if _state_of(recorded) != state:
+                    raise UserError(f"{part.location} changed while it was read: run it again")
             entry = json.dumps([figures, fingerprint]).encode() + b"\n" + flac
             cache.write(key, entry)
     figures, fingerprint = json.loads(entry.partition(b"\n")[0])
@@ -168,11 +172,15 @@ def decode(recorded: BinaryIO, begins_s: float | None, ends_s: float | None) -> 
 _last_hash: dict[tuple, str] = {}  # of one recording: the parts of a long one follow each other
 
 
-def _sha256_of(recorded: BinaryIO) -> str:
+def _state_of(recorded: BinaryIO) -> tuple[int, ...] | None:
+    """The signature of an open file; None for bytes in memory, which do not change."""
+    return None if isinstance(recorded, io.BytesIO) else signature(os.fstat(recorded.fileno()))
+
+
+def _sha256_of(recorded: BinaryIO, state: tuple[int, ...] | None) -> str:
     """Hex digest of an open recording."""
     if isinstance(recorded, io.BytesIO):
         return hashlib.sha256(recorded.getbuffer()).hexdigest()
-    state = signature(os.fstat(recorded.fileno()))
     if state not in _last_hash:
         _last_hash.clear()
         _last_hash[state] = hashlib.file_digest(recorded, "sha256").hexdigest()

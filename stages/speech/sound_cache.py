@@ -46,7 +46,7 @@ class SoundCache:
 
     @property
     def _index_key(self) -> dict:
-        return {"index of": self.made_by}
+        return {"index of": self.made_by, "folder": os.getcwd()}  # temporary experiments share the cache
 
     def _key(self, sha256: str) -> dict:
         return {"sha256": sha256, **self.made_by}
