@@ -1,21 +1,17 @@
-"""What the Results page shows: how much better the model is, the hardest recordings, experiments."""
+"""What the Results page shows: how much better the model is, and the hardest recordings."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
-from pathlib import Path
 
 from recorder import inbox
 from recorder.phrases import LANGUAGES
-from stages.commands import experiments
 from stages.common import paths
-from stages.common.dvc import run_dvc
 from stages.common.files import read_json, read_jsonl
 from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError
@@ -25,8 +21,6 @@ from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
 REPORT = paths.EVALUATION / "report.html"
-COMMITS_LOOKED_AT = 20
-EXPERIMENTS_LIMIT_S = 120
 # Tinted, not coloured, so that the letters keep the page's contrast; the sign is the line.
 MARKED = "background: #e0404033; border-radius: 0.2em; padding: 0 0.15em"
 UNSEEN = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)"
@@ -170,23 +164,6 @@ def as_html(clip: HeardClip) -> str:
         f'dir="{direction}" style="margin: 0 0 0.6em; overflow-wrap: anywhere">{words}</p>'
         for label, words in rows
     )
-
-
-def experiments_state() -> float:
-    """When experiments or commits last changed: the newest time of their files in git and of dvc.lock."""
-    files = [Path("dvc.lock"), Path(".git/HEAD"), Path(".git/packed-refs")]
-    for folder in (Path(".git/refs/exps"), Path(".git/refs/heads")):
-        files += folder.rglob("*")
-    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
-
-
-def read_experiments() -> list[experiments.Experiment]:
-    """What `dvc exp show` says of the last commits and their experiments, the oldest first. Takes seconds.
-
-    Raises: UserError if this is not a git repository, or DVC fails.
-    """
-    shown = run_dvc("exp", "show", "--json", "--num", str(COMMITS_LOOKED_AT), limit_s=EXPERIMENTS_LIMIT_S)
-    return experiments.parse(json.loads(shown))
 
 
 def _hardest_first(base: Mapping[str, dict], tuned: Mapping[str, dict]) -> list[HeardClip]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -14,7 +14,7 @@ class Progress:
     stages: dict[str, str]
     curve: list[dict[str, float]]
     fraction: float | None = None  # of the running stage
-    seconds_left: float | None = None  # of the running stage
+    left: str = ""  # the running stage's time left by its bar, such as 1:02:03
     error: str = ""
 
     @property
@@ -27,7 +27,7 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
     states = dict.fromkeys(stages, "waiting")
     running = None
     curve: list[dict[str, float]] = []
-    fraction = seconds_left = None
+    fraction, left = None, ""
     error = ""
     # The bar of a killed stage has no end of line.
     lines = re.split(r"[\r\n]+|(?<=\])(?=ERROR: )", log)
@@ -35,7 +35,7 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
     for number, line in enumerate(lines):
         if started := re.match(r"Running stage '(.+)':", line):
             running, stage_began = _moved_on(states, running, started[1]), number
-            fraction = seconds_left = None
+            fraction, left = None, ""
         elif skipped := re.match(r"Stage '(.+)' didn't change, skipping|Stage '(.+)' is cached", line):
             name = skipped[1] or skipped[2]
             running = _moved_on(states, running, None)
@@ -44,35 +44,18 @@ def read_progress(log: str, stages: Sequence[str]) -> Progress:
         elif validated := re.match(r"train: epoch (\S+) +validation WER (\S+)% +loss (\S+)", line):
             curve.append({"epoch": float(validated[1]), "wer": float(validated[2]) / 100, "loss": float(validated[3])})
         elif bar := re.match(r"[\w ]+: +(\d+)%\|.*?\[\S+<([\d:]+|\?),", line):
-            fraction, seconds_left = int(bar[1]) / 100, _seconds(bar[2])
+            fraction, left = int(bar[1]) / 100, bar[2].strip("?")
         elif line.startswith("ERROR: ") and not error:
             error = _reason(line.removeprefix("ERROR: ").strip(), lines[stage_began:number], running)
             if running in states:
                 states[running] = "failed"
-    return Progress(states, curve, fraction, seconds_left, error)
+    return Progress(states, curve, fraction, left, error)
 
 
 def finished(progress: Progress) -> Progress:
     """The progress after a run without errors: the last stage is done too."""
     stages = {stage: "done" if state == "running" else state for stage, state in progress.stages.items()}
     return Progress(stages, progress.curve)
-
-
-def seconds_left(progress: Progress, past: Sequence[Mapping[str, float]]) -> float | None:
-    """Time to the end: the running stage's by its bar, the others' by their last durations.
-
-    Args:
-        past: the seconds of each stage in earlier runs, the newest first.
-    """
-    known: dict[str, float] = {}
-    for stage_seconds in reversed(past):
-        known |= stage_seconds
-    left = progress.seconds_left
-    if progress.current and left is None:
-        left = known.get(progress.current)
-    if left is None:
-        return None
-    return left + sum(known.get(stage, 0.0) for stage, state in progress.stages.items() if state == "waiting")
 
 
 def _moved_on(states: dict[str, str], running: str | None, to: str | None) -> str | None:
@@ -94,13 +77,3 @@ def _reason(error: str, said: Sequence[str], stage: str | None) -> str:
     if not any(line.startswith("Traceback") for line in lines):
         lines = [line for line in lines if line.startswith(f"{stage}: ") and "%|" not in line]
     return lines[-1].strip() if lines else error
-
-
-def _seconds(clock: str) -> float | None:
-    """`1:02:03` as seconds, None for `?`."""
-    if clock == "?":
-        return None
-    total = 0
-    for part in clock.split(":"):
-        total = 60 * total + int(part)
-    return float(total)

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from recorder import inbox
-from recorder.run_log import Progress, read_progress
+from recorder.run_log import read_progress
 from recorder.settings import shown_settings
 from stages.commands import pull
 from stages.common import paths
@@ -57,7 +57,6 @@ class Run:
     outcome: str
     why: str
     ended_at: str | None = None
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
     wer_base: float | None = None
     wer_tuned: float | None = None
     waits_for: str | None = None
@@ -193,7 +192,6 @@ class _Supervisor:
             "clips": len(inbox.stored_clips()),
             "outcome": "running",
             "why": "",
-            "stage_seconds": {},
         }
         self.folder.mkdir(parents=True)
         self.log_path.touch()
@@ -246,7 +244,6 @@ class _Supervisor:
     def repro(self) -> None:
         """Run dvc to its end, follow its log, and note the outcome."""
         stages = stage_names()
-        began_at_s: dict[str, float] = {}
         shown = 0
         with self.log_path.open("wb") as log:
             dvc = subprocess.Popen(
@@ -272,8 +269,6 @@ class _Supervisor:
                 sys.stdout.buffer.write(text[shown:])
                 sys.stdout.buffer.flush()
                 shown = len(text)
-            progress = read_progress(text.decode(errors="replace"), stages)
-            self.time_stages(progress, began_at_s, ended)
             if ended:
                 break
             time.sleep(POLL_S)
@@ -283,17 +278,8 @@ class _Supervisor:
         elif self.is_cancelled:
             self.end("cancelled", "Stopped by hand. The next training resumes from the last checkpoint.")
         else:
-            self.end("failed", progress.error or f"dvc ended with exit code {dvc.returncode}: see the log.")
-
-    def time_stages(self, progress: Progress, began_at_s: dict[str, float], ended: bool) -> None:
-        """Note the seconds of each ended stage, for the next run's estimate."""
-        now_s = time.monotonic()
-        if progress.current:
-            began_at_s.setdefault(progress.current, now_s)
-        for stage, began_s in began_at_s.items():
-            over = ended or stage != progress.current
-            if over and stage not in self.row["stage_seconds"]:
-                self.note(stage_seconds={**self.row["stage_seconds"], stage: round(now_s - began_s, 1)})
+            error = read_progress(text.decode(errors="replace"), stages).error
+            self.end("failed", error or f"dvc ended with exit code {dvc.returncode}: see the log.")
 
     def end(self, outcome: str, why: str, **figures: float) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")

@@ -65,3 +65,22 @@ def test_experiment_with_the_settings_of_its_commit_is_found_by_its_name():
     assert [one.name for one in parse(commits, each=True)] == ["aaaaaaa", "sweep-1"]
     [found] = parse(commits)
     assert (found.validation_wer, found.train_minutes, found.train_clips) == (0.2, 4.5, 40)
+
+
+def test_failed_and_queued_experiments_are_no_rows():
+    evaluated = {"data/evaluation/metrics.json": {"data": {"base": {"wer": 0.4}, "tuned": {"wer": 0.1}}}}
+    broken = {"data/evaluation/metrics.json": {"error": {"type": "FileNotFoundError"}}}
+    commits = [
+        {"rev": "workspace", "data": {"metrics": evaluated, "params": {}}, "experiments": None},
+        {
+            "rev": "0123456789",
+            "name": "main",
+            "data": {"metrics": broken, "params": {}},
+            "experiments": [
+                {"name": "queued", "revs": None},
+                {"name": "failed", "revs": [{"rev": "a", "data": None, "error": {"msg": "no"}}]},
+                {"name": "done", "revs": [{"rev": "b", "name": None, "data": {"metrics": evaluated, "params": {}}}]},
+            ],
+        },
+    ]
+    assert [one.name for one in parse(commits)] == ["done"]

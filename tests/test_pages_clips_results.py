@@ -302,12 +302,6 @@ def test_sound_of_a_deleted_recording_is_explained(project):
     assert app.warning and len(app.get("audio")) == 0
 
 
-def test_experiments_without_git_are_one_sentence(project):
-    app = page("results")
-    next(toggle for toggle in app.toggle if toggle.label.startswith("Show them")).set_value(True)
-    assert "not a git repository" in words(shown(app))
-
-
 def test_missing_part_of_the_results_is_named(project):
     (project / "data/checkpoints/training.json").unlink()
     assert r"training\.json is missing\: run \'dvc repro\'" in page_of_app("results").error[0].value

@@ -12,11 +12,9 @@ import pytest
 
 from recorder import inbox, results
 from recorder.results import HeardClip
-from stages.commands import experiments
 from stages.common.files import write_json, write_jsonl
 from stages.common.stage import UserError
 from tests.recordings import make_take
-from tests.workspaces import dvc, environment
 
 SPACE = "\u00a0"
 
@@ -162,90 +160,6 @@ def test_newer_recordings_are_counted(evaluated):
 def set_evaluated(workspace: Path, days: int) -> None:
     moment = (datetime.now() + timedelta(days=days)).timestamp()
     os.utime(workspace / "data/evaluation/metrics.json", (moment, moment))
-
-
-# Experiments: the real dvc, over a pipeline of one stage that writes metrics as ours does
-
-EVALUATE = """
-import json, pathlib
-from ruamel.yaml import YAML
-train = YAML(typ="safe").load(pathlib.Path("params.yaml"))["train"]
-folder = pathlib.Path("data/evaluation")
-folder.mkdir(parents=True)
-(folder / "metrics.json").write_text(json.dumps({"base": {"wer": 0.4}, "tuned": {"wer": 0.4 / train["epochs"]}}))
-"""
-PIPELINE = """
-stages:
-  evaluate:
-    cmd: python evaluate.py
-    deps: [evaluate.py]
-    params: [train]
-    outs: [data/evaluation]
-metrics: [data/evaluation/metrics.json]
-"""
-
-
-@pytest.fixture
-def repository(tmp_path) -> Path:
-    """A git and DVC repository with two commits."""
-    folder = tmp_path
-    (folder / "evaluate.py").write_text(EVALUATE)
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text("train: {epochs: 2, lora: {r: 16}}\n")
-    (folder / ".gitignore").write_text("/data\n")
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    dvc(folder, "init", "--quiet")
-    dvc(folder, "config", "core.analytics", "false")
-    dvc(folder, "repro", "--quiet")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "-m", "first")
-    git(folder, "commit", "--quiet", "--allow-empty", "-m", "nothing new")
-    return folder
-
-
-def git(folder: Path, *arguments: str) -> None:
-    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run(["git", *author, *arguments], cwd=folder, env=environment(folder), check=True, capture_output=True)
-
-
-def test_experiments_are_read_from_dvc_with_what_sets_them_apart_and_a_new_one_is_noticed(repository, monkeypatch):
-    monkeypatch.chdir(repository)
-    before = results.experiments_state()
-    assert results.experiments_state() == before
-    shown = results.read_experiments()
-    assert [one.tuned_wer for one in shown] == [0.2], "two commits with one result count once"
-    dvc(repository, "exp", "run", "--quiet", "--name", "longer", "-S", "train.epochs=4")
-    assert results.experiments_state() > before
-    shown = results.read_experiments()
-    assert [(one.name, one.base_wer, one.tuned_wer) for one in shown[-1:]] == [("longer", 0.4, 0.1)]
-    assert experiments.differing_settings(shown) == ["train.epochs"]
-    assert [one.settings["train.epochs"] for one in shown] == [2, 4]
-
-
-def test_failed_and_queued_experiments_are_no_rows():
-    evaluated = {"data/evaluation/metrics.json": {"data": {"base": {"wer": 0.4}, "tuned": {"wer": 0.1}}}}
-    broken = {"data/evaluation/metrics.json": {"error": {"type": "FileNotFoundError"}}}
-    commits = [
-        {"rev": "workspace", "data": {"metrics": evaluated, "params": {}}, "experiments": None},
-        {
-            "rev": "0123456789",
-            "name": "main",
-            "data": {"metrics": broken, "params": {}},
-            "experiments": [
-                {"name": "queued", "revs": None},
-                {"name": "failed", "revs": [{"rev": "a", "data": None, "error": {"msg": "no"}}]},
-                {"name": "done", "revs": [{"rev": "b", "name": None, "data": {"metrics": evaluated, "params": {}}}]},
-            ],
-        },
-    ]
-    assert [one.name for one in experiments.parse(commits)] == ["done"]
-
-
-def test_without_git_the_page_says_so(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    dvc(tmp_path, "init", "--no-scm", "--quiet")
-    with pytest.raises(UserError, match=r"not a git repository: run 'git init'$"):
-        results.read_experiments()
 
 
 def test_results_need_no_heavy_library():

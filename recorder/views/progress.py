@@ -7,10 +7,9 @@ from datetime import datetime
 import streamlit as st
 
 from recorder import results, runs
-from recorder.run_log import Progress, finished, read_progress, seconds_left
+from recorder.run_log import Progress, finished, read_progress
 from recorder.views import charts
 from recorder.views.shared import as_plain
-from stages.common.plurals import lasting
 
 STAGE_WORDS = {
     "prepare": "Check the recordings",
@@ -53,11 +52,10 @@ def _show_stages(run: runs.Run, progress: Progress) -> None:
     st.markdown("  \n".join(rows))
     if progress.current and run.outcome == "running":
         words = STAGE_WORDS.get(progress.current, progress.current)
-        left = seconds_left(progress, [past.stage_seconds for past in runs.history()])
-        until = f", about {lasting(left)} left" if left else ""
         if progress.fraction is None:
-            st.progress(0.0, text=f"{words}: getting ready{until}")
+            st.progress(0.0, text=f"{words}: getting ready")
         else:
+            until = f", about {progress.left} left" if progress.left else ""
             st.progress(progress.fraction, text=f"{words}: {progress.fraction:.0%}{until}")
     if progress.curve:
         points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import streamlit as st
 
 from recorder import results, runs
 from recorder.results import HeardClip, percent
 from recorder.views import charts
 from recorder.views.shared import as_plain
-from stages.commands.experiments import Experiment, differing_settings
 from stages.common.plurals import counted
-from stages.common.stage import UserError
 from stages.speech.caveats import caveats, verdict
 
 SHOWN_AT_FIRST = 5
@@ -100,38 +96,6 @@ def show_training(found: results.Results) -> None:
     charts.line(points, "epoch", "Wrong words, %")
 
 
-@st.cache_data(max_entries=1, show_spinner="Reading the experiments")
-def read_experiments(changed_at_s: float) -> list[Experiment]:
-    return results.read_experiments()
-
-
-def show_experiments() -> None:
-    if not st.toggle("Show them (takes some seconds)"):
-        return
-    try:
-        experiments = read_experiments(results.experiments_state())
-    except UserError as error:
-        st.text(str(error))
-        return
-    if not experiments:
-        st.text("No experiments yet. Make one in a terminal, for example: dvc exp run -S train.lora.r=32")
-        return
-    points = [(float(number), 100 * experiment.tuned_wer) for number, experiment in enumerate(experiments, 1)]
-    charts.line(points, "experiment", "Wrong words, %")
-    keys = differing_settings(experiments)
-    rows = [
-        (
-            str(number),
-            experiment.name,
-            percent(experiment.base_wer),
-            percent(experiment.tuned_wer),
-            *(json.dumps(experiment.settings.get(key)) for key in keys),
-        )
-        for number, experiment in enumerate(experiments, 1)
-    ]
-    charts.table(["", "Name", "Before", "After", *keys], rows)
-
-
 def show_runs() -> None:
     done = [run for run in reversed(runs.history()) if run.wer_tuned is not None]
     if len(done) > 1:
@@ -154,5 +118,3 @@ else:
     show_hardest(found.clips)
     show_training(found)
     show_runs()
-    with st.expander("Experiments with settings"):
-        show_experiments()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from recorder import collection, inbox, runs
-from recorder.dashboard import Dashboard
 from recorder.settings import change_settings
 from recorder.views.progress import OUTCOME_WORDS, watch, when
 from recorder.views.shared import as_plain, listener
@@ -27,11 +27,6 @@ MODES = {
 }
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 EMBEDDED_MODELS = Path("data/demo")
-
-
-@st.cache_resource
-def dashboard(project: str) -> Dashboard:
-    return Dashboard(project)
 
 
 def known_models(current: str) -> dict[str, str | None]:
@@ -196,9 +191,6 @@ with st.expander("Settings", expanded=newest is None):
 if newest:
     show_history()
     tracking = load_params().train.tracking
-    if tracking.enabled and st.button("Open the dashboard of all trainings (trackio)"):
-        try:
-            with st.spinner("The dashboard is starting"):
-                st.link_button("Go to the dashboard", dashboard(tracking.project).address)
-        except UserError as error:
-            st.error(as_plain(str(error)))
+    if tracking.enabled:
+        st.write("All figures of all trainings (trackio), in a terminal in this folder:")
+        st.code(f".venv/bin/trackio show --project {shlex.quote(tracking.project)}", language=None, wrap_lines=True)

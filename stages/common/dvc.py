@@ -47,7 +47,6 @@ def run_dvc(
     *arguments: str,
     folder: Path | None = None,
     variables: Mapping[str, str] = os.environ,
-    limit_s: float | None = None,
     to_screen: bool = False,
 ) -> str:
     """Run dvc to its end.
@@ -58,19 +57,14 @@ def run_dvc(
         to_screen: show its output at once instead of returning it.
 
     Returns: what it prints.
-    Raises: UserError with DVC's own words if it fails, or takes longer than `limit_s`.
+    Raises: UserError with DVC's own words if it fails.
     """
     # Files, not pipes: the worker that `queue start` leaves behind would hold a pipe open until its runs are over.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         streams = {} if to_screen else {"stdout": output, "stderr": errors}
         streams["stdin"] = subprocess.DEVNULL
         environment = dvc_environment(variables)
-        try:
-            done = subprocess.run(
-                dvc_command(*arguments), cwd=folder, env=environment, timeout=limit_s, check=False, **streams
-            )
-        except subprocess.TimeoutExpired:
-            raise UserError(f"'dvc {' '.join(arguments)}' took more than {limit_s:g} seconds") from None
+        done = subprocess.run(dvc_command(*arguments), cwd=folder, env=environment, check=False, **streams)
         printed, complaints = (_content(file) for file in (output, errors))
     if done.returncode != 0:
         where = f" in {folder}" if folder else ""
