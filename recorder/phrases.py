@@ -1,41 +1,19 @@
-"""Languages and phrases to read aloud: written for this project, the person's own, or streamed from nvidia/Granary.
-
-    python -m recorder.phrases LANGUAGE COUNT SECONDS
-
-streams up to COUNT phrases from Granary into the cache and gives up after SECONDS. The page starts it as a process of
-its own (`start_granary`): the client for data sets is slow to import, and the network may hang.
-"""
+"""Languages, and phrases to read aloud: written for this project or the person's own; granary.py fetches others."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import subprocess
-import sys
-import threading
-import time
-import traceback
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
-from stages.common.files import read_jsonl, write_jsonl, write_whole
-from stages.common.paths import cache_root
 from stages.common.stage import UserError
 from stages.speech.text import JOINERS, WITHOUT_SPACES, clean, normalise
 
 FOLDER = Path(__file__).with_suffix("")
-ROOT = Path(__file__).parent.parent
-
-GRANARY = "nvidia/Granary"
-# Speeches from parliament are cleaner sentences than the captions of videos: in this order of preference.
-GRANARY_CORPORA = ("voxpopuli", "ytc", "yodas")
-ROWS_READ = 5000
-CHUNK_BYTES = 2 << 20  # of the manifest, read at once: some thousand rows
-LIMIT_S, RETRY_AFTER_S = 60.0, 600.0
 
 WORDS = (3, 15)  # shortest and longest phrase
 CHARACTERS = (5, 40)  # the same for languages without spaces between words
@@ -191,124 +169,3 @@ def _without_profanity(texts: list[str], language: str) -> list[str]:
     profanities.add_whitelist(ORDINARY_WORDS[language])
     profane = profanities.is_profane_many(texts, Options(split_on_punctuation=True))
     return [text for text, is_profane in zip(texts, profane, strict=True) if not is_profane]
-
-
-# Phrases from Granary: the page's side
-
-
-def _cached(language: str, suffix: str) -> Path:
-    """The phrases of a language, the log of the last try, or why there are none."""
-    return cache_root() / "phrases" / f"granary-{language}{suffix}"
-
-
-def granary_phrases(language: str) -> list[str] | None:
-    """What has been streamed; None if nothing has been."""
-    path = _cached(language, ".jsonl")
-    return [row["text"] for row in read_jsonl(path)[1:]] if path.exists() else None
-
-
-def granary_problem(language: str) -> str | None:
-    """One sentence that says why there are no phrases from Granary; None if there are, or may be soon."""
-    if not find_language(language).in_granary:
-        return f"{GRANARY} has no phrases in {LANGUAGES[language].name}."
-    path = _cached(language, ".problem")
-    return path.read_text(encoding="utf-8") if path.exists() else None
-
-
-def start_granary(
-    language: str, count: int = 300, limit_s: float = LIMIT_S, retry_after_s: float = RETRY_AFTER_S
-) -> subprocess.Popen | None:
-    """Stream phrases in a process of its own, which outlives this one.
-
-    Returns: the process; None if the phrases are already there, if Granary has none, or if the last try began less than
-        `retry_after_s` ago (so two never run at once).
-    """
-    log_path = _cached(language, ".log")
-    if not find_language(language).in_granary or _cached(language, ".jsonl").exists():
-        return None
-    if log_path.exists() and time.time() - log_path.stat().st_mtime < retry_after_s:
-        return None
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    _cached(language, ".problem").unlink(missing_ok=True)
-    with log_path.open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "recorder.phrases", language, str(count), str(limit_s)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},  # the working folder may be another one
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-# Phrases from Granary: the process of its own
-
-
-def granary(language: str, count: int) -> tuple[dict, list[str]]:
-    """Where they come from (data set, revision, configuration, licence), and up to `count` phrases.
-
-    The phrases are spread evenly over the usable ones in the first rows, because neighbouring rows are of one speech:
-    a revision always gives the same. Raises: UserError if none is usable, and the errors of the Hub's client.
-    """
-    from datasets import get_dataset_config_names, load_dataset
-    from huggingface_hub import HfApi
-
-    revision = HfApi().dataset_info(GRANARY, timeout=10).sha
-    there = get_dataset_config_names(GRANARY, revision=revision)
-    config = next((name for corpus in GRANARY_CORPORA if (name := f"{language}_{corpus}") in there), None)
-    if config is None:
-        raise UserError(f"{GRANARY} has no phrases in {find_language(language).name}.")
-    rows = load_dataset(GRANARY, config, split="asr", streaming=True, revision=revision, chunksize=CHUNK_BYTES)
-    texts = (row["text"] for row in rows.select_columns(["text"]).take(ROWS_READ))
-    phrases = usable((sentence for text in texts for sentence in sentences(text)), language)
-    if not phrases:
-        raise UserError(f"{GRANARY} holds no phrase in {find_language(language).name} that can be used.")
-    source = {"dataset": GRANARY, "revision": revision, "config": config, "license": "CC BY 4.0"}
-    return source, phrases[:: max(1, len(phrases) // count)][:count]
-
-
-def sentences(text: str) -> list[str]:
-    """The whole sentences of a passage, without incomplete ones at its beginning and end."""
-    # Not after a full stop behind one or two letters, an abbreviation: 'Mr. President'.
-    parts = re.split(r"(?<=[!?…])\s+|(?<=\w{3}\.)\s+", text.strip())
-    return [part for part in parts if part.endswith((".", "!", "?", "…")) and not part.lstrip(OPENING)[:1].islower()]
-
-
-def main(language: str, count: int, limit_s: float) -> None:
-    """Write the phrases into the cache, or why there are none, and end the process."""
-    # A thread, not an alarm: a signal waits for the network call to return.
-    limit = threading.Timer(limit_s, give_up, [language, f"{GRANARY} could not be read within {limit_s:g} seconds."])
-    limit.daemon = True
-    limit.start()
-
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        source, phrases = granary(language, count)
-    except UserError as error:
-        give_up(language, str(error))
-    except OfflineModeIsEnabled:
-        give_up(language, "The Hugging Face Hub is not asked while HF_HUB_OFFLINE is set.")
-    except HfHubHTTPError as error:
-        give_up(language, f"The Hugging Face Hub refused {GRANARY} (status {error.response.status_code}).")
-    except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
-        print(repr(error), file=sys.stderr)
-        give_up(language, "The Hugging Face Hub cannot be reached: check the network.")
-    except Exception:  # noqa: BLE001  the page shows one sentence, the log the traceback
-        traceback.print_exc()
-        give_up(language, f"Reading {GRANARY} failed: see {_cached(language, '.log')}.")
-    write_jsonl(_cached(language, ".jsonl"), [source, *({"text": text} for text in phrases)])
-    print(f"phrases: {len(phrases)} from {source['config']} at {source['revision']}", flush=True)
-    os._exit(0)
-
-
-def give_up(language: str, problem: str) -> NoReturn:
-    """End this process at once, whatever its threads wait for."""
-    write_whole(_cached(language, ".problem"), problem.encode())
-    print(f"phrases: {problem}", file=sys.stderr, flush=True)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from recorder import inbox, phrases, reading, runs, takes
+from recorder import granary, inbox, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, sound_type, voice
 from stages.common.params import load_params
@@ -31,10 +31,10 @@ def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
         return own
     given = phrases.from_file(language)
     if params.recorder.phrases == "granary":
-        phrases.start_granary(language)
-        if problem := phrases.granary_problem(language):
+        granary.start_granary(language)
+        if problem := granary.granary_problem(language):
             st.warning(f"{as_plain(problem)} Until then you see ownvoice's own phrases.")
-        streamed = phrases.granary_phrases(language)
+        streamed = granary.granary_phrases(language)
         if streamed is None and not problem:
             st.info("Fetching sentences from the Hub. Until then you see ownvoice's own.")
         given = streamed or given
