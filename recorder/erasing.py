@@ -24,7 +24,7 @@ from stages.common.dvc import DVC_LOCK
 from stages.common.files import sha256_of_file, write_json, write_whole
 from stages.common.params import PARAMS_FILE, load_params
 from stages.common.stage import UserError
-from stages.speech import tables
+from stages.speech import prepared, tables
 from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH, RawClip, clip_id
 from stages.speech.sources import locate, read_sources
 from stages.speech.text import clean
@@ -133,12 +133,15 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
     # The same bytes under another file name are the same recording.
     chosen = {digests[name] for name in theirs & set(digests)}
     theirs |= {name for name, digest in digests.items() if digest in chosen}
-    for row in rows:
-        if file_of(row) in theirs and not is_theirs(row) and (row.begins_s is not None or row.speaker):
-            raise UserError(
-                f"{paths.RAW / file_of(row)}: others than {todo.name} may speak in it: correct the rows, or remove the "
-                f"recording and its rows yourself, run 'dvc add {paths.RAW}', then this again"
-            )
+    of_others = {file_of(row) for row in rows if not is_theirs(row) and (row.begins_s is not None or row.speaker)}
+    if speaker is not None:
+        names = {name: clean(change.row.get("speaker") or "") for name, change in waiting.items()}
+        of_others |= {name for name, who in names.items() if who not in ("", speaker)}
+    for name in sorted(of_others & theirs):
+        raise UserError(
+            f"{paths.RAW / name}: others than {todo.name} may speak in it: correct the rows, or remove the recording "
+            f"and its rows yourself, run 'dvc add {paths.RAW}', then this again"
+        )
     todo.files = sorted(theirs & (named | set(in_raw)))
     todo.waiting = sorted(theirs & set(waiting))
     for name in sorted(theirs & set(sounds)):
@@ -146,6 +149,8 @@ def find(speaker: str | None, clip: str | None, objects: Path) -> Todo:
     todo.texts = [row.text for row in rows if file_of(row) in theirs]
     todo.part_ids = [part_id(row) for row in rows if file_of(row) in theirs and part_id(row)]
     todo.texts += [waiting[name].row["text"] for name in todo.waiting]
+    for sound in filter(None, map(prepared.path_of, todo.ids)):  # as it was converted
+        todo.pieces += [piece.hex() for piece in pieces_of(sound.read_bytes())]
     _find_older(todo, objects, kept={*digests.values()} - chosen)
     todo.versioned |= bool(todo.files) or speaker in agreed()
     todo.results = todo.versioned and _are_in_results(todo)
@@ -260,6 +265,9 @@ def erase(todo: Todo, repository: Repo) -> list[str]:
     for folder in Path(tempfile.gettempdir()).glob(TEMPORARY):
         if any(theirs.are_in(path) for path in files_below([folder])):
             shutil.rmtree(folder)
+    for sound in (paths.PREPARED / prepared.audio_path(one) for one in todo.ids):  # of a prepare that was killed
+        for path in (sound, *sound.parent.glob(f".{sound.name}-*")):
+            path.unlink(missing_ok=True)
     if todo.results:
         DVC_LOCK.unlink(missing_ok=True)
         for folder in RESULTS:

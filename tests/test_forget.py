@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recorder import erasing, forget, inbox, reading, runs
+from recorder import erasing, forget, inbox, reading, runs, takes
 from recorder.traces import Traces, pieces_of
 from stages.common.cache import ContentCache
 from stages.common.files import write_json
@@ -388,8 +388,29 @@ def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_re
 @pytest.fixture
 def without_dvc(workspace, tmp_path_factory, monkeypatch) -> SimpleNamespace:
     """What finding and searching ask of DVC's repository, in a folder without one."""
+    shutil.copy(ROOT / "params.yaml", workspace)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
     return SimpleNamespace(config={"remote": {}}, cache=SimpleNamespace(local=SimpleNamespace(path=".dvc/cache")))
+
+
+def test_a_converted_copy_of_any_name_is_found(without_dvc):
+    clip = hashlib.sha256(sound(RAW / "brought/a.wav", 1).read_bytes()).hexdigest()[:16]
+    (RAW / "brought/a.txt").write_text("words")
+    converted = sound(Path("data/prepared/audio", clip[:2], f"{clip}.flac"), 1)
+    shutil.copy(converted, "copy.flac")
+    todo = erasing.find(None, clip, Path(".dvc/cache"))
+    erasing._erase_from_raw(todo)
+    converted.unlink()
+    assert erasing.search(todo, without_dvc) == ["copy.flac (sound)"]
+
+
+def test_the_same_bytes_that_another_speaker_has_just_uploaded_erase_nothing(without_dvc):
+    content = sound(RAW / "brought/a.wav", 1).read_bytes()
+    (RAW / "brought/t.csv").write_text(f"file,text,speaker\na.wav,words,{ANN}\n")
+    take = takes.from_file(content, ".wav", "words", "en", load_params().prepare)
+    inbox.save_clip(take, text="words", language="en", speaker=BOB, source="uploaded")
+    with pytest.raises(UserError, match="others than"):
+        erasing.find(ANN, None, Path(".dvc/cache"))
 
 
 def test_a_row_that_names_an_erased_recording_without_its_ending_is_listed(without_dvc):
@@ -404,7 +425,6 @@ def test_a_row_that_names_an_erased_recording_without_its_ending_is_listed(witho
 
 
 def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(workspace, without_dvc):
-    shutil.copy(ROOT / "params.yaml", workspace)
     disk = workspace.parent / "disk"
     (workspace / "data").rename(disk) if (workspace / "data").exists() else disk.mkdir()
     (workspace / "data").symlink_to(disk)
@@ -468,6 +488,10 @@ def test_a_clip_that_no_training_has_seen_costs_no_model(project, where):
     folder = project()
     if where == "data/raw":
         inbox.bring_in()  # since the last training
+    stray = Path("data/prepared/audio", make_take(17).id[:2], f"{make_take(17).id}.flac")  # its prepare was killed
+    for path in (stray, stray.with_name(f".{stray.name}-x")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make_take(17).content)
     results, cache = everything(Path("data/checkpoints")), everything(Path(".dvc/cache"))
     take = make_take(17)
     result = run_forget("--clip", take.id, "--yes")
