@@ -6,8 +6,8 @@ DVC hashes what a stage has read only after the stage has ended: a recording tha
 marked as processed without being read. So each change waits in a folder of its own in data/inbox, complete and flushed
 to the disk before the page says "saved". Moving means: with DVC's lock held and no stage running, apply all changes in
 their order, `dvc add data/raw`, remove them from the inbox. If it is killed at any point, the next one does the same
-again with the same result. The inbox is moved after each change, at the start and end of each run, and whenever the
-page is drawn; until then the changes wait.
+again with the same result. The inbox is moved after each change (if a DVC command is running, after that), at the
+start and end of each run, and whenever the page is drawn; without a server or a run the changes wait.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ LOG = INBOX / ".mover.log"
 PAUSE_S = 0.5
 PATIENCE_S = 10.0
 ABANDONED_S = 24 * 3600
+LOOK_AGAIN_S = 1.0
 _mover: subprocess.Popen | None = None  # the process that this one started last
+_watcher: threading.Thread | None = None
+_starting = threading.RLock()  # two open pages are two threads of one server
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,13 @@ def pending() -> list[Change]:
     """The changes in the inbox, oldest first."""
     changes = []
     for name in _names():
-        with contextlib.suppress(FileNotFoundError):  # moved into data/raw since the listing
+        try:
             content = json.loads((INBOX / name / CHANGE).read_text(encoding="utf-8"))
-            changes.append(Change(INBOX / name, content["kind"], content["source"], content["row"]))
+        except FileNotFoundError:
+            if (INBOX / name).exists():
+                raise UserError(f"{INBOX / name} has no {CHANGE}: put it back, or remove the folder") from None
+            continue  # moved into data/raw since the listing
+        changes.append(Change(INBOX / name, content["kind"], content["source"], content["row"]))
     return changes
 
 
@@ -203,9 +210,18 @@ def waiting() -> int:
 
 
 def start_moving() -> None:
-    """Move the inbox in a process beside the page, unless this page's last one still runs or a stage does."""
+    """Move the inbox in a process beside the page: at once, or when a running stage or the last such process ends."""
+    global _watcher
+    with _starting:
+        _start_mover()
+        if _watcher is None:
+            _watcher = threading.Thread(target=_watch, daemon=True)
+            _watcher.start()
+
+
+def _start_mover() -> None:
     global _mover
-    if (_mover and _mover.poll() is None) or running_commands():
+    if (_mover and _mover.poll() is None) or _is_running():
         return
     INBOX.mkdir(parents=True, exist_ok=True)
     with LOG.open("wb") as log:
@@ -216,8 +232,30 @@ def start_moving() -> None:
             stderr=log,
             start_new_session=True,
         )
-    # A killed process that nobody waits for stays in the list of processes, and DVC would take it for running.
-    threading.Thread(target=_mover.wait, daemon=True).start()
+
+
+def _is_running() -> bool:
+    try:
+        return bool(running_commands())
+    except UserError:  # DVC's list is damaged: the mover says so
+        return False
+
+
+def _watch() -> None:
+    """Start the next mover until nothing is waiting or one has failed: a change may come while one ends."""
+    global _watcher
+    while True:
+        # A killed process that nobody waits for stays in the list of processes, and DVC would take it for running.
+        if mover := _mover:
+            mover.wait()
+        with _starting:
+            if mover is _mover and (problem() or not waiting()):
+                _watcher = None
+                return
+        time.sleep(LOOK_AGAIN_S)
+        with _starting:
+            if not problem():
+                _start_mover()
 
 
 def problem() -> str | None:

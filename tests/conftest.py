@@ -49,6 +49,14 @@ def main_stays() -> Iterator[None]:
     sys.modules["__main__"] = main
 
 
+@pytest.fixture(autouse=True)
+def no_thread_moves_the_next_tests_inbox() -> Iterator[None]:
+    yield
+    inbox = sys.modules.get("recorder.inbox")
+    if inbox and (watcher := inbox._watcher):
+        watcher.join(60)
+
+
 @pytest.fixture
 def repository() -> Path:
     return REPOSITORY

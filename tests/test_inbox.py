@@ -409,8 +409,7 @@ def test_nothing_is_moved_while_a_stage_reads_and_all_of_it_after(repro):
     Path("go-on").touch()
     assert repro.wait(60) == 0
     assert clip.audio_path not in Path("heard.txt").read_text()
-    inbox.start_moving()
-    wait_until(lambda: inbox.waiting() == 0)
+    wait_until(lambda: inbox.waiting() == 0)  # though nobody saves or opens a page
     assert inbox._mover.wait(60) == 0 and clip.file in files_in_raw()
     dvc(Path(), "repro")
     assert clip.audio_path in Path("heard.txt").read_text()
@@ -422,6 +421,22 @@ def test_stage_that_was_killed_does_not_block_the_inbox(repro):
     repro.wait()
     assert inbox.bring_in() == 1
     assert clip.file in files_in_raw()
+
+
+def test_clip_saved_while_a_mover_ends_is_moved_by_the_next_one(monkeypatch):
+    """It has seen that nothing is waiting, and is still a process."""
+    monkeypatch.setattr(inbox, "_mover", subprocess.Popen(["sleep", "1"]))
+    clip = save(0)
+    inbox.start_moving()
+    wait_until(lambda: inbox.waiting() == 0)
+    assert clip.file in files_in_raw()
+
+
+def test_folder_of_a_change_without_its_file_is_one_line_and_stops_the_mover():
+    (INBOX / f"{1:020d}-{'0' * 8}").mkdir(parents=True)
+    command = [sys.executable, "-m", "recorder.inbox"]
+    mover = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert mover.returncode == 1 and "change.json" in mover.stderr.splitlines()[-1]
 
 
 def test_three_movers_at_once_move_every_change_once():
