@@ -62,6 +62,21 @@ def test_oldest_results_go_beyond_the_limit(trainings, monkeypatch):
     assert {path.name for path in trainings.glob("*/")} == {"new", "old", "older"}
 
 
+def test_files_that_another_training_removes_meanwhile_are_no_error(trainings, monkeypatch):
+    finish("a")
+    is_file = type(trainings).is_file
+
+    def vanishes(path):
+        if path.name == "model":
+            path.unlink()
+            return True
+        return is_file(path)
+
+    monkeypatch.setattr(type(trainings), "is_file", vanishes)
+    with scratch.scratch_folder("own") as folder:
+        assert folder.is_dir()
+
+
 def test_interrupted_trainings_go_after_a_week_unless_they_run(trainings):
     for run, days in (("recent", 6), ("old", 8), ("running", 8)):
         with scratch.scratch_folder(run) as folder:

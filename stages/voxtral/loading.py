@@ -42,6 +42,7 @@ from stages.common.stage import UserError
 
 # What transformers needs, without the second copy of the weights in Mistral's format and without pickles.
 MODEL_FILES = ["*.json", "model*.safetensors"]
+FOLDER = "folder:"  # begins the identity of a model in a folder
 # The encoder's second convolution halves the mel frames.
 FRAMES_PER_POSITION = 2
 
@@ -256,7 +257,7 @@ def _identity_of(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")):
         digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
-    return f"folder:{digest.hexdigest()}"
+    return FOLDER + digest.hexdigest()
 
 
 def _one_line(error: Exception) -> str:

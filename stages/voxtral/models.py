@@ -13,7 +13,7 @@ from stages.common.files import read_json
 from stages.common.stage import UserError
 from stages.voxtral.adapters import ADAPTER_CONFIG, load_adapter
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import ModelSource, load_model, load_processor, read_sizes
+from stages.voxtral.loading import FOLDER, ModelSource, load_model, load_processor, read_sizes
 
 BEST = paths.CHECKPOINTS / "best"
 
@@ -46,4 +46,7 @@ def folder_source(folder: Path) -> ModelSource:
 def check_base(source: ModelSource) -> None:
     """Raises: UserError if the tuned model was trained from another base than `source`."""
     if read_json(paths.CHECKPOINTS / "training.json")["base_model_identity"] != source.identity:
-        raise UserError(f"{BEST} was trained from another base than model.name {source.name}: run 'dvc repro'")
+        remedy = "run 'dvc repro'"
+        if source.identity.startswith(FOLDER):  # whose files are no dep in dvc.yaml
+            remedy = "run 'dvc repro --force --single-item train', then 'dvc repro'"
+        raise UserError(f"{BEST} was trained from another base than model.name {source.name}: {remedy}")

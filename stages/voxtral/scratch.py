@@ -48,18 +48,33 @@ def scratch_folder(run: str) -> Iterator[Path]:
 def _remove_old(own: Path) -> None:
     """Remove other trainings: the oldest results beyond KEPT_RESULTS_BYTES, and interrupted ones after a week."""
     bytes_left = KEPT_RESULTS_BYTES
-    for folder in sorted(own.parent.glob("*/"), key=lambda folder: -folder.stat().st_mtime):
+    for folder in sorted(own.parent.glob("*/"), key=_used_at_s, reverse=True):
         if folder == own:
             continue
         if (folder / DIGESTS).exists():
-            bytes_left -= sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            bytes_left -= _size_bytes(folder)
             is_old = bytes_left < 0
         else:
-            is_old = time.time() - folder.stat().st_mtime > KEPT_UNFINISHED_S
+            is_old = time.time() - _used_at_s(folder) > KEPT_UNFINISHED_S
         if is_old:
             with lock(folder.with_suffix(".lock"), patience_s=0) as held:  # the file stays: another may wait for it
                 if held is not None:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+# Another training may remove what is looked at.
+
+
+def _used_at_s(folder: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return time.time()
+
+
+def _size_bytes(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
 
 
 def last_checkpoint(folder: Path) -> Path | None:
