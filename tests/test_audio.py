@@ -125,11 +125,8 @@ def test_flac_comes_back_within_one_step_of_16_bits_and_is_cut_off_at_full_scale
 @pytest.mark.parametrize(
     ("container", "codec", "rate_hz", "channels"),
     [
-        ("ipod", "aac", 44_100, 2),  # M4A
         ("amr", "libopencore_amrnb", 8_000, 1),
-        ("adts", "aac", 44_100, 1),
         ("webm", "libopus", 48_000, 2),
-        ("asf", "wmav2", 44_100, 1),  # WMA
         ("avi", "libmp3lame", 44_100, 2),
         ("mpegts", "aac", 48_000, 2),
         ("ac3", "ac3", 48_000, 2),
@@ -151,27 +148,6 @@ def test_decode_gives_what_telephones_and_browsers_record(container, codec, rate
     for channel in samples.T:
         assert best_correlation(spoken, channel) >= 0.99
         assert rms(channel) == pytest.approx(rms(spoken), rel=0.15)
-
-
-@pytest.mark.parametrize(
-    ("kind", "subtype", "rate_hz"),
-    [
-        ("WAV", "PCM_U8", 8_000),
-        ("WAV", "FLOAT", 48_000),
-        ("AIFF", "PCM_16", 22_050),
-        ("FLAC", "PCM_24", 192_000),
-        ("OGG", "OPUS", 48_000),
-        ("MP3", "MPEG_LAYER_III", 32_000),
-    ],
-)
-def test_decode_gives_what_was_said_in_formats_of_libsndfile(kind, subtype, rate_hz):
-    spoken = 0.5 * speech_like(1, rate_hz)
-    samples, decoded_rate_hz = audio.decode(encode(spoken, rate_hz, kind, subtype))
-    assert decoded_rate_hz == rate_hz
-    assert samples.shape[1] == 1
-    assert len(samples) / rate_hz == pytest.approx(1, abs=0.05)
-    assert best_correlation(spoken, samples[:, 0]) >= 0.99
-    assert rms(samples) == pytest.approx(rms(spoken), rel=0.05)
 
 
 def test_every_channel_is_read_in_its_place():
@@ -214,13 +190,9 @@ def test_mp3_of_changing_bit_rate_is_read_to_its_end():
     assert best_correlation(spoken, samples[4 * 44_100 :, 0]) > 0.98
 
 
-def test_sound_of_a_video_is_its_first_audio_stream():
+def test_sound_of_a_video_is_its_first_audio_stream_and_without_one_it_is_refused():
     samples, rate_hz = audio.decode(video(tone(440, 0.5, 1, 48_000), tone(880, 0.5, 1, 48_000)))
-    assert rate_hz == 48_000
     assert loudest_hertz(audio.to_mono_16k(samples, rate_hz)[:RATE_HZ]) == 440
-
-
-def test_video_without_sound_is_refused_in_words():
     with pytest.raises(audio.UnreadableSound, match="no sound"):
         audio.decode(video())
 
@@ -424,12 +396,13 @@ def late_by(spoken: np.ndarray, heard: np.ndarray) -> int:
     ("kind", "codec", "rate_hz", "frame_samples"),
     [
         ("AIFF", None, 16_000, 0),
+        ("FLAC", None, 24_000, 0),
         ("MP3", None, 44_100, 1_152),
         ("OGG", None, 44_100, 2_048),
-        ("ipod", "aac", 44_100, 1_024),
+        ("ipod", "aac", 44_100, 1_024),  # M4A
         ("webm", "libopus", 48_000, 960),
         ("adts", "aac", 44_100, 1_024),
-        ("asf", "wmav2", 44_100, 2_048),
+        ("asf", "wmav2", 44_100, 2_048),  # WMA
     ],
 )
 def test_part_begins_where_it_should_to_a_codecs_frame(tmp_path, kind, codec, rate_hz, frame_samples):

@@ -50,12 +50,6 @@ def strongest_hz(samples: np.ndarray) -> float:
     return float(np.fft.rfftfreq(len(samples), 1 / RATE_HZ)[spectrum.argmax()])
 
 
-def low_share(samples: np.ndarray) -> float:
-    """Share of the energy that lies below 1 kHz."""
-    energies = np.square(np.abs(np.fft.rfft(samples)))
-    return float(energies[: len(energies) // 8].sum() / energies.sum())
-
-
 DIGESTS = """
 import hashlib, sys, numpy as np
 from stages.speech import augment
@@ -103,37 +97,28 @@ def test_variants_are_finite_within_full_scale_and_as_long_as_the_speed_makes_th
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("samples", [160, 1600, 40_000])
-def test_no_variant_is_longer_than_the_windows_of_its_clip(speech, level, samples):
-    whole = np.resize(speech, samples)
-    lengths = [len(change_sound(whole, variant(level, number), longest=samples)) for number in NUMBERS]
-    assert max(lengths) == samples and 0.8 * samples < min(lengths) < samples
-
-
-def test_silence_stays_silence_but_for_the_least_steps_of_a_codec():
+def test_no_variant_is_longer_than_the_windows_of_its_clip(level):
+    lengths = []
     for number in NUMBERS:
-        changed = change_sound(np.zeros(8000, np.float32), variant(number=number), 64_000)
-        assert len(changed) > 6000 and np.abs(changed).max() < 3e-3
+        changed = change_sound(np.zeros(1600, np.float32), variant(level, number), longest=1600)
+        assert np.abs(changed).max() < 3e-3  # silence stays silence, but for the least steps of a codec
+        lengths.append(len(changed))
+    assert max(lengths) == 1600 and 1280 < min(lengths) < 1600
 
 
-def test_light_changes_speed_and_pitch_as_a_tape_does():
-    ratios = []
-    for number in NUMBERS:
-        changed = change_sound(tone(400), variant("light", number), 64_000)
-        ratios.append(2 * RATE_HZ / len(changed))
-        assert strongest_hz(changed) == pytest.approx(400 * ratios[-1], rel=0.005)
-    assert min(ratios) < 0.97 and max(ratios) > 1.03
+def test_light_changes_pitch_with_speed_as_a_tape_does_and_strong_apart_from_it():
+    speeds, apart = [], {"light": [], "strong": []}
+    for level, ratios in apart.items():
+        for number in NUMBERS:
+            changed = change_sound(tone(400), variant(level, number), 64_000)
+            speeds.append(2 * RATE_HZ / len(changed))
+            ratios.append(strongest_hz(changed) / 400 / speeds[-1])
+    assert min(speeds) < 0.97 and max(speeds) > 1.03
+    assert apart["light"] == pytest.approx([1] * len(NUMBERS), rel=0.005)
+    assert min(apart["strong"]) < 0.9 and max(apart["strong"]) > 1.1
 
 
-def test_strong_changes_pitch_apart_from_speed():
-    apart = []
-    for number in NUMBERS:
-        changed = change_sound(tone(400), variant("strong", number), 64_000)
-        apart.append(strongest_hz(changed) / 400 / (2 * RATE_HZ / len(changed)))
-    assert min(apart) < 0.9 and max(apart) > 1.1
-
-
-@pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
+@pytest.mark.parametrize("rate", [0.8, 1.25])
 def test_tempo_leaves_the_pitch_and_loses_no_sound(speech, rate):
     changed = augment.change_tempo(tone(300), rate)
     assert len(changed) == round(2 * RATE_HZ / rate)
@@ -142,16 +127,16 @@ def test_tempo_leaves_the_pitch_and_loses_no_sound(speech, rate):
     assert energy == pytest.approx(1 / rate, rel=0.1)
 
 
-@pytest.mark.parametrize("snr_db", [5.0, 20.0, 40.0])
-def test_noise_is_as_far_below_the_speech_as_asked(speech, snr_db):
-    sounds = []
+@pytest.mark.parametrize("snr_db", [5.0, 40.0])
+def test_noise_is_as_far_below_the_speech_as_asked_and_of_several_colours(speech, snr_db):
+    low_shares = []  # of the energy, below 1 kHz
     for seed in range(5):
         noise = augment.add_noise(speech, snr_db, np.random.default_rng(seed)) - speech
-        sounds.append(noise)
         measured = 10 * np.log10(np.square(speech).sum() / np.square(noise).sum())
         assert measured == pytest.approx(snr_db, abs=0.1)
-    low_shares = [low_share(noise) for noise in sounds]
-    assert max(low_shares) > 1.5 * min(low_shares), "every noise has the same colour"
+        energies = np.square(np.abs(np.fft.rfft(noise)))
+        low_shares.append(energies[: len(energies) // 8].sum() / energies.sum())
+    assert max(low_shares) > 1.5 * min(low_shares)
 
 
 def test_room_keeps_the_direct_sound_and_dies_away():
@@ -181,7 +166,7 @@ def test_codec_changes_the_sound_but_neither_its_length_nor_its_place(speech, co
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_masks_are_bands_and_moments_no_wider_than_they_may_be(level):
-    bins, frames = 80, 300
+    bins, frames, ours = 80, 300, LEVELS[level]
     bands = moments = 0
     for number in NUMBERS:
         mel = np.random.default_rng(0).normal(size=(bins, frames)).astype(np.float32)
@@ -191,7 +176,6 @@ def test_masks_are_bands_and_moments_no_wider_than_they_may_be(level):
         assert set(np.unique(mel[changed])) <= {before.mean()}
         whole_bins, whole_frames = changed.all(axis=1).sum(), changed.all(axis=0).sum()
         assert changed.sum() == whole_bins * frames + whole_frames * bins - whole_bins * whole_frames
-        ours = LEVELS[level]
         assert whole_bins <= ours.frequency_masks * ours.frequency_mask_share * bins
         assert whole_frames <= ours.time_masks * min(100 * ours.time_mask_s, frames / 10)
         bands, moments = bands + whole_bins, moments + whole_frames

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from stages.common.code import direct_imports, file_of
@@ -25,23 +25,8 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 # Of a path's first folder: what is in git, and what is made here.
 IN_GIT = ("stages", "recorder", "tests", "templates", "docs", "demo_voxtral", "data/demo", ".streamlit", ".ci")
 MADE = ("data", ".cache", ".demo")
-SUFFIXES = (
-    "py",
-    "json",
-    "jsonl",
-    "csv",
-    "md",
-    "html",
-    "yaml",
-    "txt",
-    "toml",
-    "dvc",
-    "lock",
-    "svg",
-    "local",
-    "js",
-    "safetensors",
-)
+SUFFIXES = ("py", "json", "jsonl", "csv", "md", "html", "yaml", "txt", "toml", "dvc", "lock", "svg", "local", "js")
+SUFFIXES += ("safetensors",)
 OF_READERS = ("wav", "mp3", "flac", "srt", "vtt", "tsv", "scp")  # examples: files that a reader may have
 # Dotted names that are neither settings, files nor modules of ours.
 OTHERS = ("e.g", "torch.compile", "rec.example.org")
@@ -116,9 +101,13 @@ def known() -> Known:
 
 
 def code_in(text: str) -> list[str]:
-    """Code of a page: spans, and the lines of blocks (but of diagrams)."""
-    blocks = [body for _, language, body in BLOCK.findall(text) if language != "mermaid"]
-    return [*SPAN.findall(BLOCK.sub("", text)), *(line for body in blocks for line in body.splitlines())]
+    """Code of a page: spans, the lines of blocks, and the words of diagrams."""
+    found = SPAN.findall(BLOCK.sub("", text))
+    for _, language, body in BLOCK.findall(text):
+        if language == "mermaid":
+            body = re.sub(r"<br>|-->|\(\[|[\[\](){}|\"]", " ", body)
+        found += body.splitlines()
+    return found
 
 
 def wrong_names(page: Path, known: Known) -> list[str]:
@@ -167,22 +156,17 @@ def is_path(path: str, known: Known) -> bool:
     """Whether a path is in git, or is made by code that names its parts. Parts in capitals stand for others."""
     path = path.rstrip("/.")
     if path.startswith(IN_GIT):
-        return bool(list(ROOT.glob(path))) or any(part.isupper() for part in path.split("/"))
+        return bool(list(ROOT.glob(path))) or any(Path(part).stem.isupper() for part in path.split("/"))
     first, *parts = path.split("/")
     if first not in MADE:  # USER/NAME, a Hub id, a folder of the reader's
         return True
     return all(part.isupper() or part in known.words or MANY.fullmatch(part) for part in parts)
 
 
-def anchor(heading: str) -> str:
-    """As GitHub makes it of a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
 def headings(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     lines = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
-    return {anchor(line) for line in lines}
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -196,8 +180,6 @@ def test_every_name_on_a_page_exists(page):
     [
         ("targets", "sweep", "docs/experiments.md: make sweep"),
         ("keys", "push.max_forgetting", "docs/experiments.md: push.max_forgetting"),
-        ("stages", "prepare", "docs/architecture.md: dvc repro prepare"),
-        ("variables", "OWNVOICE_CACHE", "docs/gpu-box.md: OWNVOICE_CACHE"),
         ("words", "rejected.jsonl", "README.md: data/prepared/rejected.jsonl"),
     ],
 )
@@ -259,9 +241,9 @@ def test_dvc_commands_exist():
 
 
 def test_hub_commands_exist():
-    found = commands("hf")
+    found = {tuple(words) for _, *words in commands("hf")}
     assert found
-    for words in {tuple(words) for _, *words in found}:
+    for words in found:
         code = ["import sys; from huggingface_hub.cli.hf import main; main()", *words, "--help"]
         done = subprocess.run([sys.executable, "-c", *code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"hf {' '.join(words)}: {done.stderr}"
@@ -270,13 +252,9 @@ def test_hub_commands_exist():
 # What must be named
 
 
-def all_code() -> str:
-    return "\n".join(code for page in PAGES for code in code_in(page.read_text(encoding="utf-8")))
-
-
-@pytest.mark.parametrize("target", sorted(known().targets))
-def test_each_make_target_is_named_on_some_page(target):
-    assert re.search(rf"\bmake {target}\b(?!-)", all_code())
+def test_each_make_target_is_named_on_some_page():
+    code = "\n".join(code for page in PAGES for code in code_in(page.read_text(encoding="utf-8")))
+    assert not [target for target in known().targets if not re.search(rf"\bmake {target}\b(?!-)", code)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -285,10 +263,7 @@ def test_settings_in_blocks_can_be_written_into_params_yaml(page):
     for _, _, body in BLOCK.findall(page.read_text(encoding="utf-8")):
         if re.match(rf"({'|'.join(Params.model_fields)}):\n", body):
             merge(settings, YAML(typ="safe").load(body))
-    try:
-        Params.model_validate(settings)
-    except ValidationError as error:
-        pytest.fail(f"{name_of(page)}: {error}")
+    Params.model_validate(settings)
 
 
 def merge(settings: dict, changes: dict) -> None:
@@ -299,63 +274,12 @@ def merge(settings: dict, changes: dict) -> None:
             settings[name] = value
 
 
-@pytest.mark.parametrize("stage", sorted(known().stages))
-def test_each_stage_is_named_on_the_page_about_the_architecture(stage):
-    assert f"`{stage}`" in stage_graph.PAGE.read_text(encoding="utf-8")
-
-
-# Docstrings
-
-
-@functools.cache
-def error_classes() -> set[str]:
-    """UserError, what is derived from it, and the demo page's own."""
-    bases = {
-        node.name: {getattr(base, "id", "") for base in node.bases}
-        for tree in sources().values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    }
-    found = {"UserError", "SetupError"}
-    while more := {name for name, of in bases.items() if of & found} - found:
-        found |= more
-    return found
-
-
-def calls_within(node: ast.AST, function: ast.AST | None = None) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
-    """Calls with the innermost function that they stand in."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Call) and function:
-            yield function, child
-        yield from calls_within(child, child if isinstance(child, ast.FunctionDef) else function)
-
-
-def test_public_functions_say_which_errors_they_raise():
-    silent = [
-        f"{file}:{function.lineno} {function.name}"
-        for file, tree in sources().items()
-        for function, call in calls_within(tree)
-        if getattr(call.func, "id", "") in error_classes()
-        and not function.name.startswith("_")
-        and function.name != "main"  # what it says is what a person reads
-        and not re.search("Raises|UserError", ast.get_docstring(function) or "")
-    ]
-    assert not silent
-
-
-def caches() -> set[str]:
-    """Folders of the cache, from the source text."""
-    code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in sources())
-    kinds = re.findall(
-        r'ContentCache\("([\w-]+)"\)|cache_root\(\) / "([\w-]+)"|^CACHE = "([\w-]+)"', code, re.MULTILINE
-    )
-    return {kind for groups in kinds for kind in groups if kind}
-
-
 def test_each_cache_is_named_on_the_page_about_training():
-    assert {"encoded", "training", "hub", "phrases"} <= caches()
+    code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in sources())
+    kinds = re.findall(r'(?:ContentCache\(|cache_root\(\) / |^CACHE = )"([\w-]+)"', code, re.MULTILINE)
+    assert {"encoded", "training", "hub", "phrases"} <= set(kinds)
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
-    assert not [kind for kind in caches() if f"| `.cache/{kind}`" not in page]
+    assert not [kind for kind in kinds if f"| `.cache/{kind}`" not in page]
 
 
 # Diagrams
@@ -380,45 +304,5 @@ def test_the_diagram_of_imports_shows_the_imports():
     assert arrows == {(importer, imported) for importer, imported in imports if importer != imported}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_paths_and_settings_in_diagrams_exist(page):
-    for _, language, body in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if language == "mermaid":
-            words = re.sub(r"<br>|-->|\(\[|[\[\](){}|\"]", " ", body)
-            wrong = [path for path in paths_in(words) if not is_path(path, known())]
-            wrong += [name for name in dotted_names(words) if not is_dotted_name(name, known())]
-            assert not wrong, f"{name_of(page)}: a diagram names {wrong}"
-
-
-def test_each_diagram_says_in_words_what_it_shows():
-    blocks = [
-        (name_of(page), body)
-        for page in PAGES
-        for _, language, body in BLOCK.findall(page.read_text(encoding="utf-8"))
-        if language == "mermaid"
-    ]
-    assert len(blocks) >= 5
-    for page, body in blocks:
-        assert re.search(r"^ +accTitle: .", body, re.MULTILINE), page
-        assert re.search(r"^ +accDescr: .{60}", body, re.MULTILINE), page
-
-
 def test_the_page_shows_the_stages_as_they_are():
     assert stage_graph.block() in stage_graph.PAGE.read_text(encoding="utf-8"), "run python -m tests.stage_graph"
-
-
-def test_the_graph_follows_dvc_yaml():
-    stages = {
-        "first": {"deps": ["data/raw", "stages/first.py"], "outs": ["data/a"]},
-        "second": {"deps": ["data/a/part.jsonl", "data/a/x"], "outs": [{"data/b.json": {"cache": False}}]},
-    }
-    assert stage_graph.stage_graph(stages).splitlines() == [
-        "flowchart TD",
-        "    accTitle: Stage graph",
-        "    accDescr: first reads data/raw. second reads first.",
-        "    data_raw[(data/raw)]",
-        '    first["first<br>data/a"]',
-        '    second["second<br>data/b.json"]',
-        "    data_raw --> first",
-        "    first --> second",
-    ]

@@ -1,7 +1,6 @@
 """Runs: one at a time, remembered by how they ended, and none leaves anything behind that blocks the next."""
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -135,10 +134,7 @@ def wait_until_over() -> runs.Run:
 
 def wait_until_nothing_runs(workspace: Path) -> None:
     """What still runs waits for a file that this test does not make yet, or ends by itself: patience hides nothing."""
-    try:
-        wait_until(lambda: not processes_in(workspace))
-    except AssertionError:
-        pytest.fail(f"still running: {[process.cmdline() for process in processes_in(workspace)]}")
+    wait_until(lambda: not processes_in(workspace))
 
 
 def dvc_of(run: runs.Run) -> int:
@@ -225,21 +221,20 @@ def test_bar_gives_the_time_left(log):
         ("train: lr=1\nTraceback (most recent call last):\n  File\nKeyError: 'x'\n", 1, "KeyError: 'x'"),
         ("train: lr=1\n\rtrain:  50%|#  | 1/2 [00:01<00:01]", -9, "train was killed, often because"),
         ("train: lr=1\n", 3, "failed to reproduce 'train': failed to run: exec python -m stages.train, exited with 3"),
-        ("", 1, "failed to reproduce 'train': failed to run: exec python -m stages.train, exited with 1"),
     ],
 )
 def test_reason_of_a_failure_is_what_the_stage_said_last(said, code, why):
     error = f"ERROR: failed to reproduce 'train': failed to run: exec python -m stages.train, exited with {code}\n"
-    log = (
-        f"Stage 'prepare' didn't change, skipping\nRunning stage 'train':\n> exec python -m stages.train\n{said}{error}"
-    )
-    progress = read_progress(log, STAGES)
+    skipped = "Stage 'prepare' didn't change, skipping\n"
+    progress = read_progress(f"{skipped}Running stage 'train':\n> exec python -m stages.train\n{said}{error}", STAGES)
     assert progress.error.startswith(why)
-    assert progress.stages["train"] == "failed" and progress.stages["prepare"] == "skipped"
-    assert progress.stages["evaluate"] == "waiting"
-    before_any = read_progress("ERROR: you are not inside of a DVC repository\n", STAGES)
-    assert before_any.error == "you are not inside of a DVC repository"
-    assert set(before_any.stages.values()) == {"waiting"}
+    assert [progress.stages[stage] for stage in ("prepare", "train", "evaluate")] == ["skipped", "failed", "waiting"]
+
+
+def test_reason_before_any_stage_is_what_dvc_says():
+    progress = read_progress("ERROR: you are not inside of a DVC repository\n", STAGES)
+    assert progress.error == "you are not inside of a DVC repository"
+    assert set(progress.stages.values()) == {"waiting"}
 
 
 # Starting, and ending well
@@ -276,15 +271,10 @@ def test_failed_stage_is_told_in_its_own_words(quick):
     result = run_in_terminal(quick)
     run = runs.history()[0]
     assert (result.returncode, result.stderr) == (1, f"repro: {words}\n")
-    assert "Running stage 'prepare':" in result.stdout
     assert (run.outcome, run.why) == ("failed", words)
     progress = read_progress(run.log, runs.stage_names())
     assert progress.error == words
     assert progress.stages == {"prepare": "failed", "train": "waiting"}
-    set_params(quick, prepare__min_duration_s=0.1)
-    (quick / "go-on").touch()
-    runs.start("page")
-    assert wait_until_over().outcome == "done"
 
 
 def test_missing_recordings_are_told_before_anything_runs(quick):
@@ -336,8 +326,6 @@ def test_cancelling_a_run_that_has_ended_does_nothing(quick):
     assert not (runs.RUNS / old.id / runs.CANCELLED).exists()
     time.sleep(1)
     assert runs.current().id == new.id
-    (quick / "go-on").touch()
-    assert wait_until_over().outcome == "done"
 
 
 # DVC runs a stage through the one that SHELL names.
@@ -350,10 +338,14 @@ def test_killed_dvc_is_told_and_the_next_start_works(quick, monkeypatch, shell):
     ended = wait_until_over()
     assert ended.outcome == "failed" and "-9" in ended.why
     wait_until_nothing_runs(quick)  # the stage has not gone on alone
+    next_run_ends_well(quick, "failed")
+
+
+def next_run_ends_well(quick: Path, before: str) -> None:
     (quick / "go-on").touch()
     runs.start("page")
     assert wait_until_over().outcome == "done"
-    assert [run.outcome for run in runs.history()] == ["done", "failed"]
+    assert [run.outcome for run in runs.history()] == ["done", before]
 
 
 def test_run_whose_supervisor_was_killed_blocks_others_until_it_is_cancelled(quick):
@@ -366,10 +358,7 @@ def test_run_whose_supervisor_was_killed_blocks_others_until_it_is_cancelled(qui
     runs.cancel(run.id)
     assert wait_until_over().outcome == "interrupted"
     wait_until_nothing_runs(quick)
-    (quick / "go-on").touch()
-    runs.start("page")
-    assert wait_until_over().outcome == "done"
-    assert [run.outcome for run in runs.history()] == ["done", "interrupted"]
+    next_run_ends_well(quick, "interrupted")
 
 
 def test_killed_machine_leaves_nothing_that_blocks(quick):
@@ -378,13 +367,7 @@ def test_killed_machine_leaves_nothing_that_blocks(quick):
     for process in processes_in(quick):
         process.kill()
     assert wait_until_over().outcome == "interrupted"
-    assert runs.current() is None
-    (quick / "began").unlink()
-    runs.start("page")
-    wait_until_training(quick)
-    assert [run.outcome for run in runs.history()] == ["running", "interrupted"]
-    (quick / "go-on").touch()
-    assert wait_until_over().outcome == "done"
+    next_run_ends_well(quick, "interrupted")
 
 
 # Beside other commands of DVC
@@ -432,16 +415,12 @@ def test_waiting_run_can_be_cancelled(quick, plain_repro):
 def test_training_is_due_after_so_many_new_clips_since_the_last_one(quick):
     set_params(quick, recorder__train_after_clips=3)
     assert runs.is_due()
-    (quick / "go-on").touch()
-    runs.start("page")
-    assert wait_until_over().clips == CLIPS
-    for number, due in ((CLIPS, False), (CLIPS + 1, False), (CLIPS + 2, True)):
-        save(number)
-        assert runs.is_due() == due
     set_params(quick, prepare__min_duration_s=20.0)
-    runs.start("new recordings")
+    runs.start("page")
     assert wait_until_over().outcome == "failed"
-    assert not runs.is_due() and len(runs.history()) == 2  # not tried again until there is more
+    for number, due in ((CLIPS, False), (CLIPS + 1, False), (CLIPS + 2, True)):
+        save(number)  # not tried again until there is more
+        assert runs.is_due() == due
     set_params(quick, recorder__train_after_clips=None)
     assert not runs.is_due()
 
@@ -457,11 +436,9 @@ def test_what_was_recorded_meanwhile_is_trained_on_afterwards(quick):
     wait_until(lambda: len(runs.history()) == 2)
     assert wait_until_over().outcome == "done"
     newest, first = runs.history()
-    assert [(run.started_by, run.clips) for run in (first, newest)] == [
-        ("page", CLIPS), ("new recordings", CLIPS + 3)
-    ]  # fmt: skip
+    assert (first.started_by, first.clips) == ("page", CLIPS)
+    assert (newest.started_by, newest.clips) == ("new recordings", CLIPS + 3)
     assert len(read_rows(Path("data/prepared/metadata.jsonl"))) == CLIPS + 3
-    assert len(runs.history()) == 2
 
 
 # A real training
@@ -484,8 +461,5 @@ def test_cancelled_training_leaves_nothing_running_and_resumes_the_next_time(tra
     assert progress.stages["train"] == "failed" and progress.stages["evaluate"] == "waiting"
     runs.start("page")
     wait_until(lambda: runs.current() is None, 120)
-    done = runs.history()[0]
-    assert done.outcome == "done", done.why
-    training = json.loads(Path("data/checkpoints/training.json").read_text())
-    assert training["resumed_from_step"] > 0
-    assert done.wer_tuned == read_json(Path("data/evaluation/metrics.json"))["tuned"]["wer"]
+    assert runs.history()[0].outcome == "done", runs.history()[0].why
+    assert read_json(Path("data/checkpoints/training.json"))["resumed_from_step"] > 0
