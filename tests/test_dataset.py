@@ -9,19 +9,17 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from huggingface_hub import DatasetCard
 
 from stages.common import paths
-from stages.common.locks import lock
+from stages.common.files import read_json
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub import dataset
@@ -132,29 +130,13 @@ def local_clips(*parts: str) -> list[dict]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
-def samples_of(clip: dict) -> np.ndarray:
-    return read_prepared(Path("data/prepared", clip["file_name"]))
-
-
 # What goes up
-
-
-def test_rows_are_what_datasets_itself_would_have_written(clips):
-    _, files = built()
-    columns = {name: datasets.Value("string") for name in ("id", "text", "language", "speaker")}
-    columns |= {"audio": datasets.Audio(16_000), "duration_s": datasets.Value("float64")}
-    expected = datasets.Features({name: columns[name] for name in dataset.FEATURES})
-    assert sorted(files) == [f"data/{part}-00000-of-00001.parquet" for part in sorted(dataset.PARTS)]
-    for path in files.values():
-        schema = pq.read_schema(path)
-        assert schema == expected.arrow_schema and set(schema.metadata) == {b"huggingface"}
-        assert json.loads(schema.metadata[b"huggingface"]) == json.loads(expected.arrow_schema.metadata[b"huggingface"])
-        group = pq.read_metadata(path).row_group(0)
-        assert not any(group.column(number).is_stats_set for number in range(group.num_columns)), "sounds in the footer"
 
 
 def test_nothing_that_a_recording_carries_is_in_a_published_byte(clips):
     rows, files = built()
+    statistics = pq.read_metadata(next(iter(files.values()))).row_group(0)
+    assert not any(statistics.column(number).is_stats_set for number in range(statistics.num_columns))
     card = str(dataset.render_card(load_params(), rows, files))
     private = [*PLANTED, str(clips), *(clip["id"] for clip in local_clips())]
     private += [Path(clip["recorded_file"]).stem for clip in local_clips()]
@@ -171,20 +153,6 @@ def test_nothing_that_a_recording_carries_is_in_a_published_byte(clips):
     assert re.findall(r"\bAnn\b", decoded + card) == []
 
 
-def test_tags_are_cut_off_and_every_sample_stays():
-    samples = (np.random.default_rng(0).normal(size=16_000) * 3000).astype(np.int16)
-    tagged = flac(samples, title="secret", artist="somebody")
-    bare = dataset.without_tags(tagged, Path("a.flac"))
-    assert b"secret" in tagged and b"secret" not in bare and b"somebody" not in bare
-    assert np.array_equal(soundfile.read(io.BytesIO(bare), dtype="int16")[0], samples)
-
-
-@pytest.mark.parametrize("content", [b"RIFF" + bytes(100), flac(np.zeros((100, 2)))], ids=["no flac", "stereo"])
-def test_sound_that_prepare_did_not_write_is_refused(content):
-    with pytest.raises(ValueError, match="not written by the prepare stage"):
-        dataset.without_tags(content, Path("a.flac"))
-
-
 def test_same_clips_give_the_same_bytes_whatever_their_order(clips):
     first = {name: path.read_bytes() for name, path in built()[1].items()}
     for part in dataset.PARTS:
@@ -193,24 +161,6 @@ def test_same_clips_give_the_same_bytes_whatever_their_order(clips):
         random.Random(1).shuffle(lines)
         file.write_text("".join(lines))
     assert {name: path.read_bytes() for name, path in built()[1].items()} == first
-
-
-def test_order_says_nothing_about_when_a_clip_was_recorded(clips):
-    orders = {tuple(row["text"] for row in published_rows(built(f"ann/clips-{number}")[1])) for number in range(3)}
-    assert len(orders) == 3
-    assert all(row.id < later.id for rows in built()[0].values() for row, later in pairwise(rows))
-
-
-def test_second_process_waits_for_the_first(clips):
-    with lock(Path(".cache/dataset.lock")):
-        second = subprocess.Popen(
-            [sys.executable, "-m", "stages.hub.dataset"], env=environment(), stdout=subprocess.PIPE, text=True
-        )
-        assert second.stdout.readline().startswith("dataset: repo_id=ann/clips")
-        time.sleep(1)
-        assert second.poll() is None and not paths.PSEUDONYMS.exists()
-    assert "push.dry_run is true" in second.communicate(timeout=60)[0]
-    assert paths.PSEUDONYMS.exists() and not Path(".cache/dataset").exists()
 
 
 # Pseudonyms
@@ -236,36 +186,27 @@ def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make
     clip, other = make_clip("one", speaker="Ann"), make_clip("two", speaker="Bea")
     drawn = []
     for number in range(30):
-        rows = {
-            row.text: row for row in dataset.anonymous_rows(f"ann/clips-{number}", {"train": [clip, other]})["train"]
-        }
-        drawn.append((rows["one"].speaker, rows["one"].id))
+        rows = dataset.anonymous_rows(f"ann/clips-{number}", {"train": [clip, other]})["train"]
+        assert rows[0].id < rows[1].id, "the order would say which was recorded first"
+        [ours] = [row for row in rows if row.text == "one"]
+        drawn.append((ours.speaker, ours.id))
     assert {speaker for speaker, _ in drawn} == {"speaker-1", "speaker-2"}
     assert len({identity for _, identity in drawn} - {clip.id}) == 30
-
-
-def test_the_mapping_is_ignored_by_git(repository):
-    found = subprocess.run(["git", "check-ignore", str(paths.PSEUDONYMS)], cwd=repository, capture_output=True)
-    assert found.returncode == 0
 
 
 # Consent
 
 
+RECORDED = {"speaker": SPEAKERS[0], "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
+
+
 def refusal() -> str:
+    """The one line with which a publication is refused, before anything is made."""
     with pytest.raises(UserError) as refused:
         dataset.publish_dataset(load_params())
     assert "\n" not in str(refused.value)
-    return str(refused.value)
-
-
-def assert_refused_before_anything_was_made(*parts: str) -> None:
-    text = refusal()
-    assert [part for part in parts if part not in text] == [], text
     assert not Path(".cache/dataset").exists() and not paths.PSEUDONYMS.exists()
-
-
-RECORDED = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "2021-03-04T12:00:00+01:00"}
+    return str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -274,13 +215,14 @@ RECORDED = {"speaker": "Gundula Zwetschkenbaum", "wording": "w", "given_at": "20
 )  # fmt: skip
 def test_speaker_who_has_not_agreed_is_named_with_the_clips(clips, answers):
     consents_are(consent("Ann"), *answers)
-    assert_refused_before_anything_was_made("16 of 24 clips", "Gundula Zwetschkenbaum (16)")
+    text = refusal()
+    assert "16 of 24 clips" in text and "Gundula Zwetschkenbaum (16)" in text
 
 
 def test_clip_without_a_speaker_is_refused_since_nobody_can_be_asked(clips):
-    nameless = "grannys-phone/gundula_kitchen_take_01.flac"
     change("gundula_kitchen_take_01.flac", speaker=None)
-    assert_refused_before_anything_was_made("1 of 24 clips", nameless)
+    text = refusal()
+    assert "1 of 24 clips" in text and "grannys-phone/gundula_kitchen_take_01.flac" in text
 
 
 def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
@@ -297,12 +239,10 @@ def test_latest_answer_counts_also_across_sources_and_time_zones(clips):
     assert agreed_speakers() == {"Bea", "Cid"}
 
 
-@pytest.mark.parametrize(
-    "line", ["{", "[1]x", '{"speaker": "Ann", "publish": true}', '{"publish": true, "given_at": "now", "speaker": "A"}']
-)
+@pytest.mark.parametrize("line", ["{", '{"publish": true, "given_at": "now", "speaker": "Ann"}'])
 def test_damaged_consent_is_no_consent(clips, line):
     Path("data/raw/grannys-phone/consents.jsonl").write_text(f"{json.dumps(consent('Ann'))}\n{line}\n")
-    assert_refused_before_anything_was_made("data/raw/grannys-phone/consents.jsonl:2")
+    assert "data/raw/grannys-phone/consents.jsonl:2" in refusal()
 
 
 # Clips that changed since
@@ -314,17 +254,17 @@ def test_damaged_consent_is_no_consent(clips, line):
         lambda row: None,
         lambda row: {**row, "text": "corrected"},
         lambda row: {**row, "speaker": "Ann"},
-        lambda row: {**row, "language": "de"},
         lambda row: Path("data/raw/grannys-phone", row["audio_path"]).unlink() or row,
     ],
-    ids=["deleted", "text", "speaker", "language", "recording deleted"],
+    ids=["deleted", "text", "speaker", "recording deleted"],
 )
 def test_clip_that_was_changed_since_the_split_is_not_published(clips, changed):
     rewrite(
         "data/raw/grannys-phone/clips.jsonl",
         lambda row: changed(row) if row["audio_path"].endswith("_01.flac") else row,
     )
-    assert_refused_before_anything_was_made("1 of 24 clips", "run 'dvc repro split'")
+    text = refusal()
+    assert "1 of 24 clips" in text and "run 'dvc repro split'" in text
 
 
 @pytest.mark.parametrize(("kind", "goes_up"), [("delete", False), ("consent", False), ("text", False), ("clip", True)])
@@ -336,7 +276,7 @@ def test_change_that_waits_in_the_inbox_is_waited_for(clips, kind, goes_up):
     if goes_up:
         check_current(checked, "en")
     else:
-        assert_refused_before_anything_was_made("run 'python -m recorder.inbox'")
+        assert "run 'python -m recorder.inbox'" in refusal()
 
 
 # Texts
@@ -350,10 +290,8 @@ def test_private_text_is_named_by_id_and_kind_but_not_repeated_until_it_is_confi
     assert f"{second}: e-mail address, telephone or other long number" in text
     shown = text + capsys.readouterr().out
     assert [word for word in ("1234567", "example.org", "0 3 0") if word in shown] == []
-    assert not Path(".cache/dataset").exists()
     set_param("push.dataset.confirmed", [first])
-    text = refusal()
-    assert second in text and first not in text
+    assert first not in refusal()
     set_param("push.dataset.confirmed", [first, second])
     assert dataset.publish_dataset(load_params())["reason"] == "push.dry_run is true"
 
@@ -361,15 +299,8 @@ def test_private_text_is_named_by_id_and_kind_but_not_repeated_until_it_is_confi
 # The card
 
 
-@pytest.fixture
-def card(clips):
-    from huggingface_hub import DatasetCard
-
-    rows, files = built()
-    return DatasetCard(str(dataset.render_card(load_params(), rows, files)))
-
-
-def test_card_tells_the_hub_where_the_parts_are_and_people_how_to_be_removed(card):
+def test_card_tells_the_hub_where_the_parts_are_and_people_what_is_in_them_and_how_to_be_removed(clips):
+    card = DatasetCard(str(dataset.render_card(load_params(), *built())))
     assert card.data.task_categories == ["automatic-speech-recognition"]
     assert (card.data.license, card.data.language) == ("cc-by-4.0", ["en"])
     (config,) = card.data.configs
@@ -378,51 +309,34 @@ def test_card_tells_the_hub_where_the_parts_are_and_people_how_to_be_removed(car
     (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert 'load_dataset("ann/clips", split="test")' in code
     compile(code, "card", "exec")
-
-
-def test_card_counts_clips_and_minutes_by_part_language_and_speaker(card):
     table = dict(re.findall(r"^\| ([\w-]+) \| (\d+ \| [\d.]+) \|$", card.text, re.MULTILINE))
     known = json.loads(paths.PSEUDONYMS.read_text())["ann/clips"]["speakers"]
     groups = {"en": local_clips()} | {part: local_clips(part) for part in dataset.PARTS}
     for speaker, pseudonym in known.items():
         groups[pseudonym] = [clip for clip in local_clips() if clip["speaker"] == speaker]
-    minutes = {name: sum(clip["duration_s"] for clip in clips) / 60 for name, clips in groups.items()}
-    assert table == {name: f"{len(clips)} | {minutes[name]:.1f}" for name, clips in groups.items()}
-    assert f"{CLIPS} recordings" in card.text and "by 2 speakers" in card.text
+    minutes = {name: sum(clip["duration_s"] for clip in group) / 60 for name, group in groups.items()}
+    assert table == {name: f"{len(group)} | {minutes[name]:.1f}" for name, group in groups.items()}
 
 
 # The command
 
 
-def test_experiment_publishes_nothing(clips, run_stage):
-    result = run_stage("hub.dataset", DVC_EXP_NAME="shy-newt")
+def test_dry_run_lists_the_files_and_without_a_name_or_in_an_experiment_nothing_is_sent(clips, run_stage, set_param):
+    result = run_stage("hub.dataset", HF_ENDPOINT="http://127.0.0.1:9")  # no Hub is there
     assert (result.returncode, result.errors) == (0, [])
-    assert json.loads(Path("data/receipts/dataset.json").read_text()) == {
-        "published": False,
-        "reason": "experiments publish nothing (shy-newt)",
-    }
-
-
-def test_data_set_without_a_name_can_be_looked_at_and_is_not_sent(clips, run_stage, set_param):
-    set_param("push.dataset.repo_id", None)
-    assert run_stage("hub.dataset").returncode == 0
+    receipt = read_json(Path("data/receipts/dataset.json"))
+    assert (receipt["published"], receipt["clips"], receipt["speakers"]) == (False, CLIPS, 2)
+    listed = {file["path"]: file["sha256"] for file in receipt["files"]}
+    assert listed.pop("README.md")
+    assert listed == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in built()[1].items()}
     set_param("push.dry_run", False)
+    assert run_stage("hub.dataset", DVC_EXP_NAME="shy-newt").returncode == 0
+    receipt = read_json(Path("data/receipts/dataset.json"))
+    assert receipt == {"published": False, "reason": "experiments publish nothing (shy-newt)"}
+    set_param("push.dataset.repo_id", None)
     result = run_stage("hub.dataset")
     assert (result.returncode, len(result.errors)) == (1, 1)
     assert "push.dataset.repo_id is empty" in result.errors[0]
-
-
-def test_dry_run_lists_the_files_and_asks_no_hub(clips, run_stage):
-    result = run_stage("hub.dataset", HF_ENDPOINT="http://127.0.0.1:9")
-    assert (result.returncode, result.errors) == (0, [])
-    receipt = json.loads(Path("data/receipts/dataset.json").read_text())
-    _, files = built()
-    assert (receipt["published"], receipt["clips"], receipt["speakers"]) == (False, CLIPS, 2)
-    listed = {file["path"]: (file["size"], file["sha256"]) for file in receipt["files"]}
-    assert listed.pop("README.md")
-    contents = {name: path.read_bytes() for name, path in files.items()}
-    assert listed == {name: (len(one), hashlib.sha256(one).hexdigest()) for name, one in contents.items()}
-    assert f"{CLIPS} clips of 2 speakers: {len(files) + 1} files, " in result.stdout
 
 
 def test_clips_of_other_peoples_data_sets_are_never_published(clips):
@@ -482,26 +396,18 @@ def push(clips, hub, set_param, tmp_path):
 def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path, upload):
     result = push(**MODES[upload])
     assert (result.returncode, result.stderr) == (0, "")
-    if upload == "xet":
-        assert any("xet-write-token" in request for request in hub.requests)
-    else:
-        assert any("info/lfs/objects/batch" in request for request in hub.requests)
     reader = subprocess.run(
         [sys.executable, "-c", STREAM],
-        cwd=tmp_path,
-        env={**hub.environment(tmp_path / "reader", TOKEN), **MODES[upload]},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        cwd=tmp_path, env={**hub.environment(tmp_path / "reader", TOKEN), **MODES[upload]},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert reader.returncode == 0, reader.stderr[-3000:]
     heard = [json.loads(line) for line in reader.stdout.splitlines()]
     assert len({row["id"] for row in heard}) == CLIPS
     known = json.loads(paths.PSEUDONYMS.read_text())["me/clips"]["speakers"]
 
     def digest(clip: dict) -> str:
-        samples = (samples_of(clip) * 2**15).astype("int16")
+        samples = (read_prepared(Path("data/prepared", clip["file_name"])) * 2**15).astype("int16")
         return hashlib.sha256(samples.tobytes()).hexdigest()
 
     expected = {
@@ -520,25 +426,14 @@ def test_repository_is_private_the_receipt_says_what_is_there_and_pushing_again_
     assert (repository.private, receipt["private"], receipt["published"]) == (True, True, True)
     assert receipt["url"] == f"{hub.url}/datasets/me/clips"
     assert receipt["commit"] == repository.head.oid
-    assert (receipt["clips"], receipt["speakers"]) == (CLIPS, 2)
-    there = {path: content for path, content in repository.files.items() if path != ".gitattributes"}
-    assert {file["path"]: (file["size"], file["sha256"]) for file in receipt["files"]} == {
-        path: (len(content), hashlib.sha256(content).hexdigest()) for path, content in there.items()
+    assert {file["path"]: file["sha256"] for file in receipt["files"]} == {
+        path: hashlib.sha256(content).hexdigest()
+        for path, content in repository.files.items()
+        if path != ".gitattributes"
     }
+    sent = hub.requests + [commit.message for commit in repository.commits]
+    assert [word for word in PLANTED if any(word in text for text in sent)] == []
     assert push().receipt == receipt and repository.head.oid == receipt["commit"]
-
-
-def test_no_private_word_is_in_what_the_hub_keeps_and_no_token_in_what_we_keep(push, hub, clips):
-    assert push(HF_DEBUG="1").returncode == 0
-    ours = [path for path in clips.rglob("*") if path.is_file()]
-    assert [path for path in ours if TOKEN.encode() in path.read_bytes()] == []
-    repository = hub.repository("dataset", "me/clips")
-    kept = {f"file {path}": content for path, content in repository.files.items()}
-    kept |= {f"commit {commit.oid}": commit.message.encode() for commit in repository.commits}
-    kept |= {request: request.encode() for request in hub.requests}
-    assert sum(map(len, kept.values())) > 1_000_000  # the sounds are among them
-    for where, content in kept.items():
-        assert [word for word in PLANTED if word.encode() in content] == [], where
 
 
 def test_clip_that_was_deleted_is_gone_from_the_hub_after_the_next_push(push, hub):
@@ -550,24 +445,7 @@ def test_clip_that_was_deleted_is_gone_from_the_hub_after_the_next_push(push, hu
         rewrite(f"data/split/{part}.jsonl", lambda row: None if row["recorded_file"] == gone else row)
     assert push().returncode == 0
     files = hub.repository("dataset", "me/clips").files
-    rows = [
-        row
-        for path, content in files.items()
-        if path.endswith(".parquet")
-        for row in pq.read_table(io.BytesIO(content)).to_pylist()
-    ]
-    assert len(rows) == CLIPS - 1
-    assert text not in {row["text"] for row in rows}
+    tables = [pq.read_table(io.BytesIO(content)) for path, content in files.items() if path.endswith(".parquet")]
+    texts = [row["text"] for table in tables for row in table.to_pylist()]
+    assert len(texts) == CLIPS - 1 and text not in texts
     assert f"{CLIPS - 1} recordings" in files["README.md"].decode()
-
-
-@pytest.mark.parametrize("reason", ["consent", "text"])
-def test_refused_push_does_not_even_ask_the_hub(push, hub, reason):
-    if reason == "consent":
-        consents_are(consent("Ann"))
-    else:
-        say("my number is 030 1234567")
-    result = push()
-    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert "Traceback" not in result.stderr
-    assert (hub.requests, hub.repositories, result.receipt) == ([], {}, None)
