@@ -93,13 +93,6 @@ def test_text_of_another_language_is_left_out_only_where_that_is_sure(make_clip,
     assert rejection.remedy.startswith("de by 100%, not en; prepare.filters.max_other_language is 0.9")
 
 
-def test_no_text_of_two_words_is_left_out_whatever_it_is(make_clip, limits):
-    for language, phrases in PHRASES.items():
-        clips = [make_clip(" ".join(phrase.split()[:2]), language="en") for phrase in phrases]
-        if language != "ja":  # no spaces between words: its first two "words" are sentences
-            assert filters.apply_filters(clips, {}, limits(max_other_language=0.0, max_characters_per_s=None))[1] == []
-
-
 def test_phrases_of_28_languages_stay_under_their_own_and_most_go_under_another(make_clip, limits):
     limits = limits(max_other_language=0.9, max_characters_per_s=None)
     assert len(PHRASES) >= 28
@@ -110,13 +103,6 @@ def test_phrases_of_28_languages_stay_under_their_own_and_most_go_under_another(
         others = [make_clip(phrase, language="sw") for phrase in phrases if len(set(phrase.lower().split())) >= 6]
         found += [len(filters.apply_filters(others, {}, limits)[1]) / max(len(others), 1)]
     assert np.mean(found) > 0.6
-
-
-@pytest.mark.parametrize("language", ["xx", "tlh", "yue"])
-def test_language_that_the_library_does_not_know_is_not_judged(make_clip, limits, language):
-    clip = make_clip("Ich gehe jetzt nach Hause und esse etwas", language=language)
-    kept, _, to_review = filters.apply_filters([clip], {}, limits(max_other_language=0.9))
-    assert kept == [clip] and "other language" not in {item.reason for item in to_review}
 
 
 def test_clips_of_one_text_beyond_the_limit_are_left_out_in_order(make_clip, limits):
@@ -130,12 +116,9 @@ def test_clips_of_one_text_beyond_the_limit_are_left_out_in_order(make_clip, lim
 @pytest.mark.parametrize(
     ("text", "language", "fraction"),
     [
-        ("नमस्ते", "hi", 1.0),
         ("namaste", "hi", 0.0),
         ("これはペンです。", "ja", 1.0),
-        ("한국말", "ko", 1.0),
         ("Привет Ann", "ru", 6 / 9),
-        ("Grüß Gott", "de", 1.0),
         ("12 34", "de", None),
     ],
 )
@@ -143,20 +126,18 @@ def test_share_of_letters_in_the_script_of_the_language(text, language, fraction
     assert filters.script_fraction(text, language) == (None if fraction is None else pytest.approx(fraction))
 
 
-@pytest.mark.parametrize("copy", ["mp3", "aac", "8 kHz", "softer", "silence around it"])
-def test_same_take_in_another_file_counts_once(workspace, make_clip, limits, copy):
+COPIES = {
+    "mp3": lambda samples: audio.decode(encoded(samples, "mp3", "libmp3lame")),
+    "8 kHz": lambda samples: (samples[::2, None], 8000),
+    "softer": lambda samples: (0.1 * samples[:, None], 16_000),
+    "silence around it": lambda samples: (np.pad(samples, (1500, 2000))[:, None], 16_000),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_same_take_in_another_file_counts_once(make_clip, limits, copy):
     samples = spoken(1)
-    if copy == "mp3":
-        other, rate_hz = audio.decode(encoded(samples, "mp3", "libmp3lame"))
-    elif copy == "aac":
-        other, rate_hz = audio.decode(encoded(samples, "ipod", "aac"))
-    elif copy == "8 kHz":
-        other, rate_hz = samples[::2, None], 8000
-    elif copy == "softer":
-        other, rate_hz = 0.1 * samples[:, None], 16_000
-    else:
-        other, rate_hz = np.pad(samples, (1500, 2000))[:, None], 16_000
-    other = audio.to_mono_16k(other, rate_hz)
+    other = audio.to_mono_16k(*COPIES[copy](samples))
     first = make_clip("words", id="first", duration_s=len(samples) / 16_000)
     again = make_clip("Words.", id="again", duration_s=len(other) / 16_000)
     found = find_duplicates([first, again], {"first": shape(samples), "again": shape(other)})
@@ -226,9 +207,7 @@ def test_slow_speech_with_long_pauses_and_stutter_stays_in(workspace):
     folder = workspace / "data/raw/slow"
     folder.mkdir(parents=True)
     samples = spoken(0)
-    slow = np.concatenate(
-        [samples[:8000], np.zeros(16_000 * 12), samples[:8000], np.zeros(16_000 * 12), samples[:8000]]
-    )
+    slow = np.concatenate([samples[:8000], np.zeros(16_000 * 12)] * 2 + [samples[:8000]])
     soundfile.write(folder / "yes.wav", slow, 16_000)
     (folder / "yes.txt").write_text("Y- y- yes")
     prepare.main()
