@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from recorder.inbox import SOURCES, StoredClip
-from recorder.phrases import LANGUAGES, from_file, prompt_id
+from recorder.phrases import LANGUAGES
 from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
 from stages.speech.clips import AUDIO_SUFFIXES, Clip, read_clips
-from stages.speech.text import WITHOUT_SPACES, normalise
 
-MOST_FREQUENT = 12
 Found = TypeVar("Found", StoredClip, Clip)
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What is in one language's recordings; `kind` is words, or characters for languages without spaces."""
-
-    language: str
-    kind: str
-    said: int
-    different: int
-    most_frequent: list[tuple[str, int]]
-    phrases_recorded: int
-    phrases: int  # of the list that comes with ownvoice
 
 
 def newest_first(clips: Sequence[StoredClip]) -> list[StoredClip]:
@@ -75,31 +59,8 @@ def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, floa
     return [(voice, round(total, 1)) for voice, total in minutes.most_common()]
 
 
-def coverage(clips: Sequence[StoredClip | Clip]) -> list[Coverage]:
-    """What is in the recordings of each language, the language with most recordings first."""
-    counts = Counter(clip.language for clip in clips if clip.language)
-    return [_coverage_of(one, [clip for clip in clips if clip.language == one]) for one, _ in counts.most_common()]
-
-
 def language_name(code: str | None) -> str:
     return LANGUAGES[code].name if code in LANGUAGES else (code or "no language")
-
-
-def _coverage_of(language: str, clips: Sequence[StoredClip | Clip]) -> Coverage:
-    texts = [normalise(clip.text) for clip in clips]
-    by_character = language in WITHOUT_SPACES
-    words = Counter(word for text in texts for word in (text.replace(" ", "") if by_character else text.split()))
-    listed = {prompt_id(language, phrase) for phrase in from_file(language)} if language in LANGUAGES else set()
-    said = {prompt_id(language, text) for text in set(texts)}
-    return Coverage(
-        language=language,
-        kind="characters" if by_character else "words",
-        said=words.total(),
-        different=len(words),
-        most_frequent=words.most_common(MOST_FREQUENT),
-        phrases_recorded=len(listed & said),
-        phrases=len(listed),
-    )
 
 
 def _not_deleted(stored: Sequence[StoredClip], rows: Sequence[dict]) -> list[dict]:

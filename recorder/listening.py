@@ -20,7 +20,6 @@ from stages.common.params import ModelParams, load_params
 from stages.common.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import Clip
-from stages.speech.text import is_accepted
 from stages.voxtral import encoder_cache
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import enough_memory, find_model, resolve_dtype
@@ -91,8 +90,6 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> dic
     Raises: UserError if the content is not a sound, or is longer than the model reads at once.
     """
     began_s = time.monotonic()
-    if language is not None and not is_accepted(language):
-        raise UserError(f"{language!r} is not a language code such as en, de or hi.")
     try:
         samples, sample_rate_hz = audio.decode(content)
     except audio.UnreadableSound as error:

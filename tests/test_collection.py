@@ -2,7 +2,7 @@
 
 import pytest
 
-from recorder import collection, phrases
+from recorder import collection
 from recorder.inbox import StoredClip
 from stages.common.files import write_jsonl
 from stages.common.stage import UserError
@@ -53,24 +53,6 @@ def test_minutes_are_counted_by_language_and_speaker():
         ("English · Ann", 2.0),
         ("no language · no name", 0.0),
     ]
-
-
-def test_coverage_counts_words_without_case_and_phrases_however_they_are_written():
-    phrase = phrases.from_file("en")[0]
-    clips = [stored("Turn it on!"), stored("turn it off"), stored(phrase.upper()), stored(phrase)]
-    (english,) = collection.coverage(clips)
-    said = dict(english.most_frequent)
-    assert (said["turn"], said["it"]) == (2, 2)
-    assert english.said == 6 + 2 * len(phrase.split())
-    assert (english.phrases_recorded, english.phrases) == (1, len(phrases.from_file("en")))
-
-
-def test_coverage_of_a_language_without_spaces_counts_characters_and_an_unknown_one_has_no_phrases():
-    (japanese,) = collection.coverage([stored("今何時?", language="ja"), stored("今日", language="ja")])
-    assert (japanese.kind, japanese.said, japanese.different) == ("characters", 5, 4)
-    assert japanese.most_frequent[0] == ("今", 2)
-    (swahili,) = collection.coverage([stored("habari", language="sw")])
-    assert (swahili.different, swahili.phrases) == (1, 0)
 
 
 def test_other_folders_are_those_the_page_does_not_write(workspace, make_clip):

@@ -138,16 +138,15 @@ def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_
     good = heard[0][0]
     listener.transcribe(good, "en")
     before = processes()
-    for content, language, words in (
-        (b"no sound at all", "en", "This recording cannot be read"),
-        (b"", "en", "This recording cannot be read"),
-        (a_file([], format="WAV"), "en", "This recording cannot be read"),
-        (a_file([float("nan")] * 16_000, format="WAV", subtype="FLOAT"), "en", "There is no sound in this recording"),
-        (a_file([0.0] * 60 * 16_000, format="WAV"), "en", "60 seconds are too long for the model"),
-        (good, "klingon", "'klingon' is not a language code"),
+    for content, words in (
+        (b"no sound at all", "This recording cannot be read"),
+        (b"", "This recording cannot be read"),
+        (a_file([], format="WAV"), "This recording cannot be read"),
+        (a_file([float("nan")] * 16_000, format="WAV", subtype="FLOAT"), "There is no sound in this recording"),
+        (a_file([0.0] * 60 * 16_000, format="WAV"), "60 seconds are too long for the model"),
     ):
         with pytest.raises(ListenerError, match=f"^{words}") as caught:
-            listener.transcribe(content, language)
+            listener.transcribe(content, "en")
         assert "\n" not in str(caught.value)
     assert listener.transcribe(good, "en").base == heard[0][1]
     assert processes() == before

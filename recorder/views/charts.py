@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
+from statistics import median
 
 import streamlit as st
 
@@ -12,7 +12,7 @@ from recorder.views.shared import as_plain
 
 BAR_HEIGHT = 40  # pixels, of a bar and the space around it
 HEIGHT = 280  # pixels, of the other charts
-BINS = 12  # of a histogram, about
+BINS = 12  # of a histogram, at most
 LETTERS = 16  # pixels
 AXIS = {"labelFontSize": LETTERS, "titleFontSize": LETTERS, "titleFontWeight": "normal", "labelLimit": 160}
 AXIS |= {"labelColor": "currentColor", "titleColor": "currentColor"}  # the theme's own grey is too faint
@@ -38,20 +38,17 @@ def bars(rows: Sequence[tuple[str, float]], unit: str, title: str) -> None:
 def histogram(numbers: Sequence[float | None], unit: str, title: str) -> None:
     """How many recordings have numbers in each range; unknown numbers are left out."""
     known = [number for number in numbers if number is not None and math.isfinite(number)]
-    width = max(1, math.ceil((max(known) - min(known)) / BINS)) if known else 1
-    counts = Counter(math.floor(number / width) for number in known)
-    places = range(min(counts), max(counts) + 1) if counts else ()
-    values = [{"from": width * one, "to": width * (one + 1), "count": counts[one]} for one in places]
     spec = {
         "mark": "bar",
         "encoding": {
-            "x": {"field": "from", **NUMBERS, "bin": {"binned": True}, "title": f"{title}, {unit}"},
-            "x2": {"field": "to"},
-            "y": {"field": "count", **NUMBERS, "title": "recordings", "axis": WHOLE},
+            "x": {"field": "number", **NUMBERS, "bin": {"maxbins": BINS}, "title": f"{title}, {unit}"},
+            "y": {"aggregate": "count", **NUMBERS, "title": "recordings", "axis": WHOLE},
         },
     }
-    ranges = [f"{row['from']} to {row['to']} {unit}: {row['count']}" for row in values if row["count"]]
-    _draw(spec, values, title, ranges)
+    words = []
+    if known:
+        words = [f"From {min(known):.3g} to {max(known):.3g} {unit}, half of them up to {median(known):.3g} {unit}"]
+    _draw(spec, [{"number": number} for number in known], title, words)
 
 
 def line(points: Sequence[tuple[float, float]], x_title: str, y_title: str) -> None:

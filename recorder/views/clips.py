@@ -196,17 +196,6 @@ def show_pictures(clips: list) -> None:
     st.subheader("Distance to the noise")
     st.write("How far the speech is above the background. Above 20 dB is good, below 12 dB is noisy.")
     charts.histogram([clip.snr_db for clip in clips], "dB", "Speech above noise")
-    for covered in collection.coverage(clips):
-        language = collection.language_name(covered.language)
-        st.subheader(as_plain(f"{covered.kind.capitalize()} in {language}"))
-        one = covered.kind.removesuffix("s")
-        st.text(f"{counted(covered.different, f'different {one}')}, {covered.said} said in all.")
-        if covered.phrases:
-            done = f"Recorded: {covered.phrases_recorded} of the {covered.phrases} phrases that come with ownvoice"
-            st.progress(covered.phrases_recorded / covered.phrases, text=done)
-        rows = [(word, float(count)) for word, count in covered.most_frequent]
-        with st.expander(as_plain(f"Most frequent {covered.kind} in {language}")):
-            charts.bars(rows, "times", f"Most frequent {covered.kind} in {language}")
 
 
 def show_rejected(clips: list[StoredClip]) -> None:

@@ -23,7 +23,6 @@ CONSENT = (
     "Older copies, and a model that has learnt from them, remain until whoever set this up erases them."
 )
 NEWEST_FIRST = slice(None, None, -1)
-SPEAKERS_SHOWN = 12  # as buttons; the others are in the list on the left
 SOMEONE_ELSE = ""
 
 
@@ -149,7 +148,7 @@ def _ask_name() -> None:
     if known := known_speakers():
         st.subheader("Who is speaking?")
         with st.container(horizontal=True):
-            for speaker in known[:SPEAKERS_SHOWN]:
+            for speaker in known:
                 st.button(as_plain(speaker), key=f"is {speaker}", on_click=_speaks, args=(speaker,))
         st.write("Or somebody new:")
     with st.form("name", border=False):
