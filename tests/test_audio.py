@@ -417,6 +417,16 @@ def test_part_begins_where_it_should_to_a_codecs_frame(tmp_path, kind, codec, ra
         assert best_correlation(spoken, part[:, 0]) > 0.98
 
 
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_part_of_an_mp3_is_whole_from_its_first_sample(tmp_path, rate_hz):
+    """A frame of MP3 needs bits of the ones before it: the first quarter of a second was silent."""
+    content = write_lecture(tmp_path / "lecture", 40, rate_hz, "MP3", None).read_bytes()
+    whole, _ = audio.decode(content)
+    part, _ = audio.decode(content, 33.3, 36.3)
+    first = round(33.3 * rate_hz)
+    assert np.abs(part - whole[first : first + len(part)]).max() < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["WAV", "ipod"])
 @pytest.mark.parametrize("times", [(9.0, 12.0), (11.0, 12.0), (11.0, None)])
 def test_part_that_lies_behind_the_end_is_refused(tmp_path, kind, times):

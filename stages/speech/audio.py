@@ -133,9 +133,10 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
                 raise _too_long(file.channels, file.samplerate)
             return None
         try:
-            if begin:
-                file.seek(begin)
-            samples = file.read(max(end - begin, 0), dtype="float32", always_2d=True)
+            start = max(begin - round(SEEK_MARGIN_S * file.samplerate), 0)
+            if start:
+                file.seek(start)
+            samples = file.read(max(end - start, 0), dtype="float32", always_2d=True)[begin - start :]
         except soundfile.SoundFileError as error:
             raise UnreadableSound("the file is damaged: record or export it again, as WAV or FLAC") from error
         _refuse_missing_end(len(samples) / file.samplerate, (end - begin) / file.samplerate)
