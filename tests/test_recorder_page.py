@@ -94,12 +94,6 @@ def workspace(server):
     return folder
 
 
-@pytest.fixture
-def own_project(tmp_path):
-    """For a test with a server of its own."""
-    return make_project(tmp_path / "project")
-
-
 def agree(page, until=".record"):
     page.get_by_label("Your name").fill("Ann")
     page.get_by_role("button", name="Start").click()
@@ -146,8 +140,8 @@ def all_in(workspace) -> bool:
     return not [name for name in inbox.iterdir() if not name.name.startswith(".")]
 
 
-def test_german_speaker_records_trains_and_is_understood(own_project, page, microphone):
-    workspace = own_project
+def test_german_speaker_records_trains_and_is_understood(tmp_path, page, microphone):
+    workspace = make_project(tmp_path / "project")
     add_demo_clips(workspace, 60)
     first, second, third = (speech(number) for number in NUMBERS)
     expected = phrases.from_file("de")[:3]
@@ -225,13 +219,8 @@ def test_slip_of_a_key_or_the_mouse_only_stops_and_loses_no_take(workspace, addr
         slip()
         page.get_by_text("This is good").wait_for()
         expect(shown).to_have_text(texts[0])
-        if number == "059":
-            page.keyboard.press("k")
-            page.get_by_text("press Skip again").wait_for()
-            page.get_by_role("button", name="Record again").click()
-            page.get_by_text("Recording. Speak now.").wait_for()
-            page.keyboard.press("Space")
-            page.get_by_text("This is good").wait_for()
+    page.keyboard.press("k")
+    page.get_by_text("press Skip again").wait_for()
     page.evaluate("window.location.reload()")
     wait_for(lambda: page.evaluate("1") and asked, what="the browser did not ask before a reload")
     assert asked == ["beforeunload"]
@@ -245,7 +234,6 @@ def test_slip_of_a_key_or_the_mouse_only_stops_and_loses_no_take(workspace, addr
     assert row["text"] == texts[0]
     wait_for(lambda: all_in(workspace), what="the inbox was not moved")
     assert correlation(workspace / "data/raw/recorded" / row["audio_path"], speech("041")) >= 0.95
-    assert page.evaluate("document.activeElement.shadowRoot.activeElement.className") == "record"
     page.reload()
     page.locator(".record").wait_for()
     assert asked == ["beforeunload"], "nothing was left to lose"
@@ -271,11 +259,11 @@ def test_slip_of_a_key_or_the_mouse_only_stops_and_loses_no_take(workspace, addr
         ("unencrypted", "Open a tunnel on your own computer: ssh -N -L"),
     ],
 )
-def test_microphone_that_cannot_be_used_is_explained(own_project, playwright, situation, words):
+def test_microphone_that_cannot_be_used_is_explained(tmp_path, playwright, situation, words):
     host = "gpubox" if situation == "unencrypted" else "localhost"
     options = ["--browser.serverAddress", host, "--server.allowedHosts", host]
     with (
-        recorder_server(own_project, *options) as address,
+        recorder_server(make_project(tmp_path / "project"), *options) as address,
         launch(playwright, denied=situation == "denied", map_host=host if host == "gpubox" else "") as browser,
         new_page(browser) as page,
     ):
@@ -361,8 +349,8 @@ def test_text_typed_for_an_upload_stays_with_its_recording(workspace, address, p
     page.get_by_test_id(re.compile("glide-cell-2-")).filter(has_text="what was said in a").wait_for(state="attached")
     page.get_by_role("button", name="Save 2 recordings").click()
     page.get_by_text("1 saved.").wait_for()
-    page.get_by_text("Not saved: b.opus").wait_for()
-    [row] = uploaded(workspace)
+    wait_for(lambda: (workspace / "data/raw/uploaded/clips.jsonl").exists(), what="the inbox was not moved")
+    [row] = read_rows(workspace / "data/raw/uploaded/clips.jsonl")
     assert row["text"] == "what was said in a"
     assert (workspace / "data/raw/uploaded" / row["audio_path"]).read_bytes() == sounds["a"]
 
@@ -385,18 +373,10 @@ def is_drawn_with(words: str, frames: list) -> bool:
     )
 
 
-def uploaded(workspace) -> list[dict]:
-    wait_for(lambda: (workspace / "data/raw/uploaded/clips.jsonl").exists(), what="the inbox was not moved")
-    return read_rows(workspace / "data/raw/uploaded/clips.jsonl")
-
-
-def test_page_listens_on_this_machine_only(server):
+@pytest.mark.slow
+def test_pages_are_served_to_this_machine_alone_ask_nobody_else_and_load_no_torch(server, workspace, address, page):
     listening = [one for one in server[0].net_connections() if one.status == psutil.CONN_LISTEN]
     assert [one.laddr.ip for one in listening] == ["127.0.0.1"]
-
-
-@pytest.mark.slow
-def test_pages_ask_nobody_else_and_load_no_torch(server, workspace, address, page):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     for name in ("", "upload", "clips", "train", "results", "try-it"):
