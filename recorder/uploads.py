@@ -24,8 +24,8 @@ import soundfile
 from stages.speech import audio, sources
 from stages.speech.clips import AUDIO_SUFFIXES, RawClip
 from stages.speech.subtitles import SUFFIXES as SUBTITLE_SUFFIXES
-from stages.speech.tables import KALDI_MANIFEST, TABLE_SUFFIXES
-from stages.speech.text import clean
+from stages.speech.tables import KALDI_MANIFEST, TABLE_SUFFIXES, read_text
+from stages.speech.text import clean, normalise
 
 # All ZIPs of one upload: nobody looks through more rows before saving, and Pair holds the files in memory.
 MAX_FILES = 10_000
@@ -116,6 +116,8 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
                 name, "A table names this sound file, but it is not here. Upload it too, or correct the name."
             )
             continue
+        if clip.begins_s is None:
+            meant |= _said_beside(path, folder, {text for text, _, _ in meant})
         content = path.read_bytes()
         shown = name
         if clip.begins_s is not None:
@@ -137,6 +139,17 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
         else:
             yield Problem(name, f"{rejection.reason.capitalize()}: {rejection.remedy}.")
     yield from _not_read(folder)
+
+
+def _said_beside(path: Path, folder: Path, texts: set[str]) -> set[tuple]:
+    """What the text file of the same name says, if it is not in `texts`, which a table may say.
+
+    prepare takes the table's text without a word; here is somebody who knows which is right.
+    """
+    beside = path.with_suffix(".txt")
+    text = read_text(beside, folder) if beside.is_file() else ""
+    is_other = isinstance(text, str) and normalise(text) not in {"", *map(normalise, texts)}
+    return {(clean(text), None, None)} if is_other else set()
 
 
 def _not_read(folder: Path) -> Iterator[Problem]:

@@ -110,6 +110,13 @@ def test_two_texts_languages_or_speakers_for_one_sound_are_named_and_neither_is_
     assert problems(files) == ["a.wav"]
 
 
+@pytest.mark.parametrize(("beside", "text"), [("two", ""), ("One!\n", "one")])
+def test_table_and_text_file_that_differ_are_named_and_neither_is_taken(beside, text):
+    files = {"a.wav": b"", "t.csv": "file,text\na.wav,one\n", "a.txt": beside}
+    assert upload(files).pairs == [Pair("a.wav", b"", text)]
+    assert problems(files) == ([] if text else ["a.wav"])
+
+
 @pytest.mark.parametrize("name", ["other/a.wav", "", "..", "deep", "/a.wav"])
 def test_row_with_another_name_finds_nothing(name):
     result = upload({"set.zip": pack({"deep/a.wav": "one"}), "t.jsonl": json.dumps({"file": name, "text": "hello"})})
