@@ -1,6 +1,8 @@
 """The wrapper of DVC: its output or its reason, who else runs it, and files that it was killed in."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,9 +62,24 @@ def test_another_holder_of_the_lock_is_busy_and_a_damaged_list_is_named(reposito
     RUNNING_STAGES.write_text('{"read": {"/x": [{"pi')  # DVC writes it in place
     with pytest.raises(UserError, match=r"^\.dvc/tmp/rwlock is damaged"), locked_repository():
         pass
-    RUNNING_STAGES.write_text(f'{{"read": {{"/x": [{{"pid": {os.getpid()}, "cmd": "a/dvc repro"}}]}}}}')
-    with pytest.raises(Busy, match=rf"^process {os.getpid()} \(dvc repro\)$"), locked_repository():
+    write_reader("/x", os.getpid(), " ".join(sys.argv))
+    with pytest.raises(Busy, match=rf"^process {os.getpid()} "), locked_repository():
         pass
+
+
+def write_reader(path: str, pid: int, command: str) -> None:
+    RUNNING_STAGES.parent.mkdir(parents=True, exist_ok=True)
+    RUNNING_STAGES.write_text(json.dumps({"read": {path: [{"pid": pid, "cmd": command}]}}))
+
+
+def test_killed_command_whose_number_another_program_has_blocks_nobody(repository):
+    """As after a power cut, or in a container, whose numbers begin anew: DVC itself would wait for ever."""
+    other = subprocess.Popen(["sleep", "60"])
+    write_reader(str(Path("data/raw").absolute()), other.pid, "/a/dvc/__main__.py repro")
+    with locked_repository() as held:
+        held.add("data/raw")
+    other.kill()
+    other.wait()
 
 
 @pytest.mark.parametrize("cut_at", ["", "deps"])

@@ -92,8 +92,20 @@ def running_commands() -> list[str]:
             reason = "is damaged, because DVC was killed while writing it"
             raise UserError(f"{RUNNING_STAGES} {reason}: check that no dvc command runs, then delete it") from None
     holders = [*lists.get("write", {}).values(), *(one for many in lists.get("read", {}).values() for one in many)]
-    running = {holder["pid"]: holder["cmd"].split() for holder in holders if psutil.pid_exists(holder["pid"])}
-    return [f"process {pid} ({_shown(command)})" for pid, command in running.items()]
+    running = {holder["pid"]: holder["cmd"].split() for holder in holders}
+    return [f"process {pid} ({_shown(command)})" for pid, command in running.items() if _is_running(pid, command)]
+
+
+def _is_running(pid: int, command: list[str]) -> bool:
+    """Whether the process still runs this command: after a restart its number may be another program's."""
+    try:
+        words = " ".join(psutil.Process(pid).cmdline()).split()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+    except psutil.AccessDenied:
+        return True
+    arguments = command[1:]  # before them, the same program may have several names
+    return words[len(words) - len(arguments) :] == arguments
 
 
 @contextlib.contextmanager
@@ -115,6 +127,7 @@ def locked_repository() -> Iterator[Repo]:
         with Repo() as repository, lock_repo(repository):
             if commands := running_commands():
                 raise Busy(", ".join(commands))
+            RUNNING_STAGES.unlink(missing_ok=True)  # DVC would wait for whatever has the number of a killed process
             yield repository
     except LockError:
         raise Busy("another dvc command") from None
