@@ -117,7 +117,9 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
             )
             continue
         if clip.begins_s is None:
-            meant |= _said_beside(path, folder, {text for text, _, _ in meant})
+            texts = {text for text, _, _ in meant}
+            if other := _said_beside(path, folder, texts):
+                meant = meant | {(other, None, None)} if any(texts) else {(other, *rest) for _, *rest in meant}
         content = path.read_bytes()
         shown = name
         if clip.begins_s is not None:
@@ -141,15 +143,15 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
     yield from _not_read(folder)
 
 
-def _said_beside(path: Path, folder: Path, texts: set[str]) -> set[tuple]:
-    """What the text file of the same name says, if it is not in `texts`, which a table may say.
+def _said_beside(path: Path, folder: Path, texts: set[str]) -> str:
+    """What the text file of the same name says; "" if a table says so too, in `texts`.
 
     prepare takes the table's text without a word; here is somebody who knows which is right.
     """
     beside = path.with_suffix(".txt")
     text = read_text(beside, folder) if beside.is_file() else ""
     is_other = isinstance(text, str) and normalise(text) not in {"", *map(normalise, texts)}
-    return {(clean(text), None, None)} if is_other else set()
+    return clean(text) if is_other else ""
 
 
 def _not_read(folder: Path) -> Iterator[Problem]:

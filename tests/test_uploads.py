@@ -117,6 +117,11 @@ def test_table_and_text_file_that_differ_are_named_and_neither_is_taken(beside, 
     assert problems(files) == ([] if text else ["a.wav"])
 
 
+def test_text_file_fills_in_the_text_that_a_row_leaves_out():
+    files = {"a.wav": b"", "t.csv": "file,text,language,speaker\na.wav,,de,Ann\n", "a.txt": "two"}
+    assert upload(files) == Upload([Pair("a.wav", b"", "two", "de", "Ann")], [])
+
+
 @pytest.mark.parametrize("name", ["other/a.wav", "", "..", "deep", "/a.wav"])
 def test_row_with_another_name_finds_nothing(name):
     result = upload({"set.zip": pack({"deep/a.wav": "one"}), "t.jsonl": json.dumps({"file": name, "text": "hello"})})
