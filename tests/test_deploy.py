@@ -210,8 +210,8 @@ def test_token_is_in_no_file_even_with_the_clients_debugging_on(hub, space):
     assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
 
 
-def test_what_python_leaves_beside_the_code_stays_here(tmp_path):
-    for name in ("app.py", "examples/a.flac", "__pycache__/app.cpython-311.pyc"):
+def test_what_python_leaves_and_what_is_hidden_stays_here(tmp_path):
+    for name in ("app.py", "examples/a.flac", ".env", ".gradio/take.wav", "__pycache__/app.cpython-311.pyc"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(os.urandom(4))
     assert set(folder_files(tmp_path)) == {"app.py", "examples/a.flac"}

@@ -24,13 +24,17 @@ UP = ("RUNNING", "SLEEPING")  # a visitor wakes it
 
 
 def folder_files(folder: Path = FOLDER) -> dict[str, Path]:
-    """{path on the Hub: file here}, all of the folder. Raises: UserError if it is not a Space."""
+    """{path on the Hub: file here}, all of the folder but what is hidden, such as .env or gradio's .gradio.
+
+    Raises: UserError if it is not a Space.
+    """
     if not (folder / "app.py").is_file():
         raise UserError(f"{folder}/app.py is missing: restore the folder with 'git checkout {folder}'")
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and LEFT_BY_PYTHON not in path.parts
+        name.as_posix(): path
+        for name, path in files.items()
+        if not any(part == LEFT_BY_PYTHON or part.startswith(".") for part in name.parts)
     }
 
 
