@@ -290,6 +290,12 @@ def test_no_address_in_a_file_is_called(kind):
             server.accept()
 
 
+def test_demuxers_are_names_that_ffmpeg_knows_and_none_opens_other_files():
+    known = {name for format_name in av.formats_available for name in format_name.split(",")}
+    assert set(audio.DEMUXERS) <= known
+    assert not {"concat", "hls", "dash", "image2", "sdp", "rtsp", "lavfi", "webm_dash_manifest"} & set(audio.DEMUXERS)
+
+
 def test_title_that_is_no_utf_8_does_not_stop_the_decoding():
     content = encode_by_ffmpeg(tone(440, 0.5, 1, 44_100), 44_100, "ipod", "aac", title="Mueller")
     assert b"Mueller" in content
@@ -342,10 +348,11 @@ def test_the_only_channel_is_taken_whatever_is_asked_for(channels):
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech beside the checkout")
-def test_real_speech_of_two_people_differs_and_of_two_microphones_does_not():
+def test_real_speech_of_two_sentences_differs_and_of_two_microphones_does_not():
     rng = np.random.default_rng(0)
     paths = sorted((SPEECH / "kathleen").rglob("*.flac"))[:8]
     voices = [audio.to_mono_16k(*audio.decode(path.read_bytes())) for path in paths]
+    assert len(voices) == 8
     for one, other in itertools.pairwise(voices):
         frames = min(len(one), len(other))
         with pytest.raises(audio.ChannelsDiffer):
