@@ -19,9 +19,8 @@ def waveform(samples: np.ndarray, width: int = 800, height: int = 120) -> tuple[
     words = "Sound wave, empty"
     if columns:
         starts = np.arange(columns) * samples.size // columns
-        # fmax and fmin ignore NaN.
-        ends = [np.fmax.reduceat(samples, starts), np.fmin.reduceat(samples, starts)]
-        high, low = (np.clip(np.nan_to_num(end.astype(np.float64)), -1, 1) for end in ends)
+        ends = [np.maximum.reduceat(samples, starts), np.minimum.reduceat(samples, starts)]
+        high, low = (np.clip(end.astype(np.float64), -1, 1) for end in ends)
         x = (np.arange(columns) + 0.5) * width / columns
         top, bottom = middle - high * (middle - 1) - 0.5, middle - low * (middle - 1) + 0.5
         xs, ys = np.concatenate([x, x[::-1]]), np.concatenate([top, bottom[::-1]])

@@ -244,7 +244,6 @@ class _Supervisor:
     def repro(self) -> None:
         """Run dvc to its end, follow its log, and note the outcome."""
         stages = stage_names()
-        shown = 0
         with self.log_path.open("wb") as log:
             dvc = subprocess.Popen(
                 dvc_command("--wait-for-lock", "repro"),
@@ -256,29 +255,27 @@ class _Supervisor:
                 pass_fds=[self.lock_descriptor],  # if this process is killed, dvc keeps the lock
             )
         self.note(dvc_pid=dvc.pid)
-        while True:
-            ended = dvc.poll() is not None
-            if self.is_cancelled and not ended:
-                try:
-                    dvc.wait(PATIENCE_S)
-                except subprocess.TimeoutExpired:
-                    cancel(self.row["id"])  # again: the first signal may have come before dvc could handle it
+        with self.log_path.open("rb") as printed:
+            ended = False
+            while not ended:
+                time.sleep(POLL_S)
                 ended = dvc.poll() is not None
-            text = self.log_path.read_bytes()
-            if self.to_screen:
-                sys.stdout.buffer.write(text[shown:])
-                sys.stdout.buffer.flush()
-                shown = len(text)
-            if ended:
-                break
-            time.sleep(POLL_S)
+                if self.is_cancelled and not ended:
+                    try:
+                        dvc.wait(PATIENCE_S)
+                    except subprocess.TimeoutExpired:
+                        cancel(self.row["id"])  # again: the first signal may have come before dvc could handle it
+                    ended = dvc.poll() is not None
+                if self.to_screen:
+                    sys.stdout.buffer.write(printed.read())
+                    sys.stdout.buffer.flush()
         if dvc.returncode == 0:
             metrics = json.loads((paths.EVALUATION / "metrics.json").read_text(encoding="utf-8"))
             self.end("done", "", wer_base=metrics["base"]["wer"], wer_tuned=metrics["tuned"]["wer"])
         elif self.is_cancelled:
             self.end("cancelled", "Stopped by hand. The next training resumes from the last checkpoint.")
         else:
-            error = read_progress(text.decode(errors="replace"), stages).error
+            error = read_progress(self.log_path.read_text(encoding="utf-8", errors="replace"), stages).error
             self.end("failed", error or f"dvc ended with exit code {dvc.returncode}: see the log.")
 
     def end(self, outcome: str, why: str, **figures: float) -> None:
