@@ -24,7 +24,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from recorder import erasing, inbox, runs
-from recorder.erasing import EXPERIMENTS, RESULTS, TODO_FILES, Todo, erase, find, git, read_todo, search
+from recorder.erasing import EXPERIMENTS, RESULTS, TODO_FILES, Todo, erase, find, git, read_todo
+from recorder.searching import search
 from stages.commands import pull
 from stages.common import paths
 from stages.common.dvc import DVC_LOCK, Busy, locked_repository

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recorder import erasing, forget, inbox, reading, runs, takes
+from recorder import erasing, forget, inbox, reading, runs, searching, takes
 from recorder.traces import Traces, pieces_of
 from stages.common.cache import ContentCache
 from stages.common.files import write_json
@@ -401,7 +401,7 @@ def test_a_converted_copy_of_any_name_is_found(without_dvc):
     todo = erasing.find(None, clip, Path(".dvc/cache"))
     erasing._erase_from_raw(todo)
     converted.unlink()
-    assert erasing.search(todo, without_dvc) == ["copy.flac (sound)"]
+    assert searching.search(todo, without_dvc) == ["copy.flac (sound)"]
 
 
 def test_the_same_bytes_that_another_speaker_has_just_uploaded_erase_nothing(without_dvc):
@@ -421,7 +421,7 @@ def test_a_row_that_names_an_erased_recording_without_its_ending_is_listed(witho
     todo = erasing.find(None, clip, Path(".dvc/cache"))
     assert todo.files == ["brought/a.wav"]
     erasing._erase_from_raw(todo)
-    assert erasing.search(todo, without_dvc) == ["data/raw/brought/t.csv:2 (a text)"]
+    assert searching.search(todo, without_dvc) == ["data/raw/brought/t.csv:2 (a text)"]
 
 
 def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(workspace, without_dvc):
@@ -439,7 +439,7 @@ def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(wo
     erasing._erase_from_raw(todo)
     erasing._erase_by_name(todo)
     assert load_params().push.dataset.confirmed == ["0" * 16]
-    assert [one.rpartition("/")[2] for one in erasing.search(todo, without_dvc)] == ["notes.json:1 (an id)"]
+    assert [one.rpartition("/")[2] for one in searching.search(todo, without_dvc)] == ["notes.json:1 (an id)"]
 
 
 @pytest.mark.parametrize("other", [BOB, None])
