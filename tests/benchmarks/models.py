@@ -58,22 +58,11 @@ def make_clips(folder: Path, count: int) -> list[Clip]:
         name = f"{number}.flac"
         soundfile.write(folder / name, samples, audio.SAMPLE_RATE_HZ)
         clip_id = hashlib.sha256(f"{number}".encode()).hexdigest()[:16]
-        seconds = len(samples) / audio.SAMPLE_RATE_HZ
-        clips.append(
-            Clip(
-                id=clip_id,
-                audio_path=name,
-                text=row["text"],
-                language="en",
-                source="kathleen",
-                recorded_file=row["file"],
-                duration_s=seconds,
-                peak_dbfs=-3,
-                level_dbfs=-20,
-                snr_db=30,
-                clipped_fraction=0,
-            )
-        )
+        clip = Clip(
+            id=clip_id, audio_path=name, text=row["text"], language="en", source="kathleen", recorded_file=row["file"],
+            duration_s=len(samples) / audio.SAMPLE_RATE_HZ, peak_dbfs=-3, level_dbfs=-20, snr_db=30, clipped_fraction=0,
+        )  # fmt: skip
+        clips.append(clip)
     return clips
 
 

@@ -82,15 +82,13 @@ def plain_collator(collator: Collator):
     """Sound to a training batch by the processor, as its documentation shows it."""
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-        sounds = [read_prepared(collator.folder / row["file_name"]) for row in rows]
+        sounds = [read_prepared(collator.folder / row["audio_path"]) for row in rows]
+        sizes = collator.sizes
+        windows = {"pad_to_multiple_of": sizes.window_samples, "max_source_positions": sizes.window_frames}
         batch = collator.processor.apply_transcription_request(
-                audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,
-                format=["WAV"] * len(rows),
-                audio_kwargs={
-                    "pad_to_multiple_of": collator.sizes.window_samples,
-                    "max_source_positions": collator.sizes.window_frames,
-                },
-            )  # fmt: skip
+            audio=sounds, language=[row["language"] for row in rows], model_id="voxtral", sampling_rate=16_000,
+            format=["WAV"] * len(rows), audio_kwargs=windows,
+        )  # fmt: skip
         targets = [collator.target_ids(row["text"]) for row in rows]
         longest = max(map(len, targets))
         pad = collator.sizes.pad_token_id
@@ -106,12 +104,17 @@ def plain_collator(collator: Collator):
     return collate
 
 
-def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
-    clock = Clock()
+def open_seeded(folder: Path, params: Params):
+    """The model's source, the same trainee each time, and its collator for the clips in `folder`."""
     source = find_model(params.model)
     transformers.set_seed(0)
     model, collator, _ = open_trainee(source, params)
-    collator = replace(collator, folder=folder)
+    return source, model, replace(collator, folder=folder)
+
+
+def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
+    clock = Clock()
+    _, model, collator = open_seeded(folder, params)
     rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainer = PlainTrainer(
         model=model, args=plain_arguments(rate, scratch, params.train, bfloat16), callbacks=[clock],
@@ -130,10 +133,7 @@ def train_ours(
 ) -> tuple[Clock, float, int]:
     """The clock, the seconds that filling the cache took, and the most memory in bytes."""
     clock = Clock()
-    source = find_model(params.model)
-    transformers.set_seed(0)
-    model, collator, _ = open_trainee(source, params)
-    collator = replace(collator, folder=folder)
+    source, model, collator = open_seeded(folder, params)
     last_layer.only_kept_positions(model)
     began_s = time.monotonic()
     if encoder_cache.is_frozen(model):
@@ -162,19 +162,10 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
         clips = make_clips(folder / "clips", count)
         settings = load_params(ROOT / "params.yaml")
         lora = settings.train.lora.model_copy(update={"r": 8, "alpha": 16, "scope": scope})
-        changes = {
-            "mode": mode,
-            "lora": lora,
-            "epochs": EPOCHS,
-            "validate_every_steps": 10**9,
-            "early_stopping_patience": None,
-        }
-        params = settings.model_copy(
-            update={
-                "model": ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto"),
-                "train": settings.train.model_copy(update=changes),
-            }
-        )
+        changes = {"mode": mode, "lora": lora, "epochs": EPOCHS, "early_stopping_patience": None}
+        train = settings.train.model_copy(update=changes | {"validate_every_steps": 10**9})
+        model = ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto")
+        params = settings.model_copy(update={"model": model, "train": train})
         rates = {}
         for bfloat16 in sorted({False, computes_in_bfloat16("auto")}):
             runs = []
@@ -193,15 +184,15 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
                 print(f"Peak memory {peak_bytes / 1e9:.1f} GB.")
 
         if True in rates and not torch.cuda.is_available():
-            (plain_all, plain_later), (ours_all, ours_later) = rates[False]["plain"], rates[True]["ours"]
+            all_epochs, later = np.divide(rates[True][1], rates[False][0])
             print(
                 f"\nOurs as it comes (bfloat16) against the plain recipe as it comes on a CPU (float32): "
-                f"{ours_all / plain_all:.1f} times over all epochs, {ours_later / plain_later:.1f} from the second on."
+                f"{all_epochs:.1f} times over all epochs, {later:.1f} from the second on."
             )
 
 
-def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> dict[str, tuple[float, float]]:
-    """Print the table of one comparison; returns clips/s over all epochs, and from the second on, of both."""
+def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> list[tuple[float, ...]]:
+    """Print the table of one comparison; returns clips/s of plain and of ours, over all epochs and from the second."""
     whole, plain_whole = cache_s + sum(ours.epochs), sum(plain.epochs)
     later, plain_later = sum(ours.epochs[1:]) / (EPOCHS - 1), sum(plain.epochs[1:]) / (EPOCHS - 1)
     difference = np.abs(np.array(ours.losses) - np.array(plain.losses)).max()
@@ -215,7 +206,7 @@ def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> dict[str, t
     print(f"| filling the encoder cache, s | | {cache_s:.2f} | |")
     print(f"\nLosses of {len(ours.losses)} updates ({ours.losses[0]:.4f} to {ours.losses[-1]:.4f}) differ by at most "
           f"{difference:.1e}.")  # fmt: skip
-    return {"plain": (rows[0][1], rows[1][1]), "ours": (rows[0][2], rows[1][2])}
+    return list(zip(*(row[1:] for row in rows), strict=True))
 
 
 def main() -> None:
