@@ -21,14 +21,7 @@ import yaml
 from stages.hub.local.server import HubServer
 from stages.speech import prepared
 from tests.browser import PATIENCE_S, free_port, new_page, wait_for
-from tests.workspaces import (
-    DEMO_CLIPS,
-    ROOT,
-    TINY_MODEL,
-    copy_project,
-    environment,
-    read_rows,
-)
+from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL, copy_project, environment, read_rows
 
 FOLDER = ROOT / "demo_voxtral"
 SETTINGS = ("HF_MODEL_ID", "BASE_MODEL", "LANGUAGES", "MODEL_NAME", "TITLE", "DESCRIPTION")
@@ -181,24 +174,10 @@ def test_what_cannot_be_transcribed_is_said_in_a_sentence(ask, tmp_path):
     soundfile.write(tmp_path / "short.wav", np.ones(800) / 2, 16_000)
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 190 * 8000), 8000)
     (tmp_path / "text.wav").write_text("no sound at all\n" * 100)
-    expected = {
-        "silence": "only silence",
-        "short": "too short",
-        "long": "longer than 180",
-        "text": "WAV",
-        None: "no recording",
-    }
-    for name, words in expected.items():
+    expected = {"silence": "only silence", "short": "too short", "long": "longer than 180", "text": "WAV"}
+    for name, words in (expected | {None: "no recording"}).items():
         message, transcripts = ask(tmp_path / f"{name}.wav" if name else None)
         assert words in message and transcripts == ["", ""], name
-
-
-def test_languages_to_choose_from_are_those_of_the_recordings(demo):
-    from gradio_client import Client
-
-    [endpoint] = Client(demo[1], verbose=False).view_api(return_format="dict")["named_endpoints"].values()
-    assert endpoint["parameters"][1]["type"]["enum"] == ["en", ""]
-    assert endpoint["parameters"][1]["parameter_default"] == "en"
 
 
 def test_demo_app_listens_on_this_machine_alone_and_leaves_the_folder_as_it_is(demo):
@@ -209,22 +188,8 @@ def test_demo_app_listens_on_this_machine_alone_and_leaves_the_folder_as_it_is(d
         if connection.status == psutil.CONN_LISTEN
     }
     assert addresses == {"127.0.0.1"}
-    files = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
-    assert {name for name in files if "__pycache__" not in name} == {
-        "README.md",
-        "app.py",
-        "recogniser.py",
-        "requirements.txt",
-        "sound.py",
-    }
-
-
-def test_demo_app_without_a_result_says_what_to_do(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "stages.commands.demo_app", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert re.fullmatch(r"demo-app: data/checkpoints holds no model: train one with 'make repro'.*\n", result.stderr)
+    files = {path.name for path in FOLDER.rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
+    assert files == {"README.md", "app.py", "recogniser.py", "requirements.txt", "sound.py"}
 
 
 def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, heard, trained, monkeypatch, tmp_path):
@@ -233,9 +198,11 @@ def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, 
     best = "data/checkpoints/best"
     base, tuned = recogniser.load(best)
     assert base.model is tuned.model, "one copy in memory"
-    assert (base.name, tuned.name) == ("data/demo/voxtral-tiny", best)
     clip = read_rows(Path("data/split/test.jsonl"))[0]
     samples = sound.read(copy_of(trained, clip, tmp_path), tuned.sample_rate_hz, 30)
+
+    def assert_it_hears_as_evaluated(model) -> None:
+        assert model.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
 
     published = tmp_path / "published"  # whole weights in merged/, nothing else
     merged = tuned.model.merge_and_unload()
@@ -243,7 +210,7 @@ def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, 
     tuned.processor.save_pretrained(published / "merged")
     nobody, merged = recogniser.load(str(published))
     assert nobody is None
-    assert merged.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
+    assert_it_hears_as_evaluated(merged)
 
     # With its adapter beside it, whose base is a folder of another machine.
     for file in Path(best).glob("adapter_*"):
@@ -253,10 +220,10 @@ def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, 
     (published / "adapter_config.json").write_text(json.dumps(elsewhere))
     nobody, merged = recogniser.load(str(published))
     assert nobody is None
-    assert merged.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
+    assert_it_hears_as_evaluated(merged)
 
     base, whole = recogniser.load(str(published / "merged"), str(TINY_MODEL))
-    assert whole.transcribe([samples], "en").text == heard[clip["id"], "tuned"]
+    assert_it_hears_as_evaluated(whole)
     assert base.transcribe([samples], None).text == heard[clip["id"], "base"]
 
 
@@ -270,8 +237,8 @@ def test_models_that_are_missing_or_do_not_match_are_named(trained, monkeypatch,
     settings = (tmp_path / "other/adapter_config.json").read_text()
     (tmp_path / "other/adapter_config.json").write_text(settings.replace('"r": 16', '"r": 8'))
     for name, words in (
-        ("empty", "holds no model: neither adapter_config.json nor config.json"),
-        ("missing", "was not found, neither as a folder nor on the Hub"),
+        ("empty", "holds no model"),
+        ("missing", "was not found"),
         ("pickled", "holds no adapter_model.safetensors"),
         ("other", "was not made for data/demo/voxtral-tiny"),
     ):
@@ -307,13 +274,11 @@ def test_models_come_from_the_hub_at_their_revision_without_other_weights(traine
         result = subprocess.run(
             [sys.executable, "-B", "-c", LOAD, voice, "me/whole", "me/nobody"],
             env=hub.environment(tmp_path, token="read-token") | {"PYTHONPATH": str(FOLDER)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
     adapted, whole, missing = [json.loads(line) for line in result.stdout.splitlines()]
     assert (adapted, whole) == (["me/base", "me/voice"], [None, "me/whole"])
-    assert missing.startswith("The model me/nobody was not found, neither as a folder nor on the Hub")
+    assert missing.startswith("The model me/nobody was not found")
     fetched = {path.as_posix() for path in tmp_path.rglob("*.safetensors")}
     assert {re.sub(r".*/models--me--(\w+)/snapshots/\w+/", r"\1/", path) for path in fetched} == {
         "base/model.safetensors",
@@ -330,18 +295,12 @@ def test_endless_repeats_end_and_are_cut_but_for_one(monkeypatch):
     assert recogniser.loop_period(said * 3) == 0
 
 
-def test_long_sound_is_cut_in_its_pauses_and_silence_is_left_out(monkeypatch):
+def test_long_sound_without_a_pause_is_cut_and_nothing_is_lost(monkeypatch):
     _, sound = demo_modules(monkeypatch)
-    rate_hz, window = 16_000, 4 * 16_000
-    voice = np.random.default_rng(0).uniform(-0.3, 0.3, 3 * rate_hz).astype(np.float32)
-    silence = np.zeros(2 * rate_hz, dtype=np.float32)
-    parts = sound.cut(np.concatenate([silence, voice, silence, voice, silence, silence, voice]), rate_hz, window)
-    assert [round(len(part) / rate_hz, 1) for part in parts] == [3.2, 3.2, 3.1]
-    endless = np.tile(voice, 4)
-    parts = sound.cut(endless, rate_hz, window)
-    assert max(map(len, parts)) <= window
-    np.testing.assert_array_equal(np.concatenate(parts), endless, "no pause: nothing is lost")
-    assert [len(part) for part in sound.cut(endless[:window], rate_hz, window)] == [window]
+    endless = np.random.default_rng(0).uniform(-0.3, 0.3, 192_000).astype(np.float32)
+    parts = sound.cut(endless, 16_000, 64_000)
+    assert max(map(len, parts)) <= 64_000
+    np.testing.assert_array_equal(np.concatenate(parts), endless)
 
 
 def test_folder_by_itself_without_a_model_says_on_its_page_what_is_missing(tmp_path):
@@ -353,34 +312,23 @@ def test_folder_by_itself_without_a_model_says_on_its_page_what_is_missing(tmp_p
 
 def test_folder_imports_nothing_but_what_its_requirements_bring():
     distributions = importlib.metadata.packages_distributions()
-    names = (re.match(r"[\w-]+", line) for line in (FOLDER / "requirements.txt").read_text().splitlines())
-    required = {name.group().lower().replace("_", "-") for name in names if name} | {"gradio"}
-    own = {path.stem for path in FOLDER.glob("*.py")}
-    found = set()
-    for path in FOLDER.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {name.name.partition(".")[0] for name in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, path
-                found.add(node.module.partition(".")[0])
-    foreign = found - own - set(sys.stdlib_module_names) - {"spaces"}  # ZeroGPU brings its own
+    names = re.findall(r"^[\w-]+", (FOLDER / "requirements.txt").read_text(), re.MULTILINE)
+    required = {"gradio", *(name.lower().replace("_", "-") for name in names)}
+    nodes = [node for path in FOLDER.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    found = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    found |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    own = {path.stem for path in FOLDER.glob("*.py")} | {"spaces"}  # ZeroGPU brings its own
+    foreign = {name.partition(".")[0] for name in found} - own - set(sys.stdlib_module_names)
     assert {"gradio", "torch", "peft"} <= foreign
     for module in foreign:
         assert {name.lower().replace("_", "-") for name in distributions[module]} & required, module
 
 
-def test_readme_names_this_gradio_and_every_setting():
-    _, front_matter, text = (FOLDER / "README.md").read_text().split("---\n", 2)
-    card = yaml.safe_load(front_matter)
-    assert card["sdk"] == "gradio"
-    assert card["sdk_version"] == importlib.metadata.version("gradio")
+def test_readme_names_this_gradio():
+    card = yaml.safe_load((FOLDER / "README.md").read_text().split("---\n", 2)[1])
+    assert (card["sdk"], card["sdk_version"]) == ("gradio", importlib.metadata.version("gradio"))
     assert card["python_version"] == "3.12", "as text: 3.10 would be 3.1"
-    assert len(card["short_description"]) <= 60
-    assert (FOLDER / card["app_file"]).is_file()
-    of_libraries = {"GRADIO_ANALYTICS_ENABLED", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
-    read = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', (FOLDER / "app.py").read_text())) - of_libraries
-    assert read == set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", text)) - {"HF_TOKEN"}
+    assert len(card["short_description"]) <= 60 and (FOLDER / card["app_file"]).is_file()
 
 
 def test_pins_are_those_of_the_pipeline_but_for_torch():
