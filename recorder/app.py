@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from recorder import inbox
+from recorder import inbox, mover
 from recorder.views.shared import as_plain, sidebar
 from stages.common.stage import UserError
 
@@ -48,11 +48,11 @@ def main() -> None:
     st.html(STYLE)
     try:
         sidebar()
-        if problem := inbox.problem():
+        if problem := mover.problem():
             st.warning(f"Recordings are safe in data/inbox, but not yet in data/raw: {as_plain(problem)}")
-            st.button("Take them in now", on_click=inbox.start_moving)
+            st.button("Take them in now", on_click=mover.start_moving)
         elif inbox.waiting():
-            inbox.start_moving()
+            mover.start_moving()
         page.run()
     except UserError as error:
         st.error(as_plain(str(error)))

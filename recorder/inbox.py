@@ -1,6 +1,6 @@
 """Changes that the page makes to data/raw: saved in data/inbox first, moved into data/raw when no DVC command runs.
 
-    python -m recorder.inbox        (moves what is waiting; the page starts it after each change)
+    python -m recorder.inbox        (moves what is waiting; mover.py starts it after each change)
 
 DVC hashes what a stage has read only after the stage has ended: a recording that arrives in data/raw meanwhile would be
 marked as processed without being read. So each change waits in a folder of its own in data/inbox, complete and flushed
@@ -19,10 +19,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +28,7 @@ from pathlib import Path
 from recorder.takes import Take
 from stages.commands import pull
 from stages.common import paths
-from stages.common.dvc import Busy, locked_repository, remove_cut_off_files, running_commands
+from stages.common.dvc import Busy, locked_repository, remove_cut_off_files
 from stages.common.files import write_jsonl
 from stages.common.plurals import counted
 from stages.common.stage import UserError, run
@@ -49,10 +46,6 @@ LOG = INBOX / ".mover.log"
 PAUSE_S = 0.5
 PATIENCE_S = 10.0
 ABANDONED_S = 24 * 3600
-LOOK_AGAIN_S = 1.0
-_mover: subprocess.Popen | None = None  # the process that this one started last
-_watcher: threading.Thread | None = None
-_starting = threading.RLock()  # two open pages are two threads of one server
 
 
 @dataclass(frozen=True)
@@ -207,63 +200,6 @@ def pending() -> list[Change]:
 def waiting() -> int:
     """How many changes are not yet in data/raw."""
     return len(_names())
-
-
-def start_moving() -> None:
-    """Move the inbox in a process beside the page: at once, or when a running stage or the last such process ends."""
-    global _watcher
-    with _starting:
-        _start_mover()
-        if _watcher is None:
-            _watcher = threading.Thread(target=_watch, daemon=True)
-            _watcher.start()
-
-
-def _start_mover() -> None:
-    global _mover
-    if (_mover and _mover.poll() is None) or _is_running():
-        return
-    INBOX.mkdir(parents=True, exist_ok=True)
-    with LOG.open("wb") as log:
-        _mover = subprocess.Popen(
-            [sys.executable, "-m", "recorder.inbox"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def _is_running() -> bool:
-    try:
-        return bool(running_commands())
-    except UserError:  # DVC's list is damaged: the mover says so
-        return False
-
-
-def _watch() -> None:
-    """Start the next mover until nothing is waiting or one has failed: a change may come while one ends."""
-    global _watcher
-    while True:
-        # A killed process that nobody waits for stays in the list of processes, and DVC would take it for running.
-        if mover := _mover:
-            mover.wait()
-        with _starting:
-            if mover is _mover and (problem() or not waiting()):
-                _watcher = None
-                return
-        time.sleep(LOOK_AGAIN_S)
-        with _starting:
-            if not problem():
-                _start_mover()
-
-
-def problem() -> str | None:
-    """Why the process that `start_moving` started last has failed; None if it has not, or if nothing is waiting."""
-    if _mover is None or not _mover.poll() or not waiting():
-        return None
-    lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines() or ["it was killed"]
-    return lines[-1].removeprefix("inbox: ")
 
 
 def bring_in() -> int:

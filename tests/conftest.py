@@ -52,8 +52,8 @@ def main_stays() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_thread_moves_the_next_tests_inbox() -> Iterator[None]:
     yield
-    inbox = sys.modules.get("recorder.inbox")
-    if inbox and (watcher := inbox._watcher):
+    mover = sys.modules.get("recorder.mover")
+    if mover and (watcher := mover._watcher):
         watcher.join(60)
 
 

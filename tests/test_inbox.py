@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from recorder import inbox
+from recorder import inbox, mover
 from stages.common.stage import UserError
 from stages.speech.sources import read_sources
 from tests.recordings import (
@@ -378,15 +378,15 @@ def test_nothing_is_moved_while_a_stage_reads_and_all_of_it_after(repro):
     clip = save(1)
     with pytest.raises(inbox.Busy, match=rf"^process {repro.pid} \(dvc repro\)$"):
         inbox.bring_in()
-    last = inbox._mover
-    inbox.start_moving()
-    assert inbox._mover is last and inbox.problem() is None  # no process for nothing
+    last = mover._mover
+    mover.start_moving()
+    assert mover._mover is last and mover.problem() is None  # no process for nothing
     assert inbox.waiting() == 1 and files_in_raw() == before
     Path("go-on").touch()
     assert repro.wait(60) == 0
     assert clip.audio_path not in Path("heard.txt").read_text()
     wait_until(lambda: inbox.waiting() == 0)  # though nobody saves or opens a page
-    assert inbox._mover.wait(60) == 0 and clip.file in files_in_raw()
+    assert mover._mover.wait(60) == 0 and clip.file in files_in_raw()
     dvc(Path(), "repro")
     assert clip.audio_path in Path("heard.txt").read_text()
 
@@ -401,9 +401,9 @@ def test_stage_that_was_killed_does_not_block_the_inbox(repro):
 
 def test_clip_saved_while_a_mover_ends_is_moved_by_the_next_one(monkeypatch):
     """It has seen that nothing is waiting, and is still a process."""
-    monkeypatch.setattr(inbox, "_mover", subprocess.Popen(["sleep", "1"]))
+    monkeypatch.setattr(mover, "_mover", subprocess.Popen(["sleep", "1"]))
     clip = save(0)
-    inbox.start_moving()
+    mover.start_moving()
     wait_until(lambda: inbox.waiting() == 0)
     assert clip.file in files_in_raw()
 
@@ -428,25 +428,25 @@ def test_three_movers_at_once_move_every_change_once():
 
 def test_problem_of_a_mover_is_told_until_the_next_one_succeeds():
     def move(exit_code: int) -> None:
-        inbox.start_moving()
+        mover.start_moving()
         if exit_code == -signal.SIGKILL:
-            inbox._mover.kill()
-        assert inbox._mover.wait(60) == exit_code
+            mover._mover.kill()
+        assert mover._mover.wait(60) == exit_code
 
     clip = save(0)
     move(0)
-    assert inbox.problem() is None and inbox.waiting() == 0
+    assert mover.problem() is None and inbox.waiting() == 0
     (RAW / clip.file).rename("elsewhere")
     save(1)
-    assert inbox.problem() is None  # not tried yet
+    assert mover.problem() is None  # not tried yet
     move(1)
-    assert inbox.problem().startswith("data/raw holds 1 file, data/raw.dvc names 2: run 'make pull'")
+    assert mover.problem().startswith("data/raw holds 1 file, data/raw.dvc names 2: run 'make pull'")
     assert len(inbox.stored_clips()) == 2
     Path("elsewhere").rename(RAW / clip.file)
     move(-signal.SIGKILL)
-    assert inbox.problem() and inbox.waiting() == 1
+    assert mover.problem() and inbox.waiting() == 1
     move(0)
-    assert inbox.problem() is None and inbox.waiting() == 0
+    assert mover.problem() is None and inbox.waiting() == 0
 
 
 def test_leftovers_of_killed_processes_are_removed_and_other_files_left_alone():

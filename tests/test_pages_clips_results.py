@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from recorder import inbox
+from recorder import inbox, mover
 from stages.common.files import write_jsonl
 from tests.recordings import make_take, track_recordings
 from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, make_workspace, read_json, read_rows, run_stages
@@ -52,7 +52,7 @@ def project(built, tmp_path, monkeypatch) -> Path:
 def wait_until_moved() -> None:
     gives_up_at_s = time.monotonic() + 60
     while inbox.waiting():
-        inbox.start_moving()
+        mover.start_moving()
         assert time.monotonic() < gives_up_at_s, inbox.LOG.read_text()
         time.sleep(0.2)
 

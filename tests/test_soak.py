@@ -13,7 +13,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from recorder import inbox, runs
+from recorder import inbox, mover, runs
 from stages.common.dvc import RUNNING_STAGES, running_commands
 from stages.common.stage import UserError
 from tests.recordings import broken_cache_objects, make_take, recorder_environment, track_recordings, wait_until
@@ -33,7 +33,7 @@ KILLED = {
 TAB = """
 import random, sys, time
 from pathlib import Path
-from recorder import inbox
+from recorder import inbox, mover
 from tests.recordings import make_take, text_of
 first, seed = int(sys.argv[1]), int(sys.argv[2])
 confirmed = Path(f"confirmed-{first}.txt")
@@ -43,7 +43,7 @@ for number in range(first + 2 * begin, CLIPS, 2):
     clip_id, _ = inbox.save_clip(make_take(number), text=text_of(number), language="en", speaker=f"tab {first}")
     with confirmed.open("a") as file:
         file.write(clip_id + "\\n")
-    inbox.start_moving()
+    mover.start_moving()
     time.sleep(chance.uniform(0, 0.6))
 """.replace("CLIPS", str(CLIPS))
 
@@ -147,7 +147,7 @@ def test_all_clips_arrive_once_whoever_runs_and_is_killed_meanwhile(workspace):
 
     ids = {make_take(number).id for number in range(CLIPS)}
     assert len(ids) == CLIPS
-    assert inbox.waiting() == 0 and inbox.problem() is None
+    assert inbox.waiting() == 0 and mover.problem() is None
     prepared = [row["id"] for row in read_rows(Path("data/prepared/metadata.jsonl"))]
     assert len(prepared) == CLIPS and set(prepared) == ids
     assert read_rows(Path("data/prepared/rejected.jsonl")) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from recorder import collection, inbox
+from recorder import collection, inbox, mover
 from recorder.inbox import StoredClip
 from recorder.views import charts
 from recorder.views.shared import as_plain, sound_type, spoken_text
@@ -39,7 +39,7 @@ def correct(clip: StoredClip) -> None:
     except (UserError, OSError) as error:
         say(f"Not saved: {error}", is_problem=True)
         return
-    inbox.start_moving()
+    mover.start_moving()
     open_clip(None)
     say("Text corrected. The next training uses it.")
 
@@ -50,7 +50,7 @@ def delete(clip: StoredClip) -> None:
     except OSError as error:
         say(f"Not deleted: {error}", is_problem=True)
         return
-    inbox.start_moving()
+    mover.start_moving()
     open_clip(None)
     say(f"Recording {clip.id} is deleted. {STILL_HELD}")
 
@@ -68,7 +68,7 @@ def delete_all_of_speaker() -> None:
     except OSError as error:
         say(f"Not all were deleted: {error}", is_problem=True)
         return
-    inbox.start_moving()
+    mover.start_moving()
     say(f"Deleted: {counted(len(clips), 'recording')} of {speaker}. {STILL_HELD}")
 
 

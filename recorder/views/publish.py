@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from recorder import inbox, runs
+from recorder import inbox, mover, runs
 from recorder.settings import change_settings
 from recorder.views.progress import watch
 from recorder.views.shared import as_plain, spoken_text
@@ -104,7 +104,7 @@ def ask_consents(speakers: list[str]) -> None:
         ticked = st.checkbox("I am this speaker, or speak for them, and agree.", key=f"agree {speaker}")
         if st.button("Store this agreement", disabled=not ticked, key=f"store {speaker}"):
             inbox.record_consent(speaker, CONSENT, publish=True)
-            inbox.start_moving()
+            mover.start_moving()
             st.rerun()
 
 

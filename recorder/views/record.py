@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from recorder import granary, inbox, phrases, reading, runs, takes
+from recorder import granary, inbox, mover, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, sound_type, voice
 from stages.common.params import load_params
@@ -127,7 +127,7 @@ def save(phrase: str, earlier: inbox.StoredClip | None, replace: bool) -> None:
     state["in_set"] += earlier is None
     no_longer_skipped(phrase)
     go_on(phrase)
-    inbox.start_moving()
+    mover.start_moving()
     try:
         if runs.is_due():
             runs.start("new recordings")

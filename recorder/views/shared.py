@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 import streamlit as st
 
-from recorder import inbox, pictures
+from recorder import inbox, mover, pictures
 from recorder.listener import Listener
 from recorder.phrases import LANGUAGES
 from recorder.takes import Take
@@ -173,5 +173,5 @@ def _ask_consent(speaker: str) -> None:
     agreed = st.checkbox("I have read this, and I agree.", key=f"agreed {speaker}")
     if st.button("Continue", key=f"continue {speaker}", type="primary", disabled=not agreed):
         inbox.record_consent(speaker, CONSENT)
-        inbox.start_moving()
+        mover.start_moving()
         st.rerun()

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import streamlit as st
 
-from recorder import inbox, runs, takes
+from recorder import inbox, mover, runs, takes
 from recorder.listener import Answer, ListenerError
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, listener, spoken_text, suffix_of
@@ -110,7 +110,7 @@ def save(tried: Tried) -> None:
     except UserError as error:
         tried.problem = str(error)
         return
-    inbox.start_moving()
+    mover.start_moving()
     for name in ("tried", "try_file"):
         state.pop(name, None)
     state["try_round"] += 1

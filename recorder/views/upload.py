@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from recorder import inbox, takes, uploads
+from recorder import inbox, mover, takes, uploads
 from recorder.phrases import LANGUAGES
 from recorder.views import charts
 from recorder.views.shared import CONSENT, as_plain, consenting_voice, suffix_of
@@ -152,7 +152,7 @@ def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
         except UserError as error:
             refused.append(f"{row['File']}: {error}")
         bar.progress(number / len(chosen))
-    inbox.start_moving()
+    mover.start_moving()
     words = f"{saved} saved."
     if known:
         words += f" {known} {'was' if known == 1 else 'were'} here already, not saved again."
