@@ -219,6 +219,9 @@ def main() -> str:
     write_clips(prepared.MANIFEST, clips)
     remove_stale({*files, *(str(paths.PREPARED / name) for name in TABLES)})
     sounds.remember()
+    # DVC takes data/raw as it is now for what was read: what came meanwhile would be left out for good.
+    if read_sources(paths.RAW) != (raw_clips, unpaired) or sounds.has_changed():
+        raise UserError(f"{paths.RAW} changed while it was read: run it again")
     minutes = counted(summary["minutes"], "minute")
     return f"{counted(len(clips), 'clip')}, {minutes}, {len(rejections)} rejected -> {paths.PREPARED}"
 

@@ -221,6 +221,40 @@ def test_what_was_read_again_after_a_long_pause_stays(prepared, read):
     assert len(entries()) == len(read) == 5
 
 
+def test_index_of_another_version_is_not_read(prepared, read, monkeypatch):
+    monkeypatch.setattr(sound_cache, "code_hash", lambda _: "another version")
+    prepare.main()
+    assert len(read) == 5
+
+
+def change_text(workspace: Path) -> None:
+    manifest = workspace / "data/raw/phone/clips.jsonl"
+    manifest.write_text(manifest.read_text().replace("text 0", "other words"))
+
+
+def change_sound(workspace: Path) -> None:
+    path = workspace / "data/raw/phone/0.wav"
+    path.write_bytes(path.read_bytes()[:-2] + b"ab")
+
+
+def add_recording(workspace: Path) -> None:
+    shutil.copytree(workspace / "data/raw/phone", workspace / "data/raw/new")
+
+
+@pytest.mark.parametrize("change", [change_text, change_sound, add_recording])
+def test_recordings_that_change_while_they_are_read_end_the_run_and_the_next_one_has_them(
+    prepared, workspace, monkeypatch, change: Callable
+):
+    """DVC hashes data/raw after the stage, and would never run it for what came meanwhile."""
+    before = content_of(PREPARED)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "report", lambda *_: change(workspace))
+        with pytest.raises(UserError, match="changed while it was read"):
+            prepare.main()
+    prepare.main()
+    assert content_of(PREPARED) != before
+
+
 def test_experiment_in_a_temporary_folder_leaves_the_project_what_it_knows(prepared, workspace, monkeypatch, read):
     monkeypatch.setenv("DVC_ROOT", str(workspace))
     copy = workspace / "temporary"

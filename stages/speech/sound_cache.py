@@ -19,7 +19,8 @@ from pathlib import Path
 
 from stages.common import paths
 from stages.common.cache import ContentCache
-from stages.common.files import write_whole
+from stages.common.code import code_hash
+from stages.common.files import sha256_of_file, write_whole
 from stages.common.params import PrepareParams
 from stages.common.pool import Failed, run_each
 from stages.common.stage import UserError
@@ -46,7 +47,8 @@ class SoundCache:
 
     @property
     def _index_key(self) -> dict:
-        return {"index of": self.made_by, "folder": os.getcwd()}  # temporary experiments share the cache
+        # The folder, because temporary experiments share the cache.
+        return {"index of": self.made_by, "written by": code_hash(__name__), "folder": os.getcwd()}
 
     def _key(self, sha256: str) -> dict:
         return {"sha256": sha256, **self.made_by}
@@ -100,6 +102,16 @@ class SoundCache:
                 if isinstance(part.location, str):
                     self.files[part.location][1] = result.recorded_sha256
             yield result
+
+    def has_changed(self) -> bool:
+        """Whether a recording has changed since it was read, not in its times alone."""
+        for path, (state, recorded_sha256) in self.files.items():
+            try:
+                if _state_of(path) != state and sha256_of_file(Path(path)) != recorded_sha256:
+                    return True
+            except OSError:
+                return True
+        return False
 
     def put_in_place(self, sounds: Mapping[str, tuple[Part, str]]) -> None:
         """Write the sound of each (part, sha256) under its path, unless it is there already.
