@@ -86,7 +86,7 @@ def demo_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     add_demo_clips(workspace, 24)
     run_stages(workspace, "prepare")
     folder = workspace / "data/prepared"
-    return [replace(clip, audio_path=str(folder / clip.audio_path)) for clip in read_clips(folder / "clips.jsonl")]
+    return [replace(clip, audio_path=str(folder / clip.audio_path)) for clip in read_clips(folder / "metadata.jsonl")]
 
 
 @pytest.fixture(scope="module")
