@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from recorder import inbox, mover
 from stages.common.files import write_jsonl
 from tests.recordings import make_take, track_recordings
-from tests.workspaces import DEMO_CLIPS, ROOT, add_demo_clips, make_workspace, read_json, read_rows, run_stages
+from tests.workspaces import ROOT, add_demo_clips, make_workspace, read_json, read_rows, run_stages
 
 HOSTILE = "<script>alert(1)</script> *bold* $x$ [link](http://x)"
 SPOKEN = [
@@ -65,13 +65,6 @@ def page(name: str, **state: object) -> AppTest:
     return shown(app)
 
 
-def page_of_app(name: str) -> AppTest:
-    """The page within the whole app, which shows what a page cannot go on with."""
-    app = AppTest.from_file(str(ROOT / "recorder/app.py"), default_timeout=60)
-    shown(app).switch_page(f"views/{name}.py")
-    return shown(app)
-
-
 def shown(app: AppTest) -> AppTest:
     app.run()
     assert not app.exception
@@ -117,6 +110,9 @@ def test_clips_lists_every_recording_the_newest_first_and_plays_one_at_a_time(pr
     assert player.proto.autoplay
     app.text_input(key="clips_search").set_value("GERMAN licht")
     assert played(shown(app)) == [clip_of(SPOKEN[3][0]).file]
+    (project / "data/raw" / clip_of(SPOKEN[3][0]).file).unlink()
+    press(app, f"play {clip_of(SPOKEN[3][0]).file}")
+    assert "is not on this machine" in app.error[0].value
 
 
 def test_texts_and_names_of_people_are_shown_as_text(project):
@@ -174,13 +170,12 @@ def test_all_of_a_speaker_are_deleted_only_when_the_name_is_typed(project):
 
 
 def test_many_recordings_are_shown_twenty_at_a_time(project):
-    path = project / "data/raw/recorded/clips.jsonl"
-    recorded_at = "2026-01-01T00:00:00."
+    day = "2026-01-01T00:00:00."
     rows = [
-        {"audio_path": f"{number:016x}.flac", "text": f"number {number}", "recorded_at": f"{recorded_at}{number:04}"}
+        {"audio_path": f"{number:016x}.flac", "text": f"number {number}", "recorded_at": f"{day}{number:04}"}
         for number in range(5000)
     ]
-    write_jsonl(path, rows)
+    write_jsonl(project / "data/raw/recorded/clips.jsonl", rows)
     app = page("clips")
     assert "5000 of 5000 recordings" in words(app)
     assert played(app) == [f"recorded/{number:016x}.flac" for number in range(4999, 4979, -1)]
@@ -190,14 +185,6 @@ def test_many_recordings_are_shown_twenty_at_a_time(project):
     assert played(shown(app)) == [f"recorded/{4999:016x}.flac"]
     app.text_input(key="clips_search").set_value("")
     assert played(shown(app))[0] == f"recorded/{4999:016x}.flac", "after a search the list begins at its first page"
-
-
-def test_sound_that_is_gone_is_explained(project):
-    clip = clip_of(SPOKEN[0][0])
-    (project / "data/raw" / clip.file).unlink()
-    app = press(page("clips"), f"play {clip.file}")
-    assert "is not on this machine" in app.error[0].value
-    shutil.copy(DEMO_CLIPS / "100.opus", project / "data/raw" / clip.file)
 
 
 @pytest.mark.parametrize("name", ["clips", "results", "publish"])
@@ -210,31 +197,20 @@ def test_nothing_recorded_or_trained_says_where_to_begin(workspace, name):
 def test_pictures_of_the_set_say_in_words_what_they_show(project):
     app = page("clips", clips_section="Pictures")
     alternatives = [chart.proto.alt for chart in app.get("vega_lite_chart")]
-    assert any("English · demo: " in alternative for alternative in alternatives)
-    assert [alternative.split(".")[0] for alternative in alternatives[:4]] == [
-        "Minutes by language and speaker",
-        "Length",
-        "Loudness",
-        "Speech above noise",
-    ]
+    assert any("English · demo: " in alternative for alternative in alternatives) and all(alternatives)
 
 
-def test_rejected_recordings_come_with_reason_and_remedy(project):
-    rows = [{"file": f"phone/{HOSTILE}.wav", "reason": "silence", "remedy": "record it again"}]
-    write_jsonl(project / "data/prepared/rejected.jsonl", rows)
-    app = page("clips", clips_section="Not used")
-    assert "silence: record it again" in html(app) and "&lt;script&gt;" in html(app)
-    assert "<script" not in html(app)
-
-
-def test_clips_to_check_are_those_of_prepare_and_of_make_review(project):
+def test_rejected_recordings_and_those_to_check_come_with_reason_and_remedy(project):
     row = {"id": "0" * 16, "file": f"phone/{HOSTILE}.wav", "text": "turn it on"}
+    rejected = row | {"reason": "silence", "remedy": "record it again"}
+    write_jsonl(project / "data/prepared/rejected.jsonl", [rejected])
     write_jsonl(project / "data/prepared/review.jsonl", [row | {"reason": "noise", "listen_for": "the words"}])
     by_model = row | {"reason": "base model disagrees", "listen_for": "the text", "heard": "on", "wer": 0.7}
     write_jsonl(project / "data/review/base_model.jsonl", [by_model])
-    shown = html(page("clips", clips_section="To check"))
-    assert "noise: the words" in shown and "base model disagrees: the text" in shown
-    assert "<script" not in shown
+    not_used, to_check = (html(page("clips", clips_section=section)) for section in ("Not used", "To check"))
+    assert "silence: record it again" in not_used and "&lt;script&gt;" in not_used
+    assert "noise: the words" in to_check and "base model disagrees: the text" in to_check
+    assert "<script" not in not_used + to_check
 
 
 def test_other_folders_can_be_read_but_not_changed(project):
@@ -258,10 +234,7 @@ def test_results_say_both_error_rates_and_do_not_claim_more(project):
     assert [button.label for button in app.get("download_button")] == ["Download the report"]
     low, high = (f"{100 * metrics['tuned'][end]:.1f}\u00a0%" for end in ("wer_low", "wer_high"))
     assert f"{low} to {high}" in app.table[0].value.to_string().replace("\\", "")
-
-
-def test_newer_recordings_are_counted(project):
-    assert "4 newer recordings" in page("results").info[0].value
+    assert "4 newer recordings" in app.info[0].value
 
 
 def test_hardest_recordings_play_and_show_their_differences(project):
@@ -270,40 +243,20 @@ def test_hardest_recordings_play_and_show_their_differences(project):
     tuned = [row for row in rows if row["model"] == "tuned"]
     for row in tuned:
         row |= {"hypothesis": f"{row['reference']} indeed", "insertions": 1, "wer": 0.2}
-    tuned[2] |= {"hypothesis": "nonsense", "wer": 1.0}
+    tuned[2] |= {"reference": f"{HOSTILE} x", "hypothesis": HOSTILE, "wer": 1.0}
     write_jsonl(path, rows)
     app = page("results")
     assert ">missed: </span>" in html(app) and ">added: </span>indeed" in html(app)
+    assert "<script" not in html(app) and "&lt;script&gt;" in html(app) and HOSTILE not in words(app)
     assert len(played(app)) == 5 and played(app)[0] == tuned[2]["id"]
     press(app, f"play {tuned[2]['id']}")
     assert len(app.get("audio")) == 1
-    assert len(tuned) > 5
     next(button for button in app.button if button.label == f"Show more (of {len(tuned)})").click()
-    shown(app)
-    assert len(played(app)) == min(len(tuned), 10) - 1
-
-
-def test_markup_in_transcripts_is_shown_as_text(project):
-    path = project / "data/evaluation/predictions.jsonl"
-    rows = read_rows(path)
-    for row in rows:
-        row |= {"hypothesis": HOSTILE, "reference": HOSTILE + " x", "wer": 0.5}
-    write_jsonl(path, rows)
-    app = page("results")
-    assert "<script" not in html(app) and "&lt;script&gt;" in html(app)
-    assert HOSTILE not in words(app)
-
-
-def test_sound_of_a_deleted_recording_is_explained(project):
+    assert len(played(shown(app))) == min(len(tuned), 10) - 1
     shutil.rmtree(project / "data/prepared/audio")
     app = page("results")
     press(app, next(button for button in app.button if button.label == "Play").key)
     assert app.warning and len(app.get("audio")) == 0
-
-
-def test_missing_part_of_the_results_is_named(project):
-    (project / "data/checkpoints/training.json").unlink()
-    assert r"training\.json is missing\: run \'dvc repro\'" in page_of_app("results").error[0].value
 
 
 # Publish
