@@ -1,9 +1,9 @@
 """The sound in data/prepared, audio/ab/ID.flac: made once for each recording, and put in place from the cache.
 
 `.cache/prepared` has an entry for each recording, or part of one: figures and sound. An index holds what the last run
-in this folder knew: the hash of each recorded file, the figures of each part, and which files in data/prepared are as they were
-written. A file counts as known as long as its inode, size and times are the same. So one more clip costs one clip's
-work. Without the index, all files are read again.
+in this folder knew: the hash of each recorded file, the figures of each part, and which files in data/prepared are as
+they were written. A file counts as known as long as its inode, size and times are the same. So one more clip costs one
+clip's work. Without the index, all files are read again.
 """
 
 from __future__ import annotations
