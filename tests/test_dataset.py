@@ -168,6 +168,11 @@ def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make
     assert len({identity for _, identity in drawn} - {clip.id}) == 30
 
 
+def test_the_mapping_is_ignored_by_git(repository):
+    found = subprocess.run(["git", "check-ignore", str(paths.PSEUDONYMS)], cwd=repository, capture_output=True)
+    assert found.returncode == 0
+
+
 # Consent
 
 

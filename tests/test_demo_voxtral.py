@@ -192,6 +192,12 @@ def test_demo_app_listens_on_this_machine_alone_and_leaves_the_folder_as_it_is(d
     assert files == {"README.md", "app.py", "recogniser.py", "requirements.txt", "sound.py"}
 
 
+def test_demo_app_without_a_result_says_what_to_do(tmp_path):
+    command = [sys.executable, "-m", "stages.commands.demo_app", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and "make repro" in result.stderr
+
+
 def test_whole_and_merged_models_give_the_same_transcripts_as_the_adapter(demo, heard, trained, monkeypatch, tmp_path):
     recogniser, sound = demo_modules(monkeypatch)
     monkeypatch.chdir(trained)
