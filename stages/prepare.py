@@ -38,7 +38,7 @@ def language_of(clip: RawClip, params: PrepareParams) -> str:
 
 
 def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
-    """Why a clip's text or language cannot be used, None where both can."""
+    """Why a clip's text or language cannot be used; None if both can."""
     cleaned = text.clean(clip.text)
     if not text.normalise(cleaned):
         return Rejection(clip.where, "empty text", "write down what was said, in letters")
@@ -48,12 +48,12 @@ def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
         )
     language = language_of(clip, params)
     if not text.is_accepted(language):
-        return Rejection(clip.where, "unknown language", f"{language!r} is no ISO 639-1 code such as en, de or hi")
+        return Rejection(clip.where, "unknown language", f"{language!r} is not an ISO 639-1 code such as en, de or hi")
     return None
 
 
 def locate(raw: Path, clips: list[RawClip]) -> tuple[list[Located], list[Rejection]]:
-    """Clips with their files, and those whose file lies outside of their source's folder."""
+    """Clips with their files, and those whose file is outside their source's folder."""
     located, rejections = [], []
     for clip, location in zip(clips, locate_all(raw, clips), strict=True):
         if location is None:
@@ -65,15 +65,15 @@ def locate(raw: Path, clips: list[RawClip]) -> tuple[list[Located], list[Rejecti
 
 
 def read_other_speakers(folder: str | None) -> tuple[list[Located], list[Rejection]]:
-    """Other people's clips, which evaluate.other_speakers names; nothing where it names none.
+    """Other people's clips, which evaluate.other_speakers names; nothing if it names none.
 
-    Raises: UserError where there is no such folder.
+    Raises: UserError if the folder is missing.
     """
     if folder is None:
         return [], []
     source = Path(folder)
     if not source.is_dir():
-        raise UserError(f"params.yaml: evaluate.other_speakers {source} is no folder")
+        raise UserError(f"params.yaml: evaluate.other_speakers {source} is not a folder")
     clips, unpaired = read_source(source)
     located, unlocated = locate(source.parent, clips)
     rejections = [replace(rejection, file=OTHER_SPEAKERS + rejection.file) for rejection in unpaired + unlocated]
@@ -174,7 +174,7 @@ def main() -> str:
     params, other_speakers_folder = all_params.prepare, all_params.evaluate.other_speakers
     announce("prepare", **params.model_dump(), other_speakers=other_speakers_folder)
     if not text.is_accepted(params.language.lower()):
-        raise UserError(f"params.yaml: prepare.language {params.language!r} is no ISO 639-1 code such as en, de or hi")
+        raise UserError(f"params.yaml: prepare.language {params.language!r} is not an ISO 639-1 code such as en, de or hi")
     raw_clips, unpaired = read_sources(paths.RAW)
     if not (raw_clips or unpaired or params.sources):
         raise UserError(

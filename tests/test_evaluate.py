@@ -135,7 +135,7 @@ def test_speech_of_others_is_measured_and_changes_none_of_the_persons_figures(ev
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
-        ("nowhere", "evaluate.other_speakers nowhere is no folder"),
+        ("nowhere", "evaluate.other_speakers nowhere is not a folder"),
         ("empty", "no usable clip in evaluate.other_speakers empty that is not in data/raw"),
     ],
 )

@@ -117,7 +117,7 @@ def test_steps_added_up_are_one_large_step(workspace):
     [
         ({"train__launcher": "four.yaml"}, "train.launcher four.yaml: no such file"),
         ({"train__launcher": "ddp"}, "train.launcher is ddp, but this machine has no GPU"),
-        ({"train__batch_size": 3}, "train.clips_per_update 8 is no multiple of train.batch_size 3 times 1"),
+        ({"train__batch_size": 3}, "train.clips_per_update 8 is not a multiple of train.batch_size 3 times 1"),
         ({"train__batch_size": "auto", "train__clips_per_update": None}, "train.batch_size auto needs a number as"),
     ],
 )

@@ -99,7 +99,7 @@ def _characters_per_s(words: str, duration_s: float) -> float:
 
 @functools.cache
 def scripts_of(language: str) -> tuple[str, ...]:
-    """The scripts (ISO 15924) that a language (ISO 639-1) is mostly written in, by CLDR; () where it names none."""
+    """The scripts (ISO 15924) that a language (ISO 639-1) is mostly written in, by CLDR; () if it names none."""
     from babel.core import get_global
 
     parts = get_global("likely_subtags").get(language, "").split("_")
@@ -109,7 +109,7 @@ def scripts_of(language: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=100_000)  # asked for twice for each clip
 def script_fraction(text: str, language: str) -> float | None:
-    """Share of the letters that belong to the language's script; None where there are no letters, or it is unknown."""
+    """Share of the letters that belong to the language's script; None without letters, or if the script is unknown."""
     scripts = scripts_of(language)
     if scripts == ("Latn",) and text.isascii() and any(map(str.isalpha, text)):  # most texts, in a fraction of the time
         return 1.0
@@ -126,7 +126,7 @@ def _letters_of(*scripts: str) -> regex.Pattern:
 
 
 def _beyond(clip: Clip, speed: float, limits: FilterParams) -> tuple[str, str] | None:
-    """(reason, remedy) where a clip lies beyond a limit. speed: its characters a second."""
+    """(reason, remedy) if a clip is beyond a limit. speed: its characters a second."""
     fraction = None if limits.min_script_fraction is None else script_fraction(clip.text, clip.language)
     keys = "prepare.filters"
     if limits.max_characters_per_s is not None and speed > limits.max_characters_per_s:
@@ -143,11 +143,11 @@ def _beyond(clip: Clip, speed: float, limits: FilterParams) -> tuple[str, str] |
         return "narrow bandwidth", f"{limit}: record it with a microphone, not over a telephone"
     if limits.min_script_fraction is not None and fraction is not None and fraction < limits.min_script_fraction:
         limit = f"{fraction:.0%} of its letters are of {clip.language}'s, below {keys}.min_script_fraction"
-        return "wrong script", f"{limit}: write it in the language's own letters, or mend its language"
+        return "wrong script", f"{limit}: write it in the language's own letters, or correct its language"
     other = _other_language(clip, limits)
     if other and other[1] > limits.max_other_language and _has_enough_words(clip.text, other[0]):
         limit = f"{other[0]} by {other[1]:.0%}, not {clip.language}; {keys}.max_other_language is"
-        return "wrong language", f"{limit} {limits.max_other_language:g}: mend its language, or take it out"
+        return "wrong language", f"{limit} {limits.max_other_language:g}: correct its language, or remove the clip"
     return None
 
 

@@ -47,6 +47,6 @@ def check_base(source: ModelSource) -> None:
     """Raises: UserError if the tuned model was trained from another base than `source`."""
     if read_json(paths.CHECKPOINTS / "training.json")["base_model_identity"] != source.identity:
         remedy = "run 'dvc repro'"
-        if source.identity.startswith(FOLDER):  # whose files are no dep in dvc.yaml
+        if source.identity.startswith(FOLDER):  # its files are not deps in dvc.yaml
             remedy = "run 'dvc repro --force --single-item train', then 'dvc repro'"
         raise UserError(f"{BEST} was trained from another base than model.name {source.name}: {remedy}")

@@ -63,7 +63,7 @@ def check_batches(params: TrainParams) -> None:
     at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
-            f"params.yaml: train.clips_per_update {params.clips_per_update} is no multiple of train.batch_size "
+            f"params.yaml: train.clips_per_update {params.clips_per_update} is not a multiple of train.batch_size "
             f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
         )
 

@@ -45,7 +45,7 @@ def main() -> str:
     params = load_params()
     clips = [clip for clip in read_clips(paths.SPLIT / "test.jsonl") if clip.id in set(request["clips"])]
     if missing := set(request["clips"]) - {clip.id for clip in clips}:
-        raise UserError(f"clip {min(missing)} was evaluated, but is no test clip now: run 'dvc repro'")
+        raise UserError(f"clip {min(missing)} was evaluated, but is not a test clip now: run 'dvc repro'")
     folders, merge_into = [Path(folder) for folder in request["models"]], request["merge_into"]
     replies = []
     while folders:

@@ -155,7 +155,7 @@ class Speech:
 def synthesise(text: str, voice: Voice) -> Speech:
     """Speak `text`, with silence cut from both ends.
 
-    Raises: OSError where the program is not installed, CalledProcessError where flite fails.
+    Raises: OSError if the program is not installed, CalledProcessError if flite fails.
     """
     if voice.program == "flite":
         settings = ["--setf", f"duration_stretch={voice.rate}", "--setf", f"int_f0_target_mean={voice.pitch}"]
