@@ -174,7 +174,7 @@ def main() -> str:
     params, other_speakers_folder = all_params.prepare, all_params.evaluate.other_speakers
     announce("prepare", **params.model_dump(), other_speakers=other_speakers_folder)
     if not text.is_accepted(params.language.lower()):
-        raise UserError(f"params.yaml: prepare.language {params.language!r} is not an ISO 639-1 code such as en, de or hi")
+        raise UserError(f"params.yaml: prepare.language {params.language!r} is not an ISO 639-1 code such as en or de")
     raw_clips, unpaired = read_sources(paths.RAW)
     if not (raw_clips or unpaired or params.sources):
         raise UserError(
