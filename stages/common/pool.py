@@ -19,6 +19,7 @@ from typing import TypeVar
 from stages.common.stage import UserError, die_with_parent
 
 WORKER_MEMORY_BYTES = 4 << 30  # beside what a process has when it begins: an hour of stereo takes 3.5 GB
+LOOKS_EVERY_S = 0.005  # for ended processes; pebble's own 0.1 s is most of the time that a single clip takes
 DASK_ANSWERS_WITHIN_S = 30
 KEPT_BYTES = 64 << 20  # of freed memory, in a process: taking a clip's pages anew each time is a tenth of its work
 
@@ -53,8 +54,9 @@ def run_each(
 
 
 def _on_this_machine(work: Callable, items: Sequence, workers: int, limit_s: float) -> Iterator:
-    from pebble import ProcessExpired, ProcessPool  # imported here: a run without work needs none
+    from pebble import CONSTS, ProcessExpired, ProcessPool  # imported here: a run without work needs none
 
+    CONSTS.sleep_unit = LOOKS_EVERY_S
     pool = ProcessPool(min(workers, len(items)), initializer=_begin)
     try:
         try:
