@@ -1,9 +1,9 @@
 """What prepare costs as clips grow: the first run, one more clip, one more clip with DVC, and memory.
 
-    python -m tests.benchmarks.growth [--clips 100 1000 10000 50000] [--plot docs/growth.svg]
+    python -m tests.benchmarks.growth [--clips 100 1000 10000 50000]
 
 Clips are half a second of made-up sound, WAV, 16 kHz: what grows with their number counts here, not their decoding
-(tests.benchmarks.prepare). 50,000 need 5 GB in the temporary folder for a while. Prints a table, and draws it.
+(tests.benchmarks.prepare). 50,000 need 5 GB in the temporary folder for a while. Prints a table.
 """
 
 from __future__ import annotations
@@ -144,26 +144,9 @@ def measure(clips: int) -> dict[str, float]:
     }
 
 
-def draw(path: Path, found: dict[int, dict[str, float]]) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    for name in ("first_s", "repro_s", "one_more_s", "split_s"):
-        left.loglog(list(found), [row[name] for row in found.values()], "o-", label=COLUMNS[name].replace("`", ""))
-    left.set(xlabel="clips", ylabel="seconds")
-    left.legend(fontsize="small")
-    right.semilogx(list(found), [row["peak_mb"] for row in found.values()], "o-")
-    right.set(xlabel="clips", ylabel="peak memory of a process, MB", ylim=(0, None))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    plt.rcParams["svg.hashsalt"] = "ownvoice"  # the same figures give the same file
-    figure.savefig(path, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     found = {}
     print("| clips | " + " | ".join(COLUMNS.values()) + " |\n|---" + "|---" * len(COLUMNS) + "|")
@@ -171,8 +154,6 @@ def main() -> None:
         found[clips] = measure(clips)
         cells = [f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in found[clips].values()]
         print(f"| {clips:,} | " + " | ".join(cells) + " |", flush=True)
-    if options.plot:
-        draw(options.plot, found)
 
 
 if __name__ == "__main__":
