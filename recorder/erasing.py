@@ -32,7 +32,7 @@ from stages.speech.text import clean
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-TODO_FILES = "forget-*.json"  # in data/recorder
+ERASURE_FILES = "forget-*.json"  # in data/recorder
 RESULTS = (paths.PREPARED, paths.SPLIT, paths.CHECKPOINTS, paths.EVALUATION, paths.CARD, paths.REVIEW)
 EXPERIMENTS = Path(".dvc/tmp/exps")  # their copies of this folder
 # Kinds of the content cache that may hold somebody's sound, texts, ids or model, also those of earlier versions.
@@ -70,7 +70,7 @@ class Todo:
 
     @property
     def path(self) -> Path:
-        return runs.FOLDER / TODO_FILES.replace("*", hashlib.sha256(self.name.encode()).hexdigest()[:8])
+        return runs.FOLDER / ERASURE_FILES.replace("*", hashlib.sha256(self.name.encode()).hexdigest()[:8])
 
     @property
     def ids(self) -> list[str]:

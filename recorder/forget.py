@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from recorder import erasing, inbox, runs
-from recorder.erasing import EXPERIMENTS, RESULTS, TODO_FILES, Todo, erase, find, git, read_todo
+from recorder.erasing import ERASURE_FILES, EXPERIMENTS, RESULTS, Todo, erase, find, git, read_todo
 from recorder.searching import search
 from stages.commands import pull
 from stages.common import paths
@@ -55,7 +55,7 @@ def forget(speaker: str | None, clip: str | None, yes: bool, hub: bool) -> str:
     if hub and todo.versioned and not todo.repositories:
         todo.repositories = choose_repositories(speaker, yes)
     finish(todo, is_begun)
-    for path in sorted(runs.FOLDER.glob(TODO_FILES)):
+    for path in sorted(runs.FOLDER.glob(ERASURE_FILES)):
         print(f"Not finished: make forget for {read_todo(path).name}. Run it again, too.")
     return f"{todo.name} is erased; nothing found"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recorder import inbox, reading, runs, traces
-from recorder.erasing import PUBLIC_CACHES, TEMPORARY, TODO_FILES, Todo, clips_in_raw, file_of, git, read_dict
+from recorder.erasing import ERASURE_FILES, PUBLIC_CACHES, TEMPORARY, Todo, clips_in_raw, file_of, git, read_dict
 from recorder.traces import Traces, cell_ways, files_below, speaker_ways, text_ways
 from stages.common import paths
 from stages.speech.text import clean
@@ -28,7 +28,11 @@ def search(todo: Todo, repository: Repo) -> list[str]:
     folders = [Path(), paths.RAW.parent, paths.RAW, paths.cache_root(), Path(repository.cache.local.path)]
     folders += [Path(address) for address in remotes if "://" not in address]
     folders += Path(tempfile.gettempdir()).glob(TEMPORARY)
-    left_out = [*map(Path, OURS), *runs.FOLDER.glob(TODO_FILES), *(paths.cache_root() / kind for kind in PUBLIC_CACHES)]
+    left_out = [
+        *map(Path, OURS),
+        *runs.FOLDER.glob(ERASURE_FILES),
+        *(paths.cache_root() / kind for kind in PUBLIC_CACHES),
+    ]
     wanted, cells = _wanted(todo)
     in_raw = sorted(files_below([paths.RAW]))
     # Alone first: rows that a person is to remove are in DVC's cache, too, until the next time.

@@ -186,7 +186,7 @@ def run_forget(
 
 
 def begun() -> list[Path]:
-    return list(runs.FOLDER.glob(erasing.TODO_FILES))
+    return list(runs.FOLDER.glob(erasing.ERASURE_FILES))
 
 
 def windows(content: bytes) -> list[bytes]:
