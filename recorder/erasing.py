@@ -38,7 +38,7 @@ EXPERIMENTS = Path(".dvc/tmp/exps")  # their copies of this folder
 # Kinds of the content cache that may hold somebody's sound, texts, ids or model, also those of earlier versions.
 CACHES = ("prepared", "copies", "duplicates", "pieces", "alignment", "base-transcripts", "base-predictions", "encoded")
 CACHES += ("training", "merged", "dataset", "recorder")
-PUBLIC_CACHES = ("hub", "phrases")
+PUBLIC_CACHES = ("hub",)
 TEMPORARY = "ownvoice-*"  # what an interrupted push or upload has left in the temporary folder
 TRANSCRIPT = re.compile(r"\.txt|(\.[a-z]{2})?\.(srt|vtt)")  # a recording's name without its ending comes before
 

@@ -277,7 +277,7 @@ def merge(settings: dict, changes: dict) -> None:
 def test_each_cache_is_named_on_the_page_about_training():
     code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in sources())
     kinds = re.findall(r'(?:ContentCache\(|cache_root\(\) / |^CACHE = )"([\w-]+)"', code, re.MULTILINE)
-    assert {"encoded", "training", "hub", "phrases"} <= set(kinds)
+    assert {"encoded", "training", "hub"} <= set(kinds)
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     assert not [kind for kind in kinds if f"| `.cache/{kind}`" not in page]
 

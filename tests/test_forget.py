@@ -586,7 +586,7 @@ def test_what_works_beside_the_pipeline_is_waited_for(project, who):
     place = Path(".dvc/tmp/exps/tmpabc")
     place.mkdir(parents=True)
     at_work = subprocess.Popen(["sleep", "60"], cwd=place if who == "an experiment" else None)
-    held = Path(".cache/training/run.lock") if who == "a training" else Path(".cache/phrases/granary-de.lock")
+    held = Path(".cache/training/run.lock") if who == "a training" else Path(".cache/hub/other.lock")
     try:
         with lock(held), pytest.raises(UserError, match=f"{at_work.pid}" if who == "an experiment" else str(held)):
             forget.forget(ANN, None, yes=True, hub=False)

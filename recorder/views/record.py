@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from recorder import granary, inbox, mover, phrases, reading, runs, takes
+from recorder import inbox, mover, phrases, reading, runs, takes
 from recorder.views.microphone import microphone
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, sound_type, voice
 from stages.common.params import load_params
@@ -25,20 +25,9 @@ params = load_params()
 
 
 def choose_phrases(kind: str, speaker: str, language: str) -> list[str]:
-    """A person's own phrases, then those of ownvoice or from the Hub."""
+    """A person's own phrases, then those of ownvoice."""
     own = reading.own_phrases(speaker, language)
-    if kind == OWN:
-        return own
-    given = phrases.from_file(language)
-    if params.recorder.phrases == "granary":
-        granary.start_granary(language)
-        if problem := granary.granary_problem(language):
-            st.warning(f"{as_plain(problem)} Until then you see ownvoice's own phrases.")
-        streamed = granary.granary_phrases(language)
-        if streamed is None and not problem:
-            st.info("Fetching sentences from the Hub. Until then you see ownvoice's own.")
-        given = streamed or given
-    return list(dict.fromkeys([*own, *given]))
+    return own if kind == OWN else list(dict.fromkeys([*own, *phrases.from_file(language)]))
 
 
 def edit_own_phrases(speaker: str, language: str, is_open: bool) -> None:

@@ -181,7 +181,6 @@ class DeployParams(Section):
 
 
 class RecorderParams(Section):
-    phrases: Literal["files", "granary"]
     set_size: PositiveInt
     stop_after_silence_s: PositiveFloat | None
     longest_take_s: PositiveFloat

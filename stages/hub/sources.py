@@ -240,8 +240,8 @@ def _stream(source: HubSourceParams, revision: str, first: int, name: str) -> It
     sound = rows.features[source.columns.audio]
     if not isinstance(sound, Audio | dict):
         raise UserError(
-            f"{name}: column {source.columns.audio!r} only names recordings, their sound is not in the data set: as in "
-            f"nvidia/Granary its sentences are phrases to read aloud (recorder.phrases), no clips"
+            f"{name}: column {source.columns.audio!r} only names recordings, their sound is not in the data set: name "
+            f"another data set in prepare.sources"
         )
     rows = rows.select_columns(list(dict.fromkeys(columns.values())))
     if isinstance(sound, Audio):
