@@ -126,6 +126,11 @@ def save(page):
                            ".shadowRoot.querySelector('.phrase').textContent !== before", arg=before)  # fmt: skip
 
 
+def focused(page) -> str | None:
+    """Which part of the microphone has the keyboard."""
+    return page.evaluate("document.activeElement.shadowRoot?.activeElement?.className")
+
+
 def stored(workspace) -> list[dict]:
     """Rows of all saved clips, in data/raw or still in the inbox."""
     raw = workspace / "data/raw/recorded/clips.jsonl"
@@ -219,6 +224,7 @@ def test_slip_of_a_key_or_the_mouse_only_stops_and_loses_no_take(workspace, addr
         slip()
         page.get_by_text("This is good").wait_for()
         expect(shown).to_have_text(texts[0])
+        assert focused(page) == "record", "Space would press another button"
     page.keyboard.press("k")
     page.get_by_text("press Skip again").wait_for()
     page.evaluate("window.location.reload()")
@@ -230,6 +236,7 @@ def test_slip_of_a_key_or_the_mouse_only_stops_and_loses_no_take(workspace, addr
     page.get_by_text("Not saved yet").wait_for()
     page.locator("audio").wait_for()
     save(page)
+    assert focused(page) == "record", "the next phrase is not recorded by Space"
     [row] = stored(workspace)
     assert row["text"] == texts[0]
     wait_for(lambda: all_in(workspace), what="the inbox was not moved")

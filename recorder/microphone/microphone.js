@@ -113,6 +113,7 @@ class Microphone {
     event.preventDefault();
     event.stopImmediatePropagation();
     this.stop(true);
+    this.part("record").focus(); // not the button that was pressed by mistake: Space would press it, and drop the take
   }
 
   toggle() {
