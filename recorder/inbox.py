@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recorder.takes import Take
 from stages.commands import pull
@@ -35,6 +36,9 @@ from stages.common.stage import UserError, run
 from stages.speech.clips import RawClip
 from stages.speech.sources import locate
 from stages.speech.text import clean
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 INBOX = paths.RAW.parent / "inbox"
 SOURCES = ("recorded", "uploaded")
@@ -203,26 +207,28 @@ def waiting() -> int:
 
 
 def bring_in() -> int:
-    """Move all waiting changes into data/raw; returns how many.
-
-    Raises: Busy while a dvc command runs, UserError if data/raw has fewer files than DVC knows of.
-    """
+    """Move all waiting changes into data/raw; returns how many. Raises: Busy while dvc runs, and what `move` raises."""
     with locked_repository() as repository:
-        _sweep()
-        changes = pending()
-        if not remove_cut_off_files(repository) and not changes:
-            return 0
-        deleted = {_kept(change.source, change.row["audio_path"]) for change in changes if change.kind == "delete"}
-        pull.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
-        for source in SOURCES:
-            if any(change.source == source for change in changes):
-                _apply(source, changes)
-        repository.add(str(paths.RAW))
-        os.sync()  # after a power cut the inbox must not be empty and data/raw unwritten
-        for change in changes:
-            gone = INBOX / f"{GONE}{change.folder.name}"  # renamed first: after a kill a change is whole or gone
-            change.folder.rename(gone)
-            shutil.rmtree(gone)
+        return move(repository)
+
+
+def move(repository: Repo) -> int:
+    """`bring_in` with DVC locked by `repository`. Raises: UserError if data/raw has fewer files than DVC knows of."""
+    _sweep()
+    changes = pending()
+    if not remove_cut_off_files(repository) and not changes:
+        return 0
+    deleted = {_kept(change.source, change.row["audio_path"]) for change in changes if change.kind == "delete"}
+    pull.check_complete(removed=sum(path is not None and not path.exists() for path in deleted))
+    for source in SOURCES:
+        if any(change.source == source for change in changes):
+            _apply(source, changes)
+    repository.add(str(paths.RAW))
+    os.sync()  # after a power cut the inbox must not be empty and data/raw unwritten
+    for change in changes:
+        gone = INBOX / f"{GONE}{change.folder.name}"  # renamed first: after a kill a change is whole or gone
+        change.folder.rename(gone)
+        shutil.rmtree(gone)
     return len(changes)
 
 
