@@ -24,19 +24,18 @@ import soundfile
 from stages.speech import audio, sources
 from stages.speech.clips import AUDIO_SUFFIXES, RawClip
 from stages.speech.subtitles import SUFFIXES as SUBTITLE_SUFFIXES
-from stages.speech.tables import KALDI_MANIFEST, TABLE_SUFFIXES, read_text
-from stages.speech.text import clean, normalise
+from stages.speech.tables import KALDI_MANIFEST, TABLE_SUFFIXES
+from stages.speech.text import clean
 
-# All ZIPs of one upload: nobody looks through more rows before saving, and Pair holds the files in memory.
+# Of a ZIP: nobody looks through more rows before saving, and Pair holds the files in memory.
 MAX_FILES = 10_000
 MAX_UNPACKED_BYTES = 2**30  # three hours of 16-bit mono at 48 kHz
-MAX_FILE_BYTES = 400 * 2**20  # an hour of it
 MAX_FOLDERS = 30  # one in another; Python goes down a few hundred
 MAX_TEXT_BYTES = 16 * 2**20  # 100,000 rows; Python takes ten times as much memory for a table
 CENTRAL_ENTRY = b"PK\x01\x02"  # begins each file's entry in a ZIP's directory
-ENCRYPTED, UTF8_NAME = 0x1, 0x800  # flag bits of an entry
-# What zipfile and zlib raise for a damaged ZIP.
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
+UTF8_NAME = 0x800  # flag bit of an entry
+# What zipfile and zlib raise for a damaged ZIP or one with a password, and a full disk.
+BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
 TEXT_SUFFIXES = {*SUBTITLE_SUFFIXES, ".txt"}
 JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 
@@ -62,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Upload:
-    """Pairs and problems in the order of the names."""
+    """Pairs in the order of their names, and what cannot be used."""
 
     pairs: list[Pair]
     problems: list[Problem]
@@ -73,29 +72,27 @@ class _Refused(Exception):
 
 
 def read_uploads(files: Sequence[tuple[str, bytes]]) -> Upload:
-    """Pair the uploaded (name, content) files; whatever cannot be used is named in `problems`."""
+    """Pair the uploaded (name, content) files: one ZIP at most, and what belongs to its recordings or stands alone."""
     found: list[Pair | Problem] = []
     with tempfile.TemporaryDirectory(prefix="ownvoice-") as folder:
-        loose = Path(folder, "loose", "upload")
-        loose.mkdir(parents=True)
-        unpacked: list[Path] = []
-        left = [MAX_FILES, MAX_UNPACKED_BYTES]
+        place = Path(folder, "upload")
+        place.mkdir()
+        archives = [one for one in files if one[0].lower().endswith(".zip")]
+        for name, content in archives[:1]:
+            try:
+                found += _unpack(content, place)
+            except _Refused as refusal:
+                found.append(Problem(clean(name), str(refusal)))
+        # Two of them may hold files of the same name, and a table of one would name recordings of the other.
+        found += [Problem(clean(name), "Only one ZIP is read at once. Upload it next.") for name, _ in archives[1:]]
+        place = _only_folder(place)
         for name, content in files:
             try:
                 if not name.lower().endswith(".zip"):
-                    _write(loose, name, io.BytesIO(content), len(content))
-                    continue
-                place = Path(folder, str(len(unpacked)), re.sub(r"[^\w-]+", "_", name[:-4])[:50] or "upload")
-                place.mkdir(parents=True)
-                found += _unpack(content, place, left)
-                unpacked.append(place)
+                    _write(place, name, io.BytesIO(content), len(content))
             except _Refused as refusal:
                 found.append(Problem(clean(name), str(refusal)))
-        # A table, or texts, beside one ZIP of recordings.
-        if len(unpacked) == 1 and not any(path.suffix.lower() in AUDIO_SUFFIXES for path in loose.rglob("*")):
-            found += _move_all(loose, _only_folder(unpacked[0]))
-        for place in [loose, *map(_only_folder, unpacked)]:
-            found += _read_source(place)
+        found += _read_source(place)
     pairs = [one for one in found if isinstance(one, Pair)]
     return Upload(pairs, [one for one in found if isinstance(one, Problem)])
 
@@ -116,10 +113,6 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
                 name, "A table names this sound file, but it is not here. Upload it too, or correct the name."
             )
             continue
-        if clip.begins_s is None:
-            texts = {text for text, _, _ in meant}
-            if other := _said_beside(path, folder, texts):
-                meant = meant | {(other, None, None)} if any(texts) else {(other, *rest) for _, *rest in meant}
         content = path.read_bytes()
         shown = name
         if clip.begins_s is not None:
@@ -143,32 +136,19 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
     yield from _not_read(folder)
 
 
-def _said_beside(path: Path, folder: Path, texts: set[str]) -> str:
-    """What the text file of the same name says; "" if a table says so too, in `texts`.
-
-    prepare takes the table's text without a word; here is somebody who knows which is right.
-    """
-    beside = path.with_suffix(".txt")
-    text = read_text(beside, folder) if beside.is_file() else ""
-    is_other = isinstance(text, str) and normalise(text) not in {"", *map(normalise, texts)}
-    return clean(text) if is_other else ""
-
-
 def _not_read(folder: Path) -> Iterator[Problem]:
     """Files that say nothing, because they are not what they should be."""
     read = [path.name for path in sources.manifests_of(folder)[1]]
     known = AUDIO_SUFFIXES | TEXT_SUFFIXES | ({".scp", ""} if KALDI_MANIFEST in read else set())
     for name in sources.names_in(folder):
         path = folder / name
-        suffix = path.suffix.lower()
-        if not path.is_file() or suffix in known or path.name in read or path.name.lower() in JUNK:
+        if not path.is_file() or path.suffix.lower() in known or path.name in read:
             continue
-        if suffix not in TABLE_SUFFIXES:
-            yield Problem(name, "This is not sound, text or a table. Save a spreadsheet as CSV, or leave it out.")
-        elif read:
-            yield Problem(name, f"This table was not read, because {read[0]} was. Upload one kind at a time.")
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            words = "This table was not read: its first line must name the columns, file and text"
+            yield Problem(name, f"{words}, and only one kind of table is read at once.")
         else:
-            yield Problem(name, "This table was not read: its first line must name the columns, file and text.")
+            yield Problem(name, "This is not sound, text or a table. Save a spreadsheet as CSV, or leave it out.")
 
 
 def _part(content: bytes, clip: RawClip) -> bytes:
@@ -179,40 +159,39 @@ def _part(content: bytes, clip: RawClip) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(content: bytes, folder: Path, left: list[int]) -> Iterator[Problem]:
-    """Write the files in a ZIP into a folder, and yield what is refused; `left`: files and bytes still allowed.
+def _unpack(content: bytes, folder: Path) -> Iterator[Problem]:
+    """Write the files in a ZIP into a folder, and yield what is refused.
 
     zipfile never returns more of an entry than the size that it declares.
 
     Raises: _Refused if it is not a ZIP or holds too much.
     """
     # zipfile reads the whole directory before it can be asked for its length.
-    if content.count(CENTRAL_ENTRY) > left[0]:
+    if content.count(CENTRAL_ENTRY) > MAX_FILES:
         raise _Refused(f"It holds too many files: at most {MAX_FILES:,} can be uploaded at once. Upload it in parts.")
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except BROKEN_ZIP as error:
+    except BROKEN as error:
         raise _Refused("This ZIP is damaged or not a ZIP at all. Make it again and upload it again.") from error
     entries = [entry for entry in archive.infolist() if not entry.filename.endswith(("/", "\\"))]
-    allowed = [entry for entry in entries if entry.file_size <= MAX_FILE_BYTES]
-    left[0] -= len(entries)
-    left[1] -= sum(entry.file_size for entry in allowed)
-    if left[1] < 0:
+    if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
         raise _Refused(f"More than {MAX_UNPACKED_BYTES / 2**30:g} GB cannot be uploaded at once. Upload it in parts.")
     if not entries:
         raise _Refused("There is nothing in this ZIP.")
     for entry in entries:
         name = _name_of(entry)
-        if JUNK.intersection(name.lower().split("/")):
-            continue
+        kind = stat.S_IFMT(entry.external_attr >> 16)
         try:
-            _check(entry, name)
+            # zipfile unpacks others without a limit on memory (bzip2, LZMA) or not at all.
+            is_ordinary = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if not is_ordinary or (kind and not stat.S_ISREG(kind)):
+                raise _Refused("This is a link, or packed in an unusual way. Make the ZIP again with the file itself.")
             with archive.open(entry) as member:
                 _write(folder, name, member, entry.file_size)
         except _Refused as refusal:
             yield Problem(clean(name), str(refusal))
-        except BROKEN_ZIP:
-            yield Problem(clean(name), "It is damaged in its ZIP. Make the ZIP again, or upload the file by itself.")
+        except BROKEN as error:  # before anything is written
+            yield Problem(clean(name), f"It cannot be read: {error}. Make the ZIP again, or upload the file by itself.")
 
 
 def _name_of(entry: zipfile.ZipInfo) -> str:
@@ -225,67 +204,38 @@ def _name_of(entry: zipfile.ZipInfo) -> str:
     return entry.filename
 
 
-def _check(entry: zipfile.ZipInfo, name: str) -> None:
-    """Raises: _Refused if a ZIP's entry is not to be unpacked."""
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind and not stat.S_ISREG(kind):
-        raise _Refused("This is a link or no ordinary file. Pack the recording itself.")
-    if entry.flag_bits & ENCRYPTED:
-        raise _Refused("It is locked with a password. Make the ZIP again without one.")
-    # zipfile unpacks others without a limit on memory (bzip2, LZMA) or not at all.
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _Refused("Its compression is not supported. Make the ZIP again with ordinary compression.")
-    if name.lower().endswith(".zip"):
-        raise _Refused("A ZIP inside a ZIP is not opened. Upload it by itself.")
-
-
 def _write(folder: Path, name: str, content: io.BufferedIOBase, size_bytes: int) -> None:
-    """Write a file below `folder`, whole or not at all.
+    """Write a file below `folder`, whole or not at all; what computers put beside files is left out.
 
-    Raises: _Refused if its name leads out of the folder or is taken, or if it is too large.
+    Raises: _Refused if its name leads out of the folder or is taken, if it is too large, or cannot be read or written.
     """
     name = clean(name.replace("\\", "/"))
     parts = name.split("/")
-    if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        raise _Refused("Its name leads out of its folder, so it was not read. Rename it, or pack it again.")
-    if len(parts) > MAX_FOLDERS:
-        raise _Refused("It is in too many folders, one in another. Pack it in fewer.")
+    if JUNK.intersection(name.lower().split("/")):
+        return
+    if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:", name) or len(parts) > MAX_FOLDERS:
+        raise _Refused("Its name leads out of its folder, or through too many, so it was not read. Rename it.")
     is_sound = PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
     is_hidden = any(part.startswith(".") and part != "." for part in parts)
     if is_sound and is_hidden and not parts[-1].startswith("._"):  # macOS writes these beside files
         raise _Refused("A name that begins with a dot is hidden, so it was not read. Rename it.")
-    limit_bytes = MAX_FILE_BYTES if is_sound else MAX_TEXT_BYTES
-    if size_bytes > limit_bytes:
-        raise _Refused(f"It is larger than {limit_bytes // 2**20} MB. Cut it into clips, or upload it in parts.")
+    if size_bytes > MAX_TEXT_BYTES and not is_sound:
+        raise _Refused(f"It is no sound and larger than {MAX_TEXT_BYTES // 2**20} MB. Upload it in parts.")
     path = folder / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")
-    except (FileExistsError, IsADirectoryError, NotADirectoryError):
-        raise _Refused("There is another file of this name. Rename one of them, or upload it later.") from None
     except OSError as error:
-        raise _Refused(f"It cannot be written: {error.strerror}. Give it a shorter name.") from None
-    try:
-        with file:
+        raise _Refused(f"It cannot be written: {error.strerror}. Give it another, shorter name.") from None
+    with file:
+        try:
             shutil.copyfileobj(content, file)
-    except BaseException as error:
-        path.unlink()
-        if isinstance(error, OSError):
-            raise _Refused(f"It cannot be written: {error.strerror}.") from None
-        raise
+        except BROKEN as error:
+            path.unlink()
+            raise _Refused(f"It cannot be read or written: {error}. Make the ZIP again, or free some space.") from None
 
 
 def _only_folder(folder: Path) -> Path:
     """The folder that all of a ZIP is in: most programs pack the folder itself."""
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     return _only_folder(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder
-
-
-def _move_all(source: Path, target: Path) -> Iterator[Problem]:
-    for path in sorted(source.iterdir()):
-        if (target / path.name).exists():
-            yield Problem(path.name, "The ZIP holds a file of this name too. Upload only one of them.")
-        else:
-            path.rename(target / path.name)
-    shutil.rmtree(source)
-    source.mkdir()
