@@ -1,32 +1,14 @@
 """Copies of a take: found by the likeness of their sounds."""
 
 import numpy as np
-import pytest
 
 from stages.speech import quality
 from stages.speech.duplicates import find_duplicates
 from tests.test_filters import shape
 
 
-@pytest.fixture
-def many(make_clip):
-    """1,300 clips, more than two blocks, with their fingerprints; two copies of others among them."""
-    shapes = np.random.default_rng(0).integers(-127, 127, (1300, quality.SEGMENTS * quality.BANDS), dtype=np.int8)
-    shapes[1299], shapes[700] = shapes[3], shapes[699]
-    clips = [make_clip("x", id=f"{n:04d}", duration_s=1 + (n * 7919 % 1300) / 100) for n in range(1298)]
-    clips += [make_clip("x", id=f"{n:04d}", duration_s=clips[3].duration_s + 0.2) for n in (1298, 1299)]
-    clips[700] = make_clip("x", id="0700", duration_s=clips[699].duration_s - 0.2)
-    return clips, {f"{n:04d}": quality.as_text(shapes[n]) for n in range(1300)}
-
-
-def test_copies_are_found_among_many_clips_and_the_first_listed_is_the_original(many):
-    clips, fingerprints = many
-    assert list(find_duplicates(clips, fingerprints).items()) == [("0700", "0699"), ("1299", "0003")]
-    assert list(find_duplicates(clips[::-1], fingerprints).items()) == [("0699", "0700"), ("0003", "1299")]
-
-
 def test_all_pairs_are_compared_whatever_their_lengths(make_clip):
-    """As by a plain loop over all pairs."""
+    """As by a plain loop over all pairs. Catches: pairs missed between two blocks, and an original listed later."""
     rng = np.random.default_rng(1)
     few = rng.integers(-127, 127, (40, quality.SEGMENTS * quality.BANDS), dtype=np.int8)
     numbers = rng.integers(40, size=1200)
@@ -41,16 +23,11 @@ def test_all_pairs_are_compared_whatever_their_lengths(make_clip):
     assert len(expected) > 500 and find_duplicates(clips, fingerprints) == expected
 
 
-def test_three_copies_are_all_copies_of_the_first(make_clip):
+def test_copies_are_those_of_the_first_and_another_length_is_another_take(make_clip):
+    """Catches: a copy of a copy, which would be kept when the copy itself is left out; two takes taken for one."""
     sound = quality.as_text(np.arange(quality.SEGMENTS * quality.BANDS, dtype=np.int8))
-    clips = [make_clip("x", id=name, duration_s=2.0) for name in "cab"]
-    assert find_duplicates(clips, dict.fromkeys("abc", sound)) == {"a": "c", "b": "c"}
-
-
-def test_other_length_is_another_take(make_clip):
-    sound = quality.as_text(np.arange(quality.SEGMENTS * quality.BANDS, dtype=np.int8))
-    clips = [make_clip("x", id="a", duration_s=2.0), make_clip("x", id="b", duration_s=2.3)]
-    assert find_duplicates(clips, dict.fromkeys("ab", sound)) == {}
+    clips = [make_clip("x", id=name, duration_s=2.0) for name in "cab"] + [make_clip("x", id="d", duration_s=2.3)]
+    assert find_duplicates(clips, dict.fromkeys("abcd", sound)) == {"a": "c", "b": "c"}
 
 
 def test_silence_and_a_steady_tone_are_like_nothing(make_clip):

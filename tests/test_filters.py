@@ -1,4 +1,4 @@
-"""Filters and the look-through list: each limit by itself, and defaults that leave slow and halting speech in."""
+"""Filters and the list of doubts: nothing of slow and halting speech is left out."""
 
 import csv
 import io
@@ -16,19 +16,15 @@ from stages.common.files import read_json, read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
 from stages.speech.duplicates import find_duplicates
-from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH
+from tests.workspaces import DEMO_CLIPS, SPEECH
 
 PREPARED = Path("data/prepared")
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
-PHRASES = {
-    path.stem: [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    for path in sorted((ROOT / "recorder/phrases").glob("*.txt"))
-}
 
 
 @pytest.fixture
 def limits(params):
-    """`limits(min_snr_db=6.0)`: the default filters with changes."""
+    """`limits(same_sound_once=False)`: the default filters with changes."""
     return lambda **changes: params.prepare.filters.model_copy(update=changes)
 
 
@@ -53,64 +49,34 @@ def shape(samples: np.ndarray) -> str:
     return quality.fingerprint(quality.power_spectra(samples))
 
 
-@pytest.mark.parametrize(
-    ("limit", "fields", "reason"),
-    [
-        ({"max_characters_per_s": 30.0}, {"text": "seventy letters " * 5, "duration_s": 2.0}, "too many words"),
-        ({"min_characters_per_s": 1.0}, {"text": "no", "duration_s": 4.0}, "too few words"),
-        ({"min_snr_db": 6.0}, {"text": "noise", "snr_db": 5.0}, "too noisy"),
-        ({"min_bandwidth_hz": 4200.0}, {"text": "telephone", "bandwidth_hz": 3700.0}, "narrow bandwidth"),
-        ({"min_script_fraction": 0.5}, {"text": "namaste ji नमस्ते", "language": "hi"}, "wrong script"),
-    ],
-)
-def test_limit_leaves_out_what_lies_beyond_it_and_null_keeps_it_on_the_list(make_clip, limits, limit, fields, reason):
-    good = make_clip("hello there", bandwidth_hz=7000.0)
-    bad = make_clip(fields.pop("text"), **{"bandwidth_hz": 7000.0, **fields})
-    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits(**limit))
+def test_text_that_cannot_have_been_said_is_left_out_and_without_the_limit_listed(make_clip, limits):
+    """Catches: a text of another recording that is learned, or a clip that vanishes unnamed."""
+    good, bad = make_clip("hello there"), make_clip("seventy letters " * 10, duration_s=2.0)
+    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits())
     assert (kept, to_review) == ([good], [])
-    assert [(rejection.file, rejection.reason) for rejection in rejections] == [(bad.recorded_file, reason)]
-    (key,) = limit
-    assert f"prepare.filters.{key}" in rejections[0].remedy
-    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits(**dict.fromkeys(limit)))
+    assert [(rejection.file, rejection.reason) for rejection in rejections] == [(bad.recorded_file, "too many words")]
+    assert "prepare.filters.max_characters_per_s" in rejections[0].remedy
+    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits(max_characters_per_s=None))
     assert (kept, rejections, [item.clip for item in to_review]) == ([good, bad], [], [bad])
 
 
-def test_text_of_another_language_is_left_out_only_where_that_is_sure(make_clip, limits):
-    texts = {
-        "I am going home now to eat something": "kept",
-        "Ich gehe jetzt nach Hause und esse etwas": "left out",
-        "Guten Morgen!": "listed",  # two words: never left out, however sure
-        "Ελένη Παπαδοπούλου": "listed",
-    }
-    clips = [make_clip(text) for text in texts]
-    for limit, left_out in ((0.9, 1), (1.0, 0), (None, 0)):
-        kept, rejections, to_review = filters.apply_filters(clips, {}, limits(max_other_language=limit))
-        assert [rejection.reason for rejection in rejections] == ["wrong language"] * left_out
-        assert [clip.text for clip in clips if clip not in kept] == list(texts)[1:2] * left_out
-        listed = [item.clip.text for item in to_review if item.reason == "other language"]
-        assert listed == ([] if limit is None else list(texts)[1 + left_out : 2] + list(texts)[3:])
-    rejection = filters.apply_filters(clips, {}, limits(max_other_language=0.9))[1][0]
-    assert rejection.remedy.startswith("de by 100%, not en; prepare.filters.max_other_language is 0.9")
-
-
-def test_phrases_of_28_languages_stay_under_their_own_and_most_go_under_another(make_clip, limits):
-    limits = limits(max_other_language=0.9, max_characters_per_s=None)
-    assert len(PHRASES) >= 28
-    found = []
-    for language, phrases in PHRASES.items():
-        clips = [make_clip(phrase, language=language) for phrase in phrases]
-        assert filters.apply_filters(clips, {}, limits)[1] == [], language
-        others = [make_clip(phrase, language="sw") for phrase in phrases if len(set(phrase.lower().split())) >= 6]
-        found += [len(filters.apply_filters(others, {}, limits)[1]) / max(len(others), 1)]
-    assert np.mean(found) > 0.6
-
-
-def test_clips_of_one_text_beyond_the_limit_are_left_out_in_order(make_clip, limits):
-    clips = [make_clip(text, id=str(n)) for n, text in enumerate(["Yes!", "yes", "no", "YES", "yes."])]
-    kept, rejections, _ = filters.apply_filters(clips, {}, limits(max_clips_per_text=2))
-    assert [clip.id for clip in kept] == ["0", "1", "2"]
-    assert [rejection.reason for rejection in rejections] == ["text too often"] * 2
-    assert len(filters.apply_filters(clips, {}, limits())[0]) == 5
+@pytest.mark.parametrize(
+    ("text", "fields", "reason"),
+    [
+        ("seventy letters " * 5, {"duration_s": 2.0}, "many words"),
+        ("no", {"duration_s": 4.0}, "few words"),
+        ("words", {"snr_db": 5.0}, "noise"),
+        ("words", {"clipped_fraction": 0.01}, "clipping"),
+        ("words", {"bandwidth_hz": 3700.0}, "telephone sound"),
+        ("namaste", {"language": "hi"}, "other script"),
+    ],
+)
+def test_doubtful_clip_is_kept_and_listed(make_clip, limits, text, fields, reason):
+    """Catches: a doubt that leaves a clip of untypical speech out, or that nobody is told of."""
+    good, doubtful = make_clip("hello there", bandwidth_hz=7000.0), make_clip(text, **fields)
+    kept, rejections, to_review = filters.apply_filters([good, doubtful], {}, limits())
+    assert (kept, rejections) == ([good, doubtful], [])
+    assert [(item.clip, item.reason) for item in to_review] == [(doubtful, reason)]
 
 
 @pytest.mark.parametrize(
@@ -120,9 +86,11 @@ def test_clips_of_one_text_beyond_the_limit_are_left_out_in_order(make_clip, lim
         ("これはペンです。", "ja", 1.0),
         ("Привет Ann", "ru", 6 / 9),
         ("12 34", "de", None),
+        ("12 für", "de", 1.0),
     ],
 )
 def test_share_of_letters_in_the_script_of_the_language(text, language, fraction):
+    """Catches: a language whose own letters count as another script."""
     assert filters.script_fraction(text, language) == (None if fraction is None else pytest.approx(fraction))
 
 
@@ -185,22 +153,18 @@ def test_real_sentences_spoken_twice_both_stay_and_copies_of_them_do_not(workspa
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
-def test_telephone_sound_is_flagged_and_left_out_only_when_asked(workspace, set_param):
+def test_real_telephone_sound_is_listed_and_kept(workspace):
+    """Catches: a bandwidth that is measured from the file's rate instead of its sound."""
     folder = workspace / "data/raw/digits"
     folder.mkdir(parents=True)
-    for digit in ("one_a", "two_a"):
-        source = SPEECH / f"digits/{'1' if digit[0] == 'o' else '2'}_nicolas_5.wav"
-        shutil.copy(source, folder / f"{digit}.wav")
-        (folder / f"{digit}.txt").write_text(digit[:3])
+    for number, digit in ((1, "one"), (2, "two")):
+        shutil.copy(SPEECH / f"digits/{number}_nicolas_5.wav", folder / f"{digit}.wav")
+        (folder / f"{digit}.txt").write_text(digit)
     shutil.copy(DEMO_CLIPS / DEMO_ROWS[0]["audio_path"], folder / "wide.wav")
     (folder / "wide.txt").write_text(DEMO_ROWS[0]["text"])
     prepare.main()
     assert read_json(PREPARED / "summary.json")["to_review_by_reason"] == {"telephone sound": 2}
-    set_param("prepare.filters.min_bandwidth_hz", 4200.0)
-    prepare.main()
-    assert [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")] == ["digits/wide.wav"]
-    (stored,) = PREPARED.glob("audio/*/*")
-    assert stored == PREPARED / read_clips(PREPARED / "metadata.jsonl")[0].audio_path
+    assert len(read_clips(PREPARED / "metadata.jsonl")) == 3
 
 
 def test_slow_speech_with_long_pauses_and_stutter_stays_in(workspace):

@@ -89,6 +89,12 @@ def test_unknown_key_is_named_with_the_one_that_was_meant(edit, old, new, key, h
     assert error_of_load() == f"params.yaml: {key} is an unknown key: {hint}"
 
 
+def test_removed_key_is_not_taken_for_a_misspelt_one(edit):
+    edit("    same_sound_once", "    min_characters_per_s: null\n    same_sound_once")
+    key = "prepare.filters.min_characters_per_s"
+    assert error_of_load() == f"params.yaml: {key} is no longer a setting: remove its line"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "found"),
     [

@@ -11,29 +11,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from stages.commands.experiments import Experiment, differing_settings, parse
-from stages.common.dvc import run_dvc
+from stages.commands.experiments import Experiment, read_experiments
 from stages.common.stage import UserError, run
 
 COMMITS_LOOKED_AT = 20
-
-
-def best_first(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """By the validation WER; those without one last."""
-    return sorted(experiments, key=lambda one: (one.validation_wer is None, one.validation_wer or 0.0, one.made_at))
-
-
-def table_of(experiments: Sequence[Experiment]) -> str:
-    """Markdown: a row for each experiment, the best first, with the settings in which they differ."""
-    keys = differing_settings(experiments)
-    header = ["experiment", *keys, "validation", "test (95 % interval)"]
-    rows = []
-    for one in best_first(experiments):
-        low, high = one.wer_interval
-        validation = "" if one.validation_wer is None else f"{one.validation_wer:.1%}"
-        settings = [_plain(one.settings.get(key)) for key in keys]
-        rows.append([one.name, *settings, validation, f"{one.tuned_wer:.1%} ({low:.1%} to {high:.1%})"])
-    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
 def show(experiments: Sequence[Experiment]) -> str:
@@ -43,24 +24,38 @@ def show(experiments: Sequence[Experiment]) -> str:
     """
     if not experiments:
         raise UserError("no experiment has been evaluated yet: run 'make sweep', or 'dvc exp run -S KEY=VALUE'")
-    print(table_of(experiments))
-    best = best_first(experiments)[0]
-    rate = "unknown" if best.validation_wer is None else f"{best.validation_wer:.1%}"
-    return f"{len(experiments)} experiments, best by validation: {best.name} ({rate})"
+    best_first = sorted(experiments, key=lambda one: one.validation["wer"])
+    print(table_of(best_first))
+    best = best_first[0]
+    return f"{len(experiments)} experiments, best by validation: {best.name} ({best.validation['wer']:.1%})"
+
+
+def table_of(experiments: Sequence[Experiment]) -> str:
+    """Markdown: a row for each experiment, with the settings in which they differ."""
+    keys = differing_settings(experiments)
+    header = ["experiment", *keys, "validation", "test (95 % interval)"]
+    rows = []
+    for one in experiments:
+        wer, low, high = (one.tuned[name] for name in ("wer", "wer_low", "wer_high"))
+        settings = [_plain(one.settings.get(key)) for key in keys]
+        rows.append([one.name, *settings, f"{one.validation['wer']:.1%}", f"{wer:.1%} ({low:.1%} to {high:.1%})"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def differing_settings(experiments: Sequence[Experiment]) -> list[str]:
+    """The dotted keys whose values are not the same in all experiments."""
+    keys = dict.fromkeys(key for one in experiments for key in one.settings)
+    return [key for key in keys if len({_plain(one.settings.get(key)) for one in experiments}) > 1]
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return "+".join(value)
-    return json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def main() -> str:
-    return show(parse(json.loads(run_dvc("exp", "show", "--json", "--num", str(COMMITS_LOOKED_AT)))))
+    # Commits that changed no result would repeat its row: the newest stays.
+    found = {json.dumps([one.settings, one.tuned]): one for one in reversed(read_experiments(COMMITS_LOOKED_AT))}
+    return show(list(found.values()))
 
 
 if __name__ == "__main__":

@@ -59,17 +59,22 @@ def run_dvc(
     Returns: what it prints.
     Raises: UserError with DVC's own words if it fails.
     """
-    # Files, not pipes: the worker that `queue start` leaves behind would hold a pipe open until its runs are over.
+    # Files, not pipes: a process that DVC leaves behind would hold a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         streams = {} if to_screen else {"stdout": output, "stderr": errors}
         streams["stdin"] = subprocess.DEVNULL
         environment = dvc_environment(variables)
-        done = subprocess.run(dvc_command(*arguments), cwd=folder, env=environment, check=False, **streams)
+        process = subprocess.Popen(dvc_command(*arguments), cwd=folder, env=environment, **streams)
+        try:
+            exit_code = process.wait()
+        except KeyboardInterrupt:  # Ctrl-C ends DVC too, which then removes its copy of this folder
+            process.wait()
+            raise
         printed, complaints = (_content(file) for file in (output, errors))
-    if done.returncode != 0:
+    if exit_code != 0:
         where = f" in {folder}" if folder else ""
         why = "see above" if to_screen else _reason(complaints)
-        raise UserError(f"'dvc {' '.join(arguments)}' failed{where} with exit code {done.returncode}: {why}")
+        raise UserError(f"'dvc {' '.join(arguments)}' failed{where} with exit code {exit_code}: {why}")
     return printed
 
 

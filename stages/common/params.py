@@ -21,6 +21,8 @@ from stages.common.stage import UserError
 PARAMS_FILE = Path("params.yaml")
 # Old names of keys, for the hint: the spelling is too different to guess.
 RENAMED = {"outside": "other_speakers"}
+REMOVED = {"min_characters_per_s", "min_snr_db", "min_bandwidth_hz", "min_script_fraction"}
+REMOVED |= {"max_other_language", "max_clips_per_text"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -61,14 +63,8 @@ class HubSourceParams(Section):
 
 
 class FilterParams(Section):
-    min_characters_per_s: NonNegativeFloat | None
     max_characters_per_s: PositiveFloat | None
-    min_snr_db: NonNegativeFloat | None
-    min_bandwidth_hz: PositiveFloat | None
-    min_script_fraction: Annotated[float, Field(ge=0, le=1)] | None
-    max_other_language: Annotated[float, Field(ge=0, le=1)] | None
     same_sound_once: bool
-    max_clips_per_text: PositiveInt | None
 
 
 class PrepareParams(Section):
@@ -248,6 +244,8 @@ def _explain(problem: dict) -> str:
     where = ".".join(keys)
     if problem["type"] == "missing":
         return f"{where} is missing: add it (git show HEAD:params.yaml has every key)"
+    if problem["type"] == "extra_forbidden" and keys[-1] in REMOVED:
+        return f"{where} is no longer a setting: remove its line"
     if problem["type"] == "extra_forbidden":
         known = _keys_of(keys[:-1])
         renamed = [RENAMED[keys[-1]]] if RENAMED.get(keys[-1]) in known else []

@@ -9,7 +9,7 @@
 | text | cleaning, normalising, words, languages | a language without spaces: `WITHOUT_SPACES` |
 | conversion, duplicates | prepare's work on each recording, and across recordings | |
 | prepared, sound_cache | the sound in data/prepared: read, and made once for each recording | |
-| filters | which clips are left out or worth a listen | a filter: a limit in params, its rule |
+| filters | which clips are left out or worth a listen | a doubt: a reason, what to listen for |
 | augment | variants of training clips | a kind of augmentation |
 | alignment | lines of a text in a long recording (make align) | |
 | scoring, error_analysis, caveats, report | word error rates, and what they mean | |

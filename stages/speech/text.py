@@ -13,14 +13,9 @@ import unicodedata
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
 
 # Format characters that change how a word is written: joiners of Indic scripts and Persian.
 JOINERS = "\u200c\u200d"
-AS_IN_LIBRARY = {"nb": "no"}  # Bokmål, which it calls Norwegian beside Nynorsk (nn)
 # Languages and scripts written without spaces between words: scored, counted and searched by characters.
 WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # Thai to Han
@@ -136,28 +131,3 @@ def is_accepted(code: str) -> bool:
     It asks the same list (tests/test_text.py compares), but takes as long to import as all of prepare's own work.
     """
     return code.lower() in _codes()
-
-
-@functools.lru_cache(maxsize=100_000)  # asked for twice for each clip
-def other_language(text: str, language: str) -> tuple[str, float] | None:
-    """The most probable language (ISO 639-1) of a text and its probability, if it is not `language`.
-
-    None if it is, or if the library does not know `language`. Its probabilities are careful: of the phrases in
-    recorder/phrases, whole and their beginnings, one in 14,000 gets another language with more than 0.9, 191 with 0.5.
-    """
-    expected = AS_IN_LIBRARY.get(language, language)
-    identifier = _identifier()
-    if expected not in identifier.nb_classes:
-        return None
-    likely, probability = identifier.classify(text)
-    return (likely, probability) if likely != expected else None
-
-
-@functools.cache
-def _identifier() -> LanguageIdentifier:
-    from py3langid import langid  # imported here: it takes most of a second, and the filter is optional
-
-    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
-    # Those that a clip can have: dialects with three letters would only take probability from their neighbours.
-    identifier.set_languages([code for code in identifier.labels if is_accepted(code)])
-    return identifier
