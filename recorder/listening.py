@@ -20,7 +20,6 @@ from stages.common.params import ModelParams, load_params
 from stages.common.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import Clip
-from stages.voxtral import encoder_cache
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import enough_memory, find_model, resolve_dtype
 from stages.voxtral.models import BEST, check_base, is_adapter, open_model, open_tuned
@@ -67,8 +66,6 @@ def models() -> Models:
         tuned = open_tuned(BEST, base, dtype) if training else None
     if training and is_adapter(BEST):
         base = tuned
-        if "encoder" not in training["adapted_layers"]:
-            encoder_cache.remember_last_sound(tuned)
     return Models(base, tuned, collator, source.name)
 
 

@@ -27,7 +27,7 @@ from stages.common.stage import announce, run
 from stages.speech import error_analysis, prepared, report
 from stages.speech.clips import Clip, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
-from stages.voxtral import encoder_cache, processes
+from stages.voxtral import processes
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     VoxtralForConditionalGeneration,
@@ -43,17 +43,11 @@ from stages.voxtral.transcription import transcribe
 def transcribe_timed(
     model: VoxtralForConditionalGeneration, collator: Collator, clips: Sequence[Clip], batch_size: int, title: str
 ) -> list[dict]:
-    """[{"text", "seconds"}] of each clip; seconds: the mean over all clips.
-
-    Cached encoder outputs count with the seconds that they took when they were made.
-    """
+    """[{"text", "seconds"}] of each clip; seconds: the mean over all clips."""
     began_s = time.monotonic()
     texts = transcribe(model, collator, clips, batch_size, progress=title)
     seconds = (time.monotonic() - began_s) / max(len(clips), 1)
-    return [
-        {"text": text, "seconds": seconds + collator.seconds_before(clip)}
-        for text, clip in zip(texts, clips, strict=True)
-    ]
+    return [{"text": text, "seconds": seconds} for text in texts]
 
 
 def transcribe_base(
@@ -66,7 +60,7 @@ def transcribe_base(
 ) -> list[dict]:
     """As transcribe_timed, from the cache if this model has transcribed the same sound before."""
     cache = ContentCache("base-predictions")
-    code = code_hash("stages.voxtral.transcription", "stages.voxtral.encoder_cache")
+    code = code_hash("stages.voxtral.transcription")
     libraries = [version(package) for package in ("torch", "transformers", "mistral-common", "bitsandbytes")]
     keys = [
         {
@@ -76,7 +70,6 @@ def transcribe_base(
             # For the seconds; the text does not depend on them.
             "batch_size": batch_size,
             "processes": processes.world_size(),
-            "collator": type(collator).__name__,
             "sound": prepared.sha256(collator.folder / clip.audio_path),
             "language": clip.language,
             "code": code,
@@ -180,9 +173,6 @@ def main() -> str:
             del model
         model, collator = open_model(source, dtype, paths.PREPARED)
         collator.check_lengths(everything)
-        if is_adapter(BEST) and "encoder" not in training["adapted_layers"]:  # the encoder is the same for both models
-            projector_too = "projector" not in training["adapted_layers"]
-            collator = encoder_cache.take_encoder_out(model, collator, everything, source.identity, projector_too)
         predictions["base"] = transcribe_base(model, collator, everything, params.batch_size, source.identity)
         if is_adapter(BEST):
             model = open_tuned(BEST, model, dtype).merge_and_unload()

@@ -14,7 +14,6 @@ import hashlib
 import math
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ from stages.common.files import read_json, write_json
 from stages.common.params import Params, TrainParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
-from stages.speech import augment, prepared
+from stages.speech import prepared
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, processes, scratch, training
 from stages.voxtral.collation import Collator
@@ -43,13 +42,12 @@ from stages.voxtral.loading import (
 from stages.voxtral.models import open_model
 from stages.voxtral.tracking import Tracker
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common", "numpy", "soxr")
 MEMORY_REMEDY = (
     "if train.batch_size is auto, run it again (it then takes half as many clips at once), else make it auto and set "
     "train.clips_per_update to its old value; or set train.gradient_checkpointing to true, or remove encoder from "
     "train.lora.scope"
 )
-TIMED_CLIPS = 16
 # What a checkpoint holds beyond the model, needed only to resume training.
 TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md", scratch.COMPLETE)
 
@@ -93,22 +91,9 @@ def run_fingerprint(
             "processes": [processes.world_size(), processes.is_sharded()],
             "clips": [[sound_and_text(clip) for clip in part] for part in (train_clips, validation_clips)],
             "code": code_hash("stages.train"),
-            "versions": {package: version(package) for package in (*PACKAGES, *augment.PACKAGES)},
+            "versions": {package: version(package) for package in PACKAGES},
         }
     )[:16]
-
-
-def seconds_of_a_variant(collator: Collator, clips: Sequence[Clip], params: TrainParams) -> float:
-    """Extra seconds per augmented clip, measured over a few clips."""
-    seconds = []
-    for epoch in (0, 1):
-        heard = [augment.of_epoch(clip, epoch, params, fixed=True) for clip in clips[:TIMED_CLIPS]]
-        collator.features(heard[0])  # imports what it needs
-        began_s = time.monotonic()
-        for clip in heard:
-            collator.features(clip)
-        seconds.append((time.monotonic() - began_s) / len(heard))
-    return seconds[1] - seconds[0]
 
 
 def open_trainee(source: ModelSource, params: Params) -> tuple[torch.nn.Module, Collator, dict[str, int]]:
@@ -136,16 +121,9 @@ def train_model(
         collator.check_lengths([*train_clips, *validation_clips])
         last_layer.only_kept_positions(model)
         stopwatch = training.Stopwatch()
-        is_frozen = encoder_cache.is_frozen(model)
-        variant_s = None
-        if params.train.augment != "off":
-            variant_s = round(seconds_of_a_variant(collator, train_clips, params.train), 4)
-            often = "once, for the encoder cache" if is_frozen else "in every epoch that uses one"
-            print(f"train: an augmented clip takes {1000 * variant_s:.0f} ms more, {often}", flush=True)
-        if is_frozen:
-            heard = [*augment.all_fixed(train_clips, params.train), *validation_clips]
-            projector_too = encoder_cache.is_projector_frozen(model)
-            collator = encoder_cache.take_encoder_out(model, collator, heard, source.identity, projector_too)
+        if encoder_cache.is_frozen(model) and params.train.augment == "off":
+            clips = [*train_clips, *validation_clips]
+            collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
@@ -188,7 +166,6 @@ def train_model(
             "adapted_layers": adapted_layers,
             "trainable_parameters": trainable,
             "resumed_from_step": resumed_from_step,
-            "seconds_more_for_a_variant": variant_s,
         }
         with scratch.new_result(folder) as result:
             write_results(result, trainer.state, folder, source, collator, facts)

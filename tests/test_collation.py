@@ -115,8 +115,8 @@ def test_variant_has_the_windows_of_its_clip_and_the_clip_stays_as_it_is(collato
     """Validation and test clips are no variants: their features are the same bytes before, between and after."""
     for clip in clips:
         plain = collator.features(clip)
-        for number in range(3):
-            changed = collator.features(Variant(**vars(clip), level="strong", seed=0, number=number))
+        for epoch in range(3):
+            changed = collator.features(Variant(**vars(clip), seed=0, epoch=epoch))
             assert changed.shape == plain.shape and changed.isfinite().all() and not changed.equal(plain)
         assert collator.features(clip).equal(plain)
 

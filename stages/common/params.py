@@ -125,8 +125,7 @@ class TrainParams(Section):
     validate_every_steps: PositiveInt | None
     early_stopping_patience: PositiveInt | None
     max_clips: PositiveInt | None
-    augment: Literal["off", "light", "strong"]
-    augment_variants: PositiveInt
+    augment: Literal["off", "light"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     launcher: str
     tracking: TrackingParams

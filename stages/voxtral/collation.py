@@ -85,10 +85,6 @@ class Collator:
         extracted = nn.functional.pad(extracted, (0, behind), mode="replicate")
         return extracted.reshape(extracted.shape[1], windows, self.sizes.window_frames).transpose(0, 1)
 
-    def seconds_before(self, clip: Clip) -> float:
-        """Seconds that a clip's features took in an earlier run."""
-        return 0.0
-
     def prompt_ids(self, windows: int, language: str | None) -> list[int]:
         """Token ids of the prompt for a clip of `windows` windows."""
         return list(

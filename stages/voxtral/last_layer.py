@@ -8,9 +8,10 @@ layer needs keys and values only: no queries, no feed-forward. Loss and gradient
 from __future__ import annotations
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
+
+from stages.voxtral.adapters import base_model
 
 
 class Before:
@@ -28,7 +29,7 @@ def only_kept_positions(model: nn.Module) -> None:
 
     The positions before get zeros as last hidden states. Does nothing for another decoder or attention.
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_model(model)
     layer = base.model.language_model.layers[-1]
     if not isinstance(layer, LlamaDecoderLayer) or base.config.text_config._attn_implementation != "sdpa":
         return

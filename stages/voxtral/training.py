@@ -30,7 +30,7 @@ from stages.common.stage import UserError
 from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
-from stages.voxtral import batches, encoder_cache, processes
+from stages.voxtral import batches, processes
 from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import device, use_bitsandbytes
 from stages.voxtral.scratch import COMPLETE, FINISHED
@@ -152,7 +152,7 @@ def build_trainer(
         model=model,
         args=arguments,
         data_collator=collator.training_batch,
-        train_dataset=ClipsByEpoch(train_clips, params, fixed=encoder_cache.is_frozen(model)),
+        train_dataset=ClipsByEpoch(train_clips, params),
         eval_dataset=validation_clips,  # the Trainer wants one
         callbacks=[MarkComplete(), *callbacks],
     )
@@ -164,21 +164,17 @@ def build_trainer(
 
 @dataclass(frozen=True)
 class ClipsByEpoch(Dataset):
-    """The training clips, unchanged or augmented, by (index, epoch).
-
-    fixed: a few variants come again and again, so that the encoder cache can hold them.
-    """
+    """The training clips, unchanged or augmented, by (index, epoch)."""
 
     clips: Sequence[Clip]
     params: TrainParams
-    fixed: bool
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, place: tuple[int, int]) -> Clip:
         index, epoch = place
-        return augment.of_epoch(self.clips[index], epoch, self.params, fixed=self.fixed)
+        return augment.of_epoch(self.clips[index], epoch, self.params)
 
 
 def fit(trainer: Trainer, checkpoint: Path | None) -> None:

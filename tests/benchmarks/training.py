@@ -137,8 +137,7 @@ def train_ours(
     last_layer.only_kept_positions(model)
     began_s = time.monotonic()
     if encoder_cache.is_frozen(model):
-        projector_too = encoder_cache.is_projector_frozen(model)
-        collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity, projector_too)
+        collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity)
     cache_s = time.monotonic() - began_s
     resolved = {
         "learning_rate": training.resolve_learning_rate(params.train, model.config.text_config.hidden_size),

@@ -72,9 +72,7 @@ def compare(size: str, count: int) -> None:
         plain, plain_s = timed(transcribe_plainly, model, collator, clips)
         ours, ours_s = timed(transcribe, model, collator, clips, BATCH_SIZE)
         without_encoder = copy.deepcopy(model)
-        encoded, encoding_s = timed(
-            encoder_cache.take_encoder_out, without_encoder, collator, clips, source.identity, projector_too=True
-        )
+        encoded, encoding_s = timed(encoder_cache.take_encoder_out, without_encoder, collator, clips, source.identity)
         cached, cached_s = timed(transcribe, without_encoder, encoded, clips, BATCH_SIZE)
     sound_s = sum(clip.duration_s for clip in clips)
     print(f"\n### {size}: {count} clips, {sound_s / 60:.1f} minutes of sound, {BATCH_SIZE} at once\n")
