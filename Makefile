@@ -26,12 +26,12 @@ demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your o
 pull: $(INSTALLED) ## fetch the recordings of a fresh clone from your DVC remote (docs/remotes.md)
 	@python -m stages.commands.pull
 
-# Names are taken from the environment, where make puts them: no letter of theirs is a command to the shell.
+# Names and numbers are taken from the environment, where make puts them: no letter of theirs is a command to the shell.
 align: $(INSTALLED) ## cut long recordings by the lines of their text: write subtitles (FILE=data/raw/SOURCE/talk.wav AGREEMENT=0.7)
-	@python -m stages.commands.align $(if $(FILE),--file "$$FILE") $(if $(AGREEMENT),--agreement "$$AGREEMENT")
+	@python -m stages.commands.align
 
 review: $(INSTALLED) ## list the clips that the base model hears most differently from their text (WER=0.5)
-	@python -m stages.commands.review $(if $(WER),--wer "$$WER")
+	@python -m stages.commands.review
 
 repro: $(INSTALLED) ## run what changed since the last time, on your recordings in data/raw
 	@python -m recorder.runs

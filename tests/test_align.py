@@ -1,6 +1,10 @@
 """`make align`: each line of a text on its own sound in the .srt, or no .srt and the line named."""
 
 import csv
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +18,9 @@ from stages.common.files import read_jsonl
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.speech import alignment, audio, subtitles
-from stages.speech.alignment import Line, Placed
+from stages.speech.alignment import Line
 from stages.speech.clips import RawClip, read_clips
-from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL, init_dvc
+from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH, TINY_MODEL, init_dvc
 
 PREPARED = Path("data/prepared")
 RATE_HZ = 16_000
@@ -79,7 +83,7 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
     said = [text for text in texts if text != MISHEARD]
     talk.with_suffix(".txt").write_text("\n".join([*said[:5], "", ABSENT, *said[5:]]))
     with pytest.raises(UserError, match="1 of 15 lines not found"):
-        align.main([])
+        align.main()
     printed = capsys.readouterr().out
     assert f"tv/talk.wav line 7 '{ABSENT}'" in printed
     assert "'two four " in next(line for line in printed.splitlines() if "is in no line" in line)
@@ -87,9 +91,9 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
 
     talk.with_suffix(".txt").write_text("\n".join(said))
     with locked_repository(), pytest.raises(UserError, match="run make align again"):
-        align.main([])
+        align.main()
     assert not talk.with_suffix(".srt").exists()
-    align.main(["--file", "data/raw/tv/talk.wav"])
+    align.main("data/raw/tv/talk.wav")
     assert "15 of 15 transcripts in the cache" in capsys.readouterr().out
     before = talk.with_suffix(".srt").read_bytes()
     prepare.main()
@@ -98,9 +102,9 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
     assert {(clip.session, clip.recorded_file) for clip in clips} == {("talk.wav", "tv/talk.wav")}
     for clip in clips:
         assert_on_its_own_sound(clip.text, audio.read_prepared(PREPARED / clip.audio_path), demo_talk)
-    for arguments in ([], ["--file", str(talk)]):
+    for file in (None, str(talk)):
         with pytest.raises(UserError, match="subtitles"):
-            align.main(arguments)
+            align.main(file)
     assert talk.with_suffix(".srt").read_bytes() == before
 
 
@@ -113,17 +117,17 @@ def test_one_recording_without_its_lines_does_not_keep_subtitles_from_another(ta
         path.with_suffix(".txt").write_text("\n".join(lines))
     talk.unlink()
     with pytest.raises(UserError, match=r"tv/wrong\.wav: 1 of 3 lines not found"):
-        align.main([])
+        align.main()
     assert [path.name for path in sorted(talk.parent.glob("*.srt"))] == ["right.srt"]
-    align.main(["--file", str(talk.with_stem("short"))])  # chosen by name, however short
+    align.main(str(talk.with_stem("short")))  # chosen by name, however short
     assert talk.with_name("short.srt").exists()
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings of real people in {SPEECH.name}/ beside the checkout")
-@pytest.mark.parametrize("speaker", [pytest.param("jackson", marks=pytest.mark.slow), "nicolas"])
-def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk, speaker):
+def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk):
+    """Catches: a line that is learned with another line's sound, where the model mishears much."""
     with (SPEECH / "digits/transcripts.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["speaker"] == speaker]
+        rows = [row for row in csv.DictReader(file) if row["speaker"] == "nicolas"]
     random = np.random.default_rng(0)
     random.shuffle(rows)
     sounds: dict[str, list[np.ndarray]] = {}
@@ -135,14 +139,14 @@ def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk, speak
     soundfile.write(talk, whole, RATE_HZ)
     text = "\n".join(text for text, some in sounds.items() for _ in some)
     params = load_params()
-    cut = align.cut_in_pauses(RawClip("tv", "tv/talk.wav", text), params.prepare, takes_short=True)
+    cut = align.cut_in_pauses(RawClip("tv", "tv/talk.wav", text), params.prepare)
     (heard,) = align.hear([cut], params)
     placed = alignment.place(alignment.lines_of(text), cut.pieces, heard, "en")
     found = [one for one in placed if align.problem_of(one, align.AGREEMENT) is None]
     assert len(found) >= 8
     for one in found:
         sound = whole[round(one.begins_s * RATE_HZ) : round(one.ends_s * RATE_HZ)]
-        assert_on_its_own_sound(one.line.text, sound, sounds)
+        assert_on_its_own_sound(one.text, sound, sounds)
 
 
 @pytest.mark.parametrize(
@@ -156,31 +160,40 @@ def test_nothing_is_written_over_or_shared(talk, beside, words):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("file", "words"),
     [
-        ([], "data/raw has no recording with a text of several lines"),
-        (["--file", "nowhere.wav"], "nowhere.wav is not a file"),
-        (["--file", "data/raw/tv/talk.wav"], "write its text, a line for each sentence, into talk.txt"),
-        (["--agreement", "0"], "AGREEMENT is 0"),
+        (None, "data/raw has no recording with a text of several lines"),
+        ("nowhere.wav", "nowhere.wav is not a recording in data/raw"),
+        ("data/raw/tv/talk.wav", "write its text, a line for each sentence, into talk.txt"),
     ],
 )
-def test_what_cannot_be_aligned_is_one_line(talk, record, arguments, words):
+def test_what_cannot_be_aligned_is_one_line(talk, record, file, words):
+    """Catches: a recording that is passed over without a word."""
     record("tv/talk.wav").with_suffix(".txt").write_text("one line")
     with pytest.raises(UserError, match=words):
-        align.main(arguments)
+        align.main(file)
 
 
-def test_subtitles_keep_times_and_texts_or_refuse_a_line(tmp_path):
+@pytest.mark.parametrize(("target", "value"), [("align", "AGREEMENT=much"), ("review", "WER=0,5")])
+def test_wrong_number_after_make_is_one_line(target, value):
+    """Catches: usage and an error of argparse's, or the default in place of what was asked for."""
+    name, text = value.split("=")
+    command = [sys.executable, "-m", f"stages.commands.{target}"]
+    ran = subprocess.run(command, env={**os.environ, name: text}, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert re.fullmatch(rf"{target}: {name} is '{text}': give a number such as {name}=0\.\d\n", ran.stderr)
+
+
+def test_subtitles_keep_times_and_texts(tmp_path):
+    """Catches: a line that comes back under other words or at another time."""
     texts = ["Tom & Jerry <i>say</i> {x} 1 < 2", "5", "¿Qué?", "-->"]
     times = [(0.0, 1.5), (59.9996, 61.25), (3599.0, 3600.001), (4000.0, 4001.0)]
-    placed = [
-        Placed(Line(number, text), text, 1.0, True, *begins_and_ends)
-        for number, (text, begins_and_ends) in enumerate(zip(texts, times, strict=True), 1)
+    lines = [
+        Line(number, text, begins_s=begins_s, ends_s=ends_s)
+        for number, (text, (begins_s, ends_s)) in enumerate(zip(texts, times, strict=True), 1)
     ]
-    (tmp_path / "talk.srt").write_text(align.as_srt(placed))
+    (tmp_path / "talk.srt").write_text(align.as_srt(lines))
     cues = list(subtitles.read(tmp_path / "talk.srt", tmp_path))
     assert [(cue.text, cue.begins_s, cue.ends_s) for cue in cues] == [
         (text, round(begins_s, 3), round(ends_s, 3)) for text, (begins_s, ends_s) in zip(texts, times, strict=True)
     ]
-    with pytest.raises(UserError, match="line 1 '\\[laughs\\]'"):
-        align.as_srt([Placed(Line(1, "[laughs]"), "", 1.0, True, 0.0, 1.0)])

@@ -9,7 +9,6 @@ import pytest
 from stages import prepare
 from stages.commands import review
 from stages.common.files import read_jsonl
-from stages.common.stage import UserError
 from stages.speech.clips import read_clips
 from tests.workspaces import DEMO_CLIPS, TINY_MODEL
 
@@ -42,7 +41,7 @@ def add(folder: Path, name: str) -> None:
 
 def test_clip_that_is_heard_otherwise_is_listed_in_the_shape_of_prepares_list_and_kept(demo):
     before = (PREPARED / "review.jsonl").read_bytes()
-    review.main([])
+    review.main()
     (row,) = read_jsonl(REVIEW)
     assert (row["text"], row["file"], row["reason"]) == (OTHER, f"demo/{UNDERSTOOD[0]}", "base model disagrees")
     assert row["heard"] == "switch off the music" and row["wer"] == 0.875 and row["heard"] in row["listen_for"]
@@ -51,14 +50,14 @@ def test_clip_that_is_heard_otherwise_is_listed_in_the_shape_of_prepares_list_an
     assert (PREPARED / "review.jsonl").read_bytes() == before
     prepare.main()
     assert len(read_clips(PREPARED / "metadata.jsonl")) == len(UNDERSTOOD)
-    review.main(["--wer", "0"])
+    review.main(limit=0)
     wers = [row["wer"] for row in read_jsonl(REVIEW)]
     assert len(wers) > 1 and wers == sorted(wers, reverse=True) and min(wers) > 0
 
 
 def test_one_more_clip_is_one_more_transcript_and_another_model_makes_all_anew(demo, set_param, capsys, tmp_path):
     def known() -> str:
-        review.main([])
+        review.main()
         return next(line for line in capsys.readouterr().out.splitlines() if "in the cache" in line)
 
     count = len(UNDERSTOOD)
@@ -72,10 +71,3 @@ def test_one_more_clip_is_one_more_transcript_and_another_model_makes_all_anew(d
     config.write_text(json.dumps(json.loads(config.read_text())))
     set_param("model.name", str(tmp_path / "other"))
     assert known().startswith(f"base model: 0 of {count + 1} ")
-
-
-def test_before_prepare_it_says_what_to_run(workspace):
-    with pytest.raises(UserError, match="dvc repro"):
-        review.main([])
-    with pytest.raises(UserError, match="WER is -1"):
-        review.main(["--wer", "-1"])

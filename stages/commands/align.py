@@ -12,10 +12,9 @@ a text are found, and never over another one; otherwise each missing line is nam
 
 from __future__ import annotations
 
-import argparse
 import html
+import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +27,10 @@ from stages.common.dvc import Busy, locked_repository
 from stages.common.files import sha256_of_file, write_whole
 from stages.common.params import Params, PrepareParams, load_params
 from stages.common.plurals import counted
-from stages.common.stage import UserError, run
+from stages.common.stage import UserError, number_option, run
 from stages.speech import alignment, audio, sources, subtitles
-from stages.speech.alignment import Placed
-from stages.speech.clips import Clip, RawClip, clip_id
-from stages.speech.tables import AUDIO_SUFFIXES
+from stages.speech.alignment import Line
+from stages.speech.clips import AUDIO_SUFFIXES, Clip, RawClip, clip_id
 
 AGREEMENT = 0.7
 
@@ -43,6 +41,7 @@ class Talk:
 
     clip: RawClip
     language: str
+    duration_s: float
     pieces: list[tuple[float, float]]
 
     @property
@@ -60,12 +59,13 @@ def choose(file: str | None) -> list[RawClip]:
         path = sources.locate(paths.RAW, clip)
         if path and path.is_file() and clip.begins_s is None and len(alignment.lines_of(clip.text)) > 1:
             found[path] = clip
+    if file is None and not found:
+        raise UserError(
+            f"{paths.RAW} has no recording with a text of several lines and without times or subtitles: write, beside "
+            f"talk.wav, talk.txt with a line for each sentence"
+        )
     if file is None:
-        if not found:
-            raise UserError(f"{paths.RAW} has no recording with a text of several lines and without times or subtitles")
         return list(found.values())
-    if not Path(file).is_file():
-        raise UserError(f"{file} is not a file: give FILE=data/raw/SOURCE/talk.wav, with its text in talk.txt")
     if Path(file).resolve() not in found:
         raise UserError(
             f"{file} is not a recording in {paths.RAW} with a text of several lines, or it has times or subtitles "
@@ -88,18 +88,10 @@ def subtitles_path(recording: Path) -> Path:
     return recording.with_suffix(".srt")
 
 
-def cut_in_pauses(clip: RawClip, params: PrepareParams, takes_short: bool) -> Talk | None:
-    """A recording with its pieces; None for one that prepare takes whole, unless `takes_short`.
-
-    Raises: UserError as `subtitles_path`; audio.UnreadableSound, audio.ChannelsDiffer.
-    """
-    path = paths.RAW / clip.recorded_file
-    with path.open("rb") as recorded:
-        duration_s, pieces = alignment.find_pieces(recorded, params.channels)
-    if duration_s <= params.max_duration_s and not takes_short:
-        return None
-    subtitles_path(path)
-    return Talk(clip, (clip.language or params.language).lower(), pieces)
+def cut_in_pauses(clip: RawClip, params: PrepareParams) -> Talk:
+    """Raises: audio.UnreadableSound, audio.ChannelsDiffer."""
+    with (paths.RAW / clip.recorded_file).open("rb") as recorded:
+        return Talk(clip, (clip.language or params.language).lower(), *alignment.find_pieces(recorded, params.channels))
 
 
 def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
@@ -129,14 +121,14 @@ def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
     return [[heard.get((talk.clip.recorded_file, begins_s), "") for begins_s, _ in talk.pieces] for talk in talks]
 
 
-def problem_of(placed: Placed, limit: float) -> str | None:
+def problem_of(line: Line, limit: float) -> str | None:
     """Why a line is not found, None if it is."""
-    if placed.begins_s is None:
+    if line.begins_s is None:
         return "nothing of it is heard between two pauses"
-    heard = f"from {placed.begins_s:.1f} s to {placed.ends_s:.1f} s the model hears {placed.heard!r}"
-    if placed.agreement < limit:
-        return f"{heard}, agreement {placed.agreement:.2f}"
-    return None if placed.ends_heard else f"{heard}, without its first or last word"
+    heard = f"from {line.begins_s:.1f} s to {line.ends_s:.1f} s the model hears {line.heard!r}"
+    if line.agreement < limit:
+        return f"{heard}, agreement {line.agreement:.2f}"
+    return None if line.ends_heard else f"{heard}, without its first or last word"
 
 
 def write_subtitles(talk: Talk, heard: Sequence[str], limit: float) -> None:
@@ -144,48 +136,36 @@ def write_subtitles(talk: Talk, heard: Sequence[str], limit: float) -> None:
 
     Raises: UserError if a line is not found, or while DVC runs.
     """
-    placed = alignment.place(alignment.lines_of(talk.clip.text), talk.pieces, heard, talk.language)
-    spans = [(one.begins_s, one.ends_s) for one in placed if one.begins_s is not None]
+    lines = alignment.place(alignment.lines_of(talk.clip.text), talk.pieces, heard, talk.language)
+    spans = [(line.begins_s, line.ends_s) for line in lines if line.begins_s is not None]
     for (begins_s, ends_s), words in zip(talk.pieces, heard, strict=True):
         if words and not any(begin <= begins_s < end for begin, end in spans):
             where = replace(talk.clip, begins_s=begins_s, ends_s=ends_s).where
             print(f"align: {where}: {words!r} is in no line, left out", flush=True)
-    missing = [(one.line, problem) for one in placed if (problem := problem_of(one, limit))]
+    missing = [(line, problem) for line in lines if (problem := problem_of(line, limit))]
     for line, problem in missing:
         print(f"align: {talk.clip.recorded_file} line {line.number} {line.text!r}: {problem}", flush=True)
     if missing:
         raise UserError(
-            f"{len(missing)} of {counted(len(placed), 'line')} not found, see above, so no .srt is written: correct "
+            f"{len(missing)} of {counted(len(lines), 'line')} not found, see above, so no .srt is written: correct "
             f"these lines, remove what is not said, or lower AGREEMENT ({limit:g})"
         )
-    content = as_srt(placed).encode()
     try:
         # A run that reads data/raw now would count the new file as processed without having read it.
         with locked_repository():
             path = subtitles_path(talk.path)
-            write_whole(path, content)
+            write_whole(path, as_srt(lines).encode())
     except Busy as error:
         raise UserError(f"{error} reads {paths.RAW}, so no .srt is written: run make align again after it") from None
-    print(f"align: {path.name} beside {talk.clip.recorded_file}: {counted(len(placed), 'line')}", flush=True)
+    print(f"align: {path.name} beside {talk.clip.recorded_file}: {counted(len(lines), 'line')}", flush=True)
 
 
-def as_srt(placed: Sequence[Placed]) -> str:
-    """Subtitles, a cue for each line.
-
-    Raises: UserError if subtitles cannot have a line's text, such as one in brackets, which names a sound.
-    """
-    content = "".join(
-        f"{number}\n{_clock(one.begins_s)} --> {_clock(one.ends_s)}\n{html.escape(one.line.text, quote=False)}\n\n"
-        for number, one in enumerate(placed, 1)
+def as_srt(lines: Sequence[Line]) -> str:
+    """Subtitles, a cue for each line."""
+    return "".join(
+        f"{number}\n{_clock(line.begins_s)} --> {_clock(line.ends_s)}\n{html.escape(line.text, quote=False)}\n\n"
+        for number, line in enumerate(lines, 1)
     )
-    with tempfile.TemporaryDirectory(prefix="ownvoice-") as folder:
-        path = Path(folder, "written.srt")
-        path.write_text(content, encoding="utf-8")
-        read = list(subtitles.read(path, path.parent))
-    for one, cue in zip(placed, read, strict=True):
-        if not isinstance(cue, subtitles.Cue) or cue.text != one.line.text:
-            raise UserError(f"line {one.line.number} {one.line.text!r} cannot be a subtitle: remove brackets and signs")
-    return content
 
 
 def _clock(seconds: float) -> str:
@@ -194,26 +174,22 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"
 
 
-def main(arguments: Sequence[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(prog="make align")
-    parser.add_argument("--file")
-    parser.add_argument("--agreement", type=float, default=AGREEMENT)
-    options = parser.parse_args(arguments)
-    if not 0 < options.agreement <= 1:
-        raise UserError(f"AGREEMENT is {options.agreement:g}: give a number above 0 and at most 1")
+def main(file: str | None = None, agreement: float = AGREEMENT) -> str:
     params = load_params()
-    chosen = choose(options.file)
-    talks, problems = [], []
-    for clip in tqdm(chosen, desc="looking for pauses", unit="recording"):
+    talks, short, problems = [], 0, []
+    for clip in tqdm(choose(file), desc="looking for pauses", unit="recording"):
         try:
-            if talk := cut_in_pauses(clip, params.prepare, takes_short=options.file is not None):
+            talk = cut_in_pauses(clip, params.prepare)
+            if file is None and talk.duration_s <= params.prepare.max_duration_s:
+                short += 1
+            else:
+                subtitles_path(talk.path)  # refused before the model hears an hour of it
                 talks.append(talk)
         except (UserError, audio.UnreadableSound, audio.ChannelsDiffer) as error:
             problems.append(f"{clip.recorded_file}: {error}")
-    short = len(chosen) - len(talks) - len(problems)
     for talk, heard in zip(talks, hear(talks, params) if talks else [], strict=True):
         try:
-            write_subtitles(talk, heard, options.agreement)
+            write_subtitles(talk, heard, agreement)
         except UserError as error:
             problems.append(f"{talk.clip.recorded_file}: {error}")
     for problem in problems[:-1]:
@@ -226,4 +202,4 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 if __name__ == "__main__":
-    run("align", main)
+    run("align", lambda: main(os.environ.get("FILE") or None, number_option("AGREEMENT", AGREEMENT)))

@@ -11,16 +11,16 @@ speech that there is most to learn from.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from stages.common import paths
 from stages.common.files import write_jsonl
 from stages.common.params import Params, load_params
 from stages.common.plurals import counted
-from stages.common.stage import UserError, run
+from stages.common.stage import number_option, run
 from stages.speech import audio, prepared
 from stages.speech.clips import Clip, read_clips
+from stages.speech.filters import ReviewItem
 from stages.speech.scoring import score_clip
 
 REVIEW = paths.REVIEW / "base_model.jsonl"
@@ -34,17 +34,9 @@ def disagreements(clips: Sequence[Clip], heard: Sequence[str], limit: float) -> 
         score = score_clip(clip.text, text, clip.language)
         wer = score.word_errors / score.reference_words
         if wer > limit:
-            rows.append(
-                {
-                    "id": clip.id,
-                    "file": clip.where,
-                    "text": clip.text,
-                    "reason": "base model disagrees",
-                    "listen_for": f"whether the text is what is said: the base model hears {text!r}",
-                    "heard": text,
-                    "wer": round(wer, 5),
-                }
-            )
+            listen_for = f"whether the text is what is said: the base model hears {text!r}"
+            item = ReviewItem(clip, "base model disagrees", listen_for)
+            rows.append({**item.row(), "heard": text, "wer": round(wer, 5)})
     return sorted(rows, key=lambda row: -row["wer"])
 
 
@@ -62,20 +54,13 @@ def hear(clips: Sequence[Clip], params: Params) -> list[str]:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(prog="make review")
-    parser.add_argument("--wer", type=float, default=WER)
-    limit = parser.parse_args(arguments).wer
-    if limit < 0:
-        raise UserError(f"WER is {limit:g}: give 0 or more")
+def main(limit: float = WER) -> str:
     clips = read_clips(paths.PREPARED / "metadata.jsonl")
     rows = disagreements(clips, hear(clips, load_params()), limit)
     write_jsonl(REVIEW, rows)
-    for row in rows[:3]:
-        print(f"review: {row['file']}: the text is {row['text']!r}, heard is {row['heard']!r}")
     of_all = f"{len(rows)} of {counted(len(clips), 'clip')}"
     return f"the base model hears {of_all} with a WER above {limit:g} -> {REVIEW}"
 
 
 if __name__ == "__main__":
-    run("review", main)
+    run("review", lambda: main(number_option("WER", WER)))

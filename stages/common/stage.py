@@ -44,6 +44,17 @@ def run(name: str, main: Callable[[], str], outlives_parent: bool = False) -> No
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)", flush=True)
 
 
+def number_option(name: str, default: float) -> float:
+    """A number given to make as NAME=NUMBER, which hands it on in the environment.
+
+    Raises: UserError if it is not a number.
+    """
+    try:
+        return float(os.environ.get(name) or default)
+    except ValueError:
+        raise UserError(f"{name} is {os.environ[name]!r}: give a number such as {name}={default:g}") from None
+
+
 def announce(name: str, **settings: object) -> None:
     """Print a stage's settings on one line."""
     print(f"{name}: " + " ".join(f"{key}={value}" for key, value in settings.items()), flush=True)

@@ -6,9 +6,10 @@ whole, in order, with the fewest errors (Levenshtein, by jiwer). A line gets the
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import jiwer
@@ -29,21 +30,14 @@ MISHEARD = 0.1  # weight of a word heard as another one, when the pieces of a li
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a text file, counted from 1, and its words."""
-
-    number: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A line, and begin and end of the pieces with its words; None if no piece has them.
+    """A line of a text file, counted from 1; once placed, begin and end of the pieces with its words, if any has them.
 
     agreement: 1 - WER of what is heard there, never below 0. ends_heard: the first piece has the line's first word and
     the last piece its last word, so no more of the line lies outside.
     """
 
-    line: Line
+    number: int
+    text: str
     heard: str = ""
     agreement: float = 0.0
     ends_heard: bool = False
@@ -59,7 +53,7 @@ def lines_of(text: str) -> list[Line]:
 
 def place(
     lines: Sequence[Line], pieces: Sequence[tuple[float, float]], heard: Sequence[str], language: str
-) -> list[Placed]:
+) -> list[Line]:
     """Each line with the times of its pieces, in the lines' order.
 
     pieces: begin and end in seconds; heard: the transcript of each. A piece belongs to one line, so two lines that are
@@ -67,33 +61,34 @@ def place(
     """
     said = [(number, word) for number, line in enumerate(lines) for word in words_of(normalise(line.text), language)]
     found = [(piece, word) for piece, text in enumerate(heard) for word in words_of(normalise(text), language)]
-    words_at: dict[int, list[int]] = {}
-    for at, (number, _) in enumerate(said):
-        words_at.setdefault(number, []).append(at)
     aligned = jiwer.process_words(" ".join(word for _, word in said), " ".join(word for _, word in found))
-    votes: dict[int, Counter] = {}
-    piece_of: dict[int, int] = {}  # of each word in `said`
+    votes: dict[int, Counter] = defaultdict(Counter)  # of each piece, for the lines whose words it has
+    heard_in: dict[int, dict[int, int]] = defaultdict(dict)  # of each line: {word in `said`: piece}
     for chunk in aligned.alignments[0]:
         if chunk.type in ("equal", "substitute"):
             for offset in range(chunk.ref_end_idx - chunk.ref_start_idx):
                 word, piece = chunk.ref_start_idx + offset, found[chunk.hyp_start_idx + offset][0]
-                votes.setdefault(piece, Counter())[said[word][0]] += 1 if chunk.type == "equal" else MISHEARD
-                piece_of[word] = piece
-    pieces_at: dict[int, list[int]] = {}
+                votes[piece][said[word][0]] += 1 if chunk.type == "equal" else MISHEARD
+                heard_in[said[word][0]][word] = piece
+    pieces_of: dict[int, list[int]] = defaultdict(list)
     for piece, counted in votes.items():
-        pieces_at.setdefault(counted.most_common(1)[0][0], []).append(piece)
-    placed = []
-    for number, line in enumerate(lines):
-        own = pieces_at.get(number)
-        if not own:
-            placed.append(Placed(line))
-            continue
+        pieces_of[counted.most_common(1)[0][0]].append(piece)
+    words_at: dict[int, list[int]] = defaultdict(list)
+    for at, (number, _) in enumerate(said):
+        words_at[number].append(at)
+    placed = list(lines)
+    for number, own in pieces_of.items():
         first, last = min(own), max(own)
         text = " ".join(filter(None, heard[first : last + 1]))
-        words = words_at[number]
-        ends_heard = piece_of.get(words[0]) == first and piece_of.get(words[-1]) == last
-        agreement = _agreement(line.text, text, language)
-        placed.append(Placed(line, text, agreement, ends_heard, pieces[first][0], pieces[last][1]))
+        ends = [heard_in[number].get(word) for word in (words_at[number][0], words_at[number][-1])]
+        placed[number] = replace(
+            lines[number],
+            heard=text,
+            agreement=_agreement(lines[number].text, text, language),
+            ends_heard=ends == [first, last],
+            begins_s=pieces[first][0],
+            ends_s=pieces[last][1],
+        )
     return placed
 
 
@@ -110,45 +105,34 @@ def _agreement(said: str, heard: str, language: str) -> float:
 def find_pieces(recorded: BinaryIO, channels: str) -> tuple[float, list[tuple[float, float]]]:
     """A recording's length, and begin and end of each stretch of sound between two pauses, in seconds.
 
-    channels: prepare.channels. Only READ_AT_ONCE_S of the recording are in memory at a time.
-    Raises: audio.UnreadableSound, audio.ChannelsDiffer.
+    channels: prepare.channels. Raises: audio.UnreadableSound, audio.ChannelsDiffer.
     """
-    levels_dbfs = np.concatenate([_levels_dbfs(samples) for samples in _read_in_parts(recorded, channels)])
-    noise_dbfs, speech_dbfs = np.percentile(levels_dbfs, [10, 95])
-    loud = levels_dbfs > noise_dbfs + QUIET * (speech_dbfs - noise_dbfs)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int))) * FRAME_S
-    duration_s = len(levels_dbfs) * FRAME_S
-    pieces: list[list[float]] = []
-    for begins_s, ends_s in edges.reshape(-1, 2):
+    levels_db = np.concatenate([_levels_db(samples) for samples in _read_in_parts(recorded, channels)])
+    noise_db, speech_db = np.percentile(levels_db, [10, 95])
+    loud = levels_db > noise_db + QUIET * (speech_db - noise_db)
+    edges_s = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int))) * FRAME_S
+    pieces: list[tuple[float, float]] = []
+    for begins_s, ends_s in edges_s.reshape(-1, 2).tolist():
         if pieces and begins_s - pieces[-1][1] < PAUSE_S:
-            pieces[-1][1] = ends_s
-        else:
-            pieces.append([begins_s, ends_s])
-    widened = ((max(begin - MARGIN_S, 0.0), min(end + MARGIN_S, duration_s)) for begin, end in pieces)
-    return round(duration_s, 3), [(round(float(begin), 3), round(float(end), 3)) for begin, end in widened]
+            begins_s = pieces.pop()[0]
+        pieces.append((begins_s, ends_s))
+    end_s = round(len(levels_db) * FRAME_S, 3)
+    return end_s, [(round(max(begin - MARGIN_S, 0), 3), round(min(end + MARGIN_S, end_s), 3)) for begin, end in pieces]
 
 
 def _read_in_parts(recorded: BinaryIO, channels: str) -> Iterator[np.ndarray]:
-    """Samples [frames] at 16 kHz, some minutes at a time."""
+    """Samples [frames] at 16 kHz, READ_AT_ONCE_S at a time: audio.decode refuses much more."""
     begins_s = 0.0
-    while True:
-        try:
-            samples, sample_rate_hz = audio.decode(recorded, begins_s, begins_s + READ_AT_ONCE_S)
-            is_last = False
-        except audio.EndsEarly:
-            is_last = True
-            try:
-                samples, sample_rate_hz = audio.decode(recorded, begins_s)
-            except audio.EndsEarly:  # the part before was the last one
-                return
-        yield audio.to_mono_16k(samples, sample_rate_hz, channels)
-        if is_last:
-            return
-        begins_s += READ_AT_ONCE_S
+    with contextlib.suppress(audio.EndsEarly):
+        while True:
+            yield audio.to_mono_16k(*audio.decode(recorded, begins_s, begins_s + READ_AT_ONCE_S), channels)
+            begins_s += READ_AT_ONCE_S
+    with contextlib.suppress(audio.EndsEarly):  # if the part before was the last one
+        yield audio.to_mono_16k(*audio.decode(recorded, begins_s), channels)
 
 
-def _levels_dbfs(samples: np.ndarray) -> np.ndarray:
-    """RMS of each frame of FRAME_S."""
+def _levels_db(samples: np.ndarray) -> np.ndarray:
+    """RMS of each frame of FRAME_S, in dB of full scale."""
     length = round(FRAME_S * audio.SAMPLE_RATE_HZ)
     frames = samples[: len(samples) // length * length].reshape(-1, length)
     return 20 * np.log10(np.maximum(np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1)), 1e-5))
