@@ -60,9 +60,17 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
     return order[: params.max_clips]
 
 
-def check_validation(params: TrainParams, clips: int) -> None:
-    """Raises: UserError if training would end before its first validation, so that no checkpoint could be chosen."""
-    updates = math.ceil(clips / training.clips_per_update(params, params.batch_size)) * params.epochs
+def check_steps(params: TrainParams, clips: int) -> None:
+    """Raises: UserError if `clips_per_update` is not a multiple of what all devices take at once, or if training would
+    end before its first validation, so that no checkpoint could be chosen.
+    """
+    at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
+    if params.clips_per_update and params.clips_per_update % at_once:
+        raise UserError(
+            f"params.yaml: train.clips_per_update {params.clips_per_update} is not a multiple of train.batch_size "
+            f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
+        )
+    updates = math.ceil(clips / (params.clips_per_update or at_once)) * params.epochs
     if params.validate_every_steps and params.validate_every_steps > updates:
         raise UserError(
             f"params.yaml: train.validate_every_steps is {params.validate_every_steps}, but training on "
@@ -115,48 +123,47 @@ def train_model(
     params: Params, source: ModelSource, train_clips: list[Clip], validation_clips: list[Clip], folder: Path
 ) -> None:
     """Train, or resume a training, and keep its result in `folder`, the training's own in the cache."""
+    # The model, with what saves time.
     torch.manual_seed(params.train.seed)
-    with enough_memory(MEMORY_REMEDY):
-        model, collator, adapted_layers = open_trainee(source, params)
-        collator.check_lengths([*train_clips, *validation_clips])
-        last_layer.only_kept_positions(model)
-        stopwatch = training.Stopwatch()
-        if encoder_cache.is_frozen(model) and params.train.augment == "off":
-            clips = [*train_clips, *validation_clips]
-            collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity)
-    learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
+    model, collator, adapted_layers = open_trainee(source, params)
+    collator.check_lengths([*train_clips, *validation_clips])
+    stopwatch = training.Stopwatch()
+    last_layer.only_kept_positions(model)
+    if encoder_cache.is_frozen(model) and params.train.augment == "off":
+        clips = [*train_clips, *validation_clips]
+        collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity)
+
+    # The settings, with numbers in place of auto.
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
+    bfloat16 = computes_in_bfloat16(params.model.dtype)
+    learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     print(f"train: {trainable:,} trainable parameters, layers: {layers}; learning rate {learning_rate:.2e}", flush=True)
-
+    batch_size = training.resolve_batch_size(model, collator, train_clips, params.train, bfloat16, folder)
+    update = params.train.clips_per_update or batch_size * processes.world_size()
+    resolved = {"learning_rate": learning_rate, "batch_size": batch_size, "clips_per_update": update}
+    train = params.train.model_copy(update=resolved)
     settings = {
-        **params.train.model_dump(),
-        "learning_rate": learning_rate,
-        "bfloat16": computes_in_bfloat16(params.model.dtype),
-        "quantisation": "4 bits (NF4)" if params.train.mode == "qlora" else None,
+        **train.model_dump(),
+        "bfloat16": bfloat16,
+        "quantisation": "4 bits (NF4)" if train.mode == "qlora" else None,
         "model": {
             "name": source.name,
             "revision": source.revision,
             "dtype": str(model.dtype).removeprefix("torch."),
         },
     }
-    with enough_memory(MEMORY_REMEDY):
-        batch_size = training.resolve_batch_size(
-            model, collator, train_clips, params.train, settings["bfloat16"], folder
-        )
-    settings |= {"batch_size": batch_size, "clips_per_update": training.clips_per_update(params.train, batch_size)}
+
+    # The training, from its last checkpoint if there is one.
     callbacks = [stopwatch]
     if processes.is_main():
-        callbacks.append(Tracker(params.train.tracking, os.environ.get("DVC_EXP_NAME", folder.name), settings))
-    trainer = training.build_trainer(
-        model, collator, train_clips, validation_clips, params.train, settings, folder, callbacks
-    )
+        callbacks.append(Tracker(train.tracking, os.environ.get("DVC_EXP_NAME", folder.name), settings))
+    trainer = training.build_trainer(model, collator, train_clips, validation_clips, train, bfloat16, folder, callbacks)
     checkpoint = scratch.last_checkpoint(folder)
     resumed_from_step = scratch.step_of(checkpoint) if checkpoint else None
     if checkpoint:
         print(f"train: resumes from step {resumed_from_step}", flush=True)
-    with enough_memory(MEMORY_REMEDY):
-        training.fit(trainer, checkpoint)
+    training.fit(trainer, checkpoint)
     if processes.is_main():
         facts = {
             "settings": settings,
@@ -223,15 +230,15 @@ def main() -> str:
     announce("train", model=params.model.name, **params.train.model_dump())
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
-    training.check_batches(params.train)
-    check_validation(params.train, len(train_clips))
+    check_steps(params.train, len(train_clips))
     source = find_model(params.model)
     run_name = run_fingerprint(source, params, train_clips, validation_clips)
     with scratch.scratch_folder(run_name) as folder:
         if scratch.has_result(folder):
             print("train: already trained with these settings, clips and code: result taken from the cache", flush=True)
         else:
-            train_model(params, source, train_clips, validation_clips, folder)
+            with enough_memory(MEMORY_REMEDY):
+                train_model(params, source, train_clips, validation_clips, folder)
         if not processes.is_main():
             return "done"
         scratch.copy_result(folder, paths.CHECKPOINTS)

@@ -129,17 +129,6 @@ def test_impossible_setting_is_one_line(workspace, settings, words):
     assert words in result.stderr.splitlines()[-1]
 
 
-def test_launcher_that_starts_one_process_only_says_so(workspace):
-    (workspace / "cpus.yaml").write_text(
-        TWO_PROCESSES.replace("MULTI_GPU", "MULTI_CPU").replace("cpu: false", "cpu: true")
-    )
-    set_params(workspace, train__launcher="cpus.yaml", train__validate_every_steps=1000)  # refused: nothing is trained
-    result = run_stage(workspace, "train")
-    set_params(workspace, train__launcher="none", train__validate_every_steps=None)
-    assert "train.launcher cpus.yaml started one process only" in result.stdout.splitlines()[0]
-    assert "train.validate_every_steps is 1000" in result.stderr
-
-
 def test_launched_processes_die_with_their_parent(workspace):
     """A killed DVC must not leave trainers behind: the launcher takes the stage's own place."""
     code = (

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pytest
 
@@ -16,18 +17,12 @@ def trainings(tmp_path, monkeypatch):
     return tmp_path / "training"
 
 
-def finish(run: str, size: int = 1000, age_s: float = 0) -> None:
+def finish(run: str) -> None:
     with scratch.scratch_folder(run) as folder:
-        (folder / "checkpoint-3").mkdir(exist_ok=True)
+        (folder / "checkpoint-3").mkdir()
         with scratch.new_result(folder) as result:
             (result / "best").mkdir()
-            (result / "best/model").write_bytes(bytes(size))
-    age(folder, age_s)
-
-
-def age(folder, age_s: float) -> None:
-    at_s = folder.stat().st_mtime - age_s
-    os.utime(folder, (at_s, at_s))
+            (result / "best/model").write_bytes(bytes(1000))
 
 
 def test_only_complete_checkpoints_are_resumed_and_the_others_go(tmp_path):
@@ -55,32 +50,10 @@ def test_damaged_result_is_none(trainings, damage):
     assert not scratch.has_result(trainings / "a")
 
 
-def test_oldest_results_go_beyond_the_limit(trainings, monkeypatch):
-    monkeypatch.setattr(scratch, "KEPT_RESULTS_BYTES", 20_000)  # besides the one of the new training
-    for run, age_s in (("oldest", 300), ("older", 200), ("old", 100), ("new", 0)):
-        finish(run, 9000, age_s)
-    assert {path.name for path in trainings.glob("*/")} == {"new", "old", "older"}
-
-
-def test_files_that_another_training_removes_meanwhile_are_no_error(trainings, monkeypatch):
-    finish("a")
-    is_file = type(trainings).is_file
-
-    def vanishes(path):
-        if path.name == "model":
-            path.unlink()
-            return True
-        return is_file(path)
-
-    monkeypatch.setattr(type(trainings), "is_file", vanishes)
-    with scratch.scratch_folder("own") as folder:
-        assert folder.is_dir()
-
-
-def test_interrupted_trainings_go_after_a_week_unless_they_run(trainings):
-    for run, days in (("recent", 6), ("old", 8), ("running", 8)):
-        with scratch.scratch_folder(run) as folder:
-            (folder / "checkpoint-3").mkdir()
-        age(folder, days * 24 * 3600)
-    with lock(trainings / "running.lock"), scratch.scratch_folder("own"):
-        assert {path.name for path in trainings.glob("*/")} == {"recent", "running", "own"}
+def test_oldest_trainings_go_unless_they_run(trainings):
+    for hours_ago in range(6):
+        (trainings / f"{hours_ago}").mkdir(parents=True)
+        at_s = time.time() - 3600 * hours_ago
+        os.utime(trainings / f"{hours_ago}", (at_s, at_s))
+    with lock(trainings / "5.lock"), scratch.scratch_folder("own"):
+        assert {path.name for path in trainings.glob("*/")} == {"own", "0", "1", "2", "5"}

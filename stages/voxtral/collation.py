@@ -48,12 +48,7 @@ class Collator:
         """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows.
 
         A variant has as many windows as its clip, so that `check_lengths` holds for it.
-        Raises: UserError if the model takes another sample rate than clips are prepared at.
         """
-        if self.sizes.sample_rate_hz != SAMPLE_RATE_HZ:
-            raise UserError(
-                f"the model hears {self.sizes.sample_rate_hz} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz"
-            )
         samples = self.samples_of(clip)
         if not isinstance(clip, augment.Variant):
             return self.features_of(samples)
@@ -65,11 +60,11 @@ class Collator:
         return mel.unflatten(1, (-1, self.sizes.window_frames)).transpose(0, 1)
 
     def samples_of(self, clip: Clip) -> np.ndarray:
-        """A clip's sound, samples [frames] at the rate of prepared clips."""
+        """A clip's sound, samples [frames] at 16 kHz."""
         return read_prepared(self.folder / clip.audio_path)
 
     def features_of(self, samples: np.ndarray) -> torch.Tensor:
-        """Log-mel windows [W, bins, frames] of samples [frames] at the model's rate.
+        """Log-mel windows [W, bins, frames] of samples [frames] at 16 kHz.
 
         Only the sound itself is transformed: every frame of the silence behind it is like the first that hears no
         sound (tests/test_collation.py), and most of a window is silence.
@@ -79,7 +74,7 @@ class Collator:
         silence = np.zeros(extractor.n_fft + 2 * extractor.hop_length, dtype=samples.dtype)
         heard = np.concatenate([samples, silence])[: windows * self.sizes.window_samples]
         extracted = extractor(
-            heard, sampling_rate=self.sizes.sample_rate_hz, padding=False, truncation=False, return_tensors="pt"
+            heard, sampling_rate=SAMPLE_RATE_HZ, padding=False, truncation=False, return_tensors="pt"
         )["input_features"]
         behind = windows * self.sizes.window_frames - extracted.shape[2]
         extracted = nn.functional.pad(extracted, (0, behind), mode="replicate")
@@ -87,9 +82,7 @@ class Collator:
 
     def prompt_ids(self, windows: int, language: str | None) -> list[int]:
         """Token ids of the prompt for a clip of `windows` windows."""
-        return list(
-            _prompt_ids(self.processor, windows * self.sizes.window_samples, self.sizes.sample_rate_hz, language)
-        )
+        return list(_prompt_ids(self.processor, windows * self.sizes.window_samples, language))
 
     def target_ids(self, text: str) -> list[int]:
         """Token ids of a transcript and the end token, which teaches the model to stop."""
@@ -97,7 +90,7 @@ class Collator:
         return tokenizer.encode(text, bos=False, eos=True)
 
     def windows_in(self, clip: Clip) -> int:
-        return max(1, math.ceil(round(clip.duration_s * self.sizes.sample_rate_hz) / self.sizes.window_samples))
+        return max(1, math.ceil(round(clip.duration_s * SAMPLE_RATE_HZ) / self.sizes.window_samples))
 
     def check_lengths(self, clips: Sequence[Clip]) -> None:
         """Raises: UserError naming the first clip whose prompt and transcript are longer than the model reads.
@@ -158,11 +151,9 @@ def max_new_tokens(duration_s: float) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _prompt_ids(
-    processor: VoxtralProcessor, samples: int, sample_rate_hz: int, language: str | None
-) -> tuple[int, ...]:
+def _prompt_ids(processor: VoxtralProcessor, samples: int, language: str | None) -> tuple[int, ...]:
     """mistral-common encodes a request with sound; the ids depend on its length alone, so silence serves."""
     silence = io.BytesIO()
-    soundfile.write(silence, np.zeros(samples, dtype=np.float32), sample_rate_hz, format="WAV")
+    soundfile.write(silence, np.zeros(samples, dtype=np.float32), SAMPLE_RATE_HZ, format="WAV")
     request = TranscriptionRequest(audio=silence.getvalue(), language=language)
     return tuple(processor.tokenizer.tokenizer.encode_transcription(request).tokens)

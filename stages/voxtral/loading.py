@@ -17,12 +17,9 @@ import peft.import_utils
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
-    RevisionNotFoundError,
     StrictDataclassError,
 )
 from safetensors import SafetensorError
@@ -39,6 +36,7 @@ from transformers.utils import logging as transformers_logging
 from stages.common.files import sha256_of_file
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
+from stages.speech.audio import SAMPLE_RATE_HZ
 
 # What transformers needs, without the second copy of the weights in Mistral's format and without pickles.
 MODEL_FILES = ["*.json", "model*.safetensors"]
@@ -64,7 +62,6 @@ class ModelSource:
 class Sizes:
     """What a model expects of its input, read from its configuration."""
 
-    sample_rate_hz: int
     window_samples: int  # of one encoder window
     window_frames: int  # mel frames of one window
     audio_token_id: int
@@ -85,26 +82,27 @@ def find_model(params: ModelParams) -> ModelSource:
         # Results that may be published name the model, but no path on this machine.
         name = folder.resolve().name if folder.is_absolute() or ".." in folder.parts else params.name
         return ModelSource(name, None, folder, _identity_of(folder))
-    if params.name.count("/") != 1 or params.name.startswith((".", "/", "~")):
-        raise UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)")
+    no_model = UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)")
+    if "/" not in params.name:
+        raise no_model
     try:
         snapshot = snapshot_download(params.name, revision=params.revision, allow_patterns=MODEL_FILES)
-    except (GatedRepoError, RepositoryNotFoundError):
+    except HFValidationError:
+        raise no_model from None
+    except RepositoryNotFoundError:
         raise UserError(
             f"model.name {params.name}: neither a folder here nor a repository on the Hub that you may read: check the "
             f"name, or accept its terms on the Hub and log in with 'hf auth login'"
         ) from None
-    except HFValidationError:
-        raise UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)") from None
-    except RevisionNotFoundError:
-        raise UserError(f"model.revision {params.revision}: the Hub has no such revision of {params.name}") from None
     except LocalEntryNotFoundError:
         raise UserError(
             f"model.name {params.name}: not on this machine, and the Hub cannot be reached: check the network, or set "
             f"model.name to a folder such as data/demo/voxtral-tiny"
         ) from None
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise UserError(f"model.name {params.name}: the download failed: {_one_line(error)}") from None
+    except (httpx2.HTTPError, OSError) as error:
+        raise UserError(
+            f"model.name {params.name}, model.revision {params.revision}: the download failed: {_one_line(error)}"
+        ) from None
     commit = Path(snapshot).name
     return ModelSource(params.name, commit, Path(snapshot), f"{params.name}@{commit}")
 
@@ -164,14 +162,11 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
 def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
     """All sizes that depend on the model.
 
-    Raises: UserError if the tokenizer has no audio section, or another window than the encoder.
+    Raises: UserError if the tokenizer has another window than the encoder, or another sample rate than our clips.
     """
-    encoder = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder
-    if encoder is None:
-        raise UserError(
-            "the model's tokenizer (tekken.json) has no audio section: it belongs to a model for text alone"
-        )
-    audio = encoder.audio_config
+    audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
+    if audio.sampling_rate != SAMPLE_RATE_HZ:
+        raise UserError(f"the model hears {audio.sampling_rate} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz")
     window_samples = round(audio.chunk_length_s * audio.sampling_rate)
     window_frames = FRAMES_PER_POSITION * config.audio_config.max_source_positions
     if window_samples != window_frames * processor.feature_extractor.hop_length:
@@ -179,16 +174,13 @@ def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
             f"the model's encoder takes {window_frames} frames at a time, its tokenizer "
             f"{window_samples // processor.feature_extractor.hop_length}: they do not belong together"
         )
-    text_config = config.text_config
-    tokenizer = processor.tokenizer
     return Sizes(
-        sample_rate_hz=audio.sampling_rate,
         window_samples=window_samples,
         window_frames=window_frames,
         audio_token_id=config.audio_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        max_positions=text_config.max_position_embeddings,
+        eos_token_id=processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        max_positions=config.text_config.max_position_embeddings,
     )
 
 

@@ -38,9 +38,6 @@ def launch(stage: str, launcher: str) -> None:
     """
     if LAUNCHED in os.environ and not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks; errors come from each
-    if LAUNCHED in os.environ and world_size() == 1:
-        # For CPUs accelerate silently starts one process, whatever number the file names.
-        print(f"{stage}: train.launcher {launcher} started one process only: it is for several GPUs", flush=True)
     if launcher == "none" or LAUNCHED in os.environ:
         return
     if launcher in STRATEGIES:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +22,7 @@ COMPLETE = "complete"  # marks a checkpoint whose every file is written
 FINISHED = "finished"  # marks a folder whose training has ended
 RESULT = "result"  # what data/checkpoints gets
 DIGESTS = "result.json"  # sha256 of each file of the result
-KEPT_UNFINISHED_S = 7 * 24 * 3600  # how long an interrupted training can be resumed
-KEPT_RESULTS_BYTES = 20e9  # of all results together; a full 3B model takes as much, an adapter 0.1 GB
+KEPT_OTHERS = 3  # trainings beside the one that begins: their results, or checkpoints if they were interrupted
 
 
 @contextlib.contextmanager
@@ -46,34 +44,17 @@ def scratch_folder(run: str) -> Iterator[Path]:
 
 
 def _remove_old(own: Path) -> None:
-    """Remove other trainings: the oldest results beyond KEPT_RESULTS_BYTES, and interrupted ones after a week."""
-    bytes_left = KEPT_RESULTS_BYTES
-    for folder in sorted(own.parent.glob("*/"), key=_used_at_s, reverse=True):
-        if folder == own:
-            continue
-        if (folder / DIGESTS).exists():
-            bytes_left -= _size_bytes(folder)
-            is_old = bytes_left < 0
-        else:
-            is_old = time.time() - _used_at_s(folder) > KEPT_UNFINISHED_S
-        if is_old:
-            with lock(folder.with_suffix(".lock"), patience_s=0) as held:  # the file stays: another may wait for it
-                if held is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
-# Another training may remove what is looked at.
+    """Remove all other trainings but the newest, unless they run."""
+    others = [folder for folder in own.parent.glob("*/") if folder != own]
+    for folder in sorted(others, key=_used_at_s, reverse=True)[KEPT_OTHERS:]:
+        with lock(folder.with_suffix(".lock"), patience_s=0) as held:  # the file stays: another may wait for it
+            if held is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _used_at_s(folder: Path) -> float:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):  # another training may have removed it
         return folder.stat().st_mtime
-    return time.time()
-
-
-def _size_bytes(folder: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return 0
 
 

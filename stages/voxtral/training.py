@@ -10,10 +10,9 @@ import math
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +24,6 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from stages.common.files import read_json, write_csv, write_json, write_whole
 from stages.common.params import TrainParams
-from stages.common.plurals import counted
 from stages.common.stage import UserError
 from stages.speech import augment
 from stages.speech.clips import Clip
@@ -53,21 +51,6 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
     return FULL_TO_LORA_LEARNING_RATE * rate if params.mode == "full" else rate
 
 
-def clips_per_update(params: TrainParams, batch_size: int) -> int:
-    """Clips whose gradients make one update, over all steps and devices."""
-    return params.clips_per_update or batch_size * processes.world_size()
-
-
-def check_batches(params: TrainParams) -> None:
-    """Raises: UserError if `train.clips_per_update` is not a multiple of what all devices take at once."""
-    at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
-    if params.clips_per_update and params.clips_per_update % at_once:
-        raise UserError(
-            f"params.yaml: train.clips_per_update {params.clips_per_update} is not a multiple of train.batch_size "
-            f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
-        )
-
-
 def resolve_batch_size(
     model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
 ) -> int:
@@ -92,34 +75,33 @@ def build_trainer(
     train_clips: Sequence[Clip],
     validation_clips: Sequence[Clip],
     params: TrainParams,
-    resolved: Mapping[str, Any],
+    bfloat16: bool,
     scratch: Path,
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
     """A Trainer over clips, with validation WER, early stopping and checkpoints in `scratch`.
 
-    resolved: learning_rate, batch_size and clips_per_update as numbers; bfloat16, whether to compute in it.
+    params: with numbers for learning_rate, batch_size and clips_per_update. bfloat16: whether to compute in it.
     """
     when = "steps" if params.validate_every_steps else "epoch"
     on_gpu = torch.cuda.is_available()
     if params.optimizer == "adamw_8bit":
         use_bitsandbytes()
-    batch_size, update = resolved["batch_size"], resolved["clips_per_update"]
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=params.epochs,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=update // (batch_size * processes.world_size()),
+        per_device_train_batch_size=params.batch_size,
+        per_device_eval_batch_size=params.batch_size,
+        gradient_accumulation_steps=params.clips_per_update // (params.batch_size * processes.world_size()),
         activation_checkpointing=params.gradient_checkpointing,
         optim=OPTIMIZERS[params.optimizer],
-        learning_rate=resolved["learning_rate"],
+        learning_rate=params.learning_rate,
         warmup_steps=params.warmup_fraction,  # below 1, the Trainer takes it as a share of all steps
         lr_scheduler_type=params.scheduler,
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_gradient_norm,
         use_cpu=not on_gpu,
-        bf16=resolved["bfloat16"],
+        bf16=bfloat16,
         eval_strategy=when,
         eval_steps=params.validate_every_steps,
         save_strategy=when,
@@ -148,7 +130,7 @@ def build_trainer(
     trainer = VoxtralTrainer(
         collator,
         validation_clips,
-        update,
+        params.clips_per_update,
         model=model,
         args=arguments,
         data_collator=collator.training_batch,

@@ -139,13 +139,10 @@ def train_ours(
     if encoder_cache.is_frozen(model):
         collator = encoder_cache.take_encoder_out(model, collator, clips, source.identity)
     cache_s = time.monotonic() - began_s
-    resolved = {
-        "learning_rate": training.resolve_learning_rate(params.train, model.config.text_config.hidden_size),
-        "batch_size": CLIPS_PER_UPDATE,
-        "clips_per_update": CLIPS_PER_UPDATE,
-        "bfloat16": bfloat16,
-    }
-    trainer = training.build_trainer(model, collator, clips, clips[:1], params.train, resolved, scratch, [clock])
+    rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
+    resolved = {"learning_rate": rate, "batch_size": CLIPS_PER_UPDATE, "clips_per_update": CLIPS_PER_UPDATE}
+    train = params.train.model_copy(update=resolved)
+    trainer = training.build_trainer(model, collator, clips, clips[:1], train, bfloat16, scratch, [clock])
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO  # as in the plain one
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
