@@ -22,10 +22,6 @@ from stages.speech.caveats import caveats, conclusion
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
 
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
-
-
 def eval_results(metrics: dict, languages: list[str]) -> list[EvalResult]:
     """Base and tuned error rates for the card's model-index, in percent as leaderboards have them."""
     return [
@@ -67,32 +63,19 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
         return ModelCard.from_template(
             card_data,
             template_path=str(TEMPLATE),
-            title=params.card.title,
-            speaker=params.card.speaker,
-            base_model=base_model,
-            revision=training["settings"]["model"]["revision"],
-            base_model_is_local=is_local,
-            adapter=is_adapter,
-            quantised=training["settings"]["quantisation"],
+            params=params,
+            prepared=prepared,
+            split=split,
+            training=training,
+            metrics=metrics,
             repo_id=repo_id,
             languages=languages,
-            window=training["window"],
-            data={
-                **prepared,
-                **{f"{part}_clips": count for part, count in split["clips"].items()},
-                "train_clips": training["train_clips"],
-                "train_minutes": training["train_minutes"],
-            },
-            settings=training["settings"],
-            training=training,
-            base=metrics["base"],
-            tuned=metrics["tuned"],
-            base_quantised=metrics.get("base_quantised"),
+            base_model=base_model,
+            base_model_is_local=is_local,
+            adapter=is_adapter,
             conclusion=conclusion(metrics),
             caveats=caveats(metrics),
-            other_speakers=metrics.get("other_speakers"),
-            bootstrap_by=params.evaluate.bootstrap_by,
-            percent=percent,
+            percent=lambda fraction: f"{100 * fraction:.1f} %",
             counted=counted,
         )
 

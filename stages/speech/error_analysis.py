@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from stages.speech.clips import Clip
-from stages.speech.scoring import ClipScore, Span, align, summarise
+from stages.speech.scoring import ClipScore, align, summarise
 from stages.speech.text import comparable, words_of
 
 REPEATS = 4  # of the same words in a row: hardly anybody says that
@@ -28,8 +28,8 @@ def misheard_words(pairs: Sequence[tuple[Clip, str]], listed: int) -> list[dict]
     for clip, heard in pairs:
         for span in align(clip.text, heard, clip.language):
             said.update(span.said)
-            if span.kind in ("substitute", "delete"):
-                for word, instead in _side_by_side(span):
+            if span.kind in ("substitute", "delete"):  # as many words heard as said, or none
+                for word, instead in zip_longest(span.said, span.heard, fillvalue=""):
                     became[word][instead] += 1
     wrong = sorted(became, key=lambda word: (-became[word].total(), word))
     return [
@@ -103,17 +103,9 @@ def flag(heard: str, language: str | None) -> str | None:
     return None
 
 
-def _side_by_side(span: Span) -> list[tuple[str, str]]:
-    if span.kind == "delete":
-        return [(word, "") for word in span.said]
-    return list(zip(span.said, span.heard, strict=True))
-
-
 def _band(value: float, bounds: Sequence[float], unit: str) -> tuple[float, str]:
     """The lower bound and the name of a value's band."""
-    if value < bounds[0]:
-        return -math.inf, f"below {bounds[0]:g} {unit}"
-    for low, high in pairwise(bounds):
-        if value < high:
-            return low, f"{low:g} to {high:g} {unit}"
-    return bounds[-1], f"{bounds[-1]:g} {unit} and more"
+    low, high = next((low, high) for low, high in pairwise((-math.inf, *bounds, math.inf)) if value < high)
+    if low == -math.inf:
+        return low, f"below {high:g} {unit}"
+    return low, f"{low:g} {unit} and more" if high == math.inf else f"{low:g} to {high:g} {unit}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jiwer
 import numpy as np
@@ -59,12 +60,11 @@ def score_clip(reference: str, hypothesis: str, language: str | None = None, as_
     )
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A part of an alignment: words said, words heard, and kind (equal, substitute, insert or delete)."""
 
-    said: tuple[str, ...]
-    heard: tuple[str, ...]
+    said: list[str]
+    heard: list[str]
     kind: str
 
 
@@ -74,21 +74,15 @@ def align(reference: str, hypothesis: str, language: str | None = None) -> list[
     said, heard = words_of(reference, language), words_of(hypothesis, language)
     aligned = jiwer.process_words(" ".join(said), " ".join(heard))
     return [
-        Span(
-            tuple(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-            tuple(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
-            chunk.type,
-        )
+        Span(said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx], chunk.type)
         for chunk in aligned.alignments[0]
     ]
 
 
 def differences(reference: str, hypothesis: str, language: str | None = None) -> list[tuple[str, str]]:
     """The hypothesis as (text, kind) spans; deletions with the reference's words."""
-    return [
-        (" ".join(span.said if span.kind == "delete" else span.heard), span.kind)
-        for span in align(reference, hypothesis, language)
-    ]
+    spans = align(reference, hypothesis, language)
+    return [(" ".join(said if kind == "delete" else heard), kind) for said, heard, kind in spans]
 
 
 def summarise(scores: Sequence[ClipScore]) -> dict[str, float | int]:
@@ -117,11 +111,7 @@ def wer_interval(
 
 
 def relative_improvement(
-    base: Sequence[ClipScore],
-    tuned: Sequence[ClipScore],
-    samples: int,
-    units: Sequence[Hashable] | None = None,
-    seed: int = 0,
+    base: Sequence[ClipScore], tuned: Sequence[ClipScore], samples: int, units: Sequence[Hashable] | None = None
 ) -> dict[str, float | None]:
     """How much better the tuned model is, with 95 % intervals and a p-value; both models heard the same clips.
 
@@ -133,7 +123,7 @@ def relative_improvement(
     base_errors, words = _errors_and_words(base)
     tuned_errors, _ = _errors_and_words(tuned)
     columns = _by_unit(units, base_errors, tuned_errors, words)
-    low, high = _interval(lambda before, after, said: (before - after) / said, columns, samples, seed)
+    low, high = _interval(lambda before, after, said: (before - after) / said, columns, samples)
     found = {
         "wer_relative": None,
         "low": None,
@@ -141,14 +131,12 @@ def relative_improvement(
         "difference": float((columns[0] - columns[1]).sum() / columns[2].sum()),
         "difference_low": low,
         "difference_high": high,
-        "p_value": _swapping_p_value(columns[0] - columns[1], samples, seed),
+        "p_value": _swapping_p_value(columns[0] - columns[1], samples),
         "visible_difference": (TWO_SIDED_95 + POWER_80) * (high - low) / (2 * TWO_SIDED_95),
     }
     if columns[0].sum():
         # A draw without an error of the base model shows no improvement.
-        low, high = _interval(
-            lambda before, after: (before - after) / np.maximum(before, 1), columns[:2], samples, seed
-        )
+        low, high = _interval(lambda before, after: (before - after) / np.maximum(before, 1), columns[:2], samples)
         found |= {"wer_relative": float(1 - columns[1].sum() / columns[0].sum()), "low": low, "high": high}
     return found
 
@@ -167,7 +155,7 @@ def _by_unit(units: Sequence[Hashable] | None, *columns: np.ndarray) -> list[np.
 
 
 def _interval(
-    rate: Callable[..., np.ndarray], columns: Sequence[np.ndarray], samples: int, seed: int
+    rate: Callable[..., np.ndarray], columns: Sequence[np.ndarray], samples: int, seed: int = 0
 ) -> tuple[float, float]:
     """95 % interval of a rate of column sums: bootstrap over units (Bisani and Ney 2004), by scipy.
 
@@ -200,23 +188,19 @@ def _interval(
     return float(low), float(high)
 
 
-def _swapping_p_value(differences_: np.ndarray, samples: int, seed: int) -> float:
+def _swapping_p_value(differences_: np.ndarray, samples: int) -> float:
     """Of a permutation test that swaps the two models' results; exact if there are fewer swaps than `samples`."""
     from scipy import stats
 
     if len(differences_) < 2:
         return 1.0
-
-    def total(chosen: np.ndarray, axis: int) -> np.ndarray:
-        return chosen.sum(axis=axis)
-
     tested = stats.permutation_test(
         [differences_],
-        total,
+        lambda chosen, axis: chosen.sum(axis=axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=samples,
         batch=max(1, CLIPS_AT_ONCE // len(differences_)),
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
     return float(tested.pvalue)

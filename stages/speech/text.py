@@ -11,8 +11,6 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 
 # Format characters that change how a word is written: joiners of Indic scripts and Persian.
 JOINERS = "\u200c\u200d"
@@ -43,22 +41,12 @@ def normalise(text: str) -> str:
     Combining marks stay: dropping them, as Whisper's basic normaliser does, deletes the vowels of Hindi (arXiv
     2409.02449).
     """
-    text = unicodedata.normalize("NFKC", text).casefold()
-    if "'" in text or "’" in text:
-        text = APOSTROPHE.sub("", text)
-    return " ".join(text.translate(_WITHOUT_MARKS).split())
-
-
-class _WithoutMarks(dict):
-    """For str.translate: a space for each character that is punctuation, a symbol or invisible."""
-
-    def __missing__(self, code: int) -> int:
-        char = chr(code)
-        self[code] = ord(" ") if unicodedata.category(char)[0] in "PSZC" and char not in JOINERS else code
-        return self[code]
-
-
-_WITHOUT_MARKS = _WithoutMarks()
+    text = APOSTROPHE.sub("", unicodedata.normalize("NFKC", text).casefold())
+    kept = (
+        " " if unicodedata.category(char)[0] in "PSZC" and char not in JOINERS else char  # punctuation, symbol, space
+        for char in text
+    )
+    return " ".join("".join(kept).split())
 
 
 # Strings with a meaning for Voxtral's tokenizers, from mistral-common's SpecialTokens (tests/test_text.py compares),
@@ -73,8 +61,6 @@ CONTROL_STRINGS = """
 
 def find_control_string(text: str) -> str | None:
     """The first control string in a text, None if there is none."""
-    if "<" not in text and "[" not in text:  # one of these is in each of them, and in hardly any text
-        return None
     return next((control for control in CONTROL_STRINGS if control in text), None)
 
 
@@ -117,17 +103,11 @@ def _english_normaliser() -> Callable[[str], str]:
     return EnglishTextNormalizer()
 
 
-@functools.cache
-def _codes() -> frozenset[str]:
-    # pycountry's file itself, and of its 7,900 languages only what is asked for: a tenth of a second less.
-    (folder,) = find_spec("pycountry").submodule_search_locations
-    listed = Path(folder, "databases/iso639-3.json").read_text(encoding="utf-8")
-    return frozenset(re.findall(r'"alpha_2": *"(\w+)"', listed))
-
-
 def is_accepted(code: str) -> bool:
     """True for the codes (ISO 639-1, such as `en`) that mistral-common takes in a transcription request.
 
     It asks the same list (tests/test_text.py compares), but takes as long to import as all of prepare's own work.
     """
-    return code.lower() in _codes()
+    import pycountry  # imported here: most stages need none
+
+    return pycountry.languages.get(alpha_2=code) is not None
