@@ -33,28 +33,10 @@ def test_bars_keep_order_labels_and_values():
     assert words == f"Minutes. Bo: 2 min; {HOSTILE}: 8.26 min; Cy: 0 min"
 
 
-def test_histogram_holds_every_known_number_once():
-    values, words = drawn("histogram", [1.0, 1.5, 2.0, 9.0, None, float("nan")], "s", "Length")
-    assert [row["number"] for row in values] == [1.0, 1.5, 2.0, 9.0]
-    assert words == "Length. From 1 to 9 s, half of them up to 1.75 s"
-
-
 def test_line_holds_its_points():
     values, words = drawn("line", [(1, 60.0), (2.5, 30.04)], "epoch", "Wrong words, %")
     assert values == [{"x": 1, "y": 60.0}, {"x": 2.5, "y": 30.04}]
     assert words == "Wrong words, % by epoch. 1: 60; 2.5: 30"
-
-
-def test_nothing_is_said_in_words():
-    def page():
-        from recorder.views import charts
-
-        charts.bars([], "min", "Minutes")
-        charts.histogram([None], "s", "Length")
-        charts.line([], "epoch", "loss")
-
-    app = AppTest.from_function(page).run()
-    assert [text.value for text in app.text] == ["Nothing to show yet."] * 3
 
 
 def corners(svg: str) -> np.ndarray:
@@ -76,15 +58,12 @@ def test_envelope_holds_the_lowest_and_highest_sample_of_each_column():
     assert (np.delete(found, [100, 250], axis=0)[:, [1, 3]] == [50.5, 51.5]).all()
 
 
-@pytest.mark.parametrize("count", [1, 799, 800, 801])
-def test_any_number_of_samples_is_drawn_over_the_whole_width(count):
-    columns = corners(pictures.waveform(np.full(count, 0.5, np.float32))[0])
-    assert len(columns) == min(count, 800)
-    assert columns[0, 0] == pytest.approx(800 / len(columns) / 2, abs=0.06)
-    assert columns[-1, 0] == pytest.approx(800 - 800 / len(columns) / 2, abs=0.06)
-
-
-def test_samples_out_of_range_are_drawn_at_the_edge_and_none_as_a_line():
-    found = corners(pictures.waveform(np.array([np.inf, -np.inf, 4.0, 0.25], np.float32))[0])
-    assert found[:, [1, 3]].min() >= 0 and found[:, [1, 3]].max() <= 120
-    assert "polygon" not in pictures.waveform(np.zeros(0, np.float32))[0]
+@pytest.mark.parametrize("count", [0, 1, 799, 801])
+def test_any_samples_are_drawn_over_the_whole_width_and_not_beyond_the_edges(count):
+    svg = pictures.waveform(np.resize(np.array([np.inf, -np.inf, 4.0, 0.25], np.float32), count))[0]
+    assert ("polygon" in svg) == (count > 0)
+    if count:
+        columns = corners(svg)
+        assert len(columns) == min(count, 800)
+        assert columns[[0, -1], 0] == pytest.approx([400 / len(columns), 800 - 400 / len(columns)], abs=0.06)
+        assert columns[:, [1, 3]].min() >= 0 and columns[:, [1, 3]].max() <= 120

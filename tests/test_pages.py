@@ -9,10 +9,11 @@ from streamlit.testing.v1 import AppTest
 
 from recorder import inbox, phrases, reading, runs, takes
 from recorder.listener import Answer, Listener
-from recorder.views.microphone import read_recording
+from recorder.views import microphone
+from recorder.views.microphone import Recording, read_recording
 from recorder.views.shared import CONSENT, as_plain
 from stages.common.params import load_params
-from tests.recordings import make_take
+from tests.recordings import make_take, spoken
 from tests.workspaces import DEMO_CLIPS, ROOT, init_dvc, make_workspace
 
 TEXTS = phrases.from_file("en")
@@ -49,6 +50,28 @@ def open_page(workspace):
     return open_as
 
 
+@pytest.fixture
+def record(monkeypatch):
+    """`record(page, 3)`: the microphone has heard the demo's clip 3, or these samples; returns the take."""
+    heard = []
+    real = microphone.microphone
+
+    def with_a_recording(key, prompt, *arguments, **options):
+        real(key, prompt, *arguments, **options)
+        return Recording(*heard.pop(), prompt) if heard else None
+
+    monkeypatch.setattr(microphone, "microphone", with_a_recording)
+
+    def hear(page, number: int | np.ndarray) -> takes.Take | None:
+        heard.append((number, 48_000) if isinstance(number, np.ndarray) else spoken(number))
+        page.run()
+        page.run()  # as the browser would have it: a take is sent once
+        assert not page.exception and not heard
+        return make_take(number) if isinstance(number, int) else None
+
+    return hear
+
+
 def shown(page) -> dict:
     """What the microphone component was told to show."""
     [component] = microphones(page)
@@ -59,6 +82,10 @@ def phrase(page) -> str:
     return shown(page)["phrase"]
 
 
+def has_take(page) -> bool:
+    return shown(page)["has_take"]
+
+
 def microphones(page) -> list:
     return [element for element in page.main.children.values() if element.type == "bidi_component"]
 
@@ -67,16 +94,10 @@ def button(page, label):
     return labelled(page.button, label)
 
 
-def press(page, label):
-    button(page, label).click().run()
-    assert not page.exception
-
-
-def record(page, number: int) -> takes.Take:
-    """A take that waits to be saved: the demo's clip of this number."""
-    take = page.session_state["take"] = make_take(number)
-    page.run()
-    return take
+def press(page, *labels):
+    for label in labels:
+        button(page, label).click().run()
+        assert not page.exception
 
 
 def give_name(page, name: str) -> None:
@@ -115,6 +136,16 @@ def choose(page, speaker: str) -> None:
     page.radio(key="speaker").set_value(speaker).run()
 
 
+def choose_kind(page, *kinds: str) -> None:
+    for kind in kinds:
+        page.button_group[0].set_value(kind).run()
+
+
+def look_at_another_page(page) -> None:
+    page.switch_page("views/clips.py").run()
+    page.switch_page("views/record.py").run()
+
+
 def says(elements, words: str) -> bool:
     return any(words in element.value.replace("\\", "") for element in elements)
 
@@ -123,19 +154,23 @@ def says(elements, words: str) -> bool:
 
 
 def test_first_visit_asks_name_then_consent_and_stores_its_wording(workspace):
-    page = app(language="en")
+    page = app(language="ar")
     assert not microphones(page)
+    press(page, "Start")
+    assert says(page.warning, "Type a name first")
     give_name(page, "Ann")
     assert button(page, "Continue").disabled
     wording = next(text.value for text in page.markdown if text.value.startswith("I agree"))
     agree(page)
     consent = inbox.consents()["Ann"]
     assert consent["wording"] == wording and consent["given_at"][:4].isdigit()
-    assert phrase(page) == TEXTS[0]
+    assert (phrase(page), shown(page)["direction"]) == (phrases.from_file("ar")[0], "rtl")
+    labelled(page.selectbox, "Language").set_value("en").run()
+    assert (phrase(page), shown(page)["direction"]) == (TEXTS[0], "ltr")
 
 
 @pytest.mark.parametrize("name", ["Ben", "Someone else"])
-def test_someone_else_gives_a_name_and_agrees_before_anything_is_recorded(workspace, open_page, name):
+def test_someone_else_gives_a_name_and_agrees_before_anything_is_recorded(workspace, open_page, record, name):
     """A recording, or a tick, would be stored under the name of who was there before; that one's take must wait."""
     page = open_page()
     record(page, 3)
@@ -145,7 +180,7 @@ def test_someone_else_gives_a_name_and_agrees_before_anything_is_recorded(worksp
     assert not microphones(page) and button(page, "Continue").disabled
     agree(page)
     assert set(inbox.consents()) == {"Ann", name} and page.query_params["speaker"] == name
-    assert not shown(page)["has_take"]
+    assert not has_take(page)
     choose(page, "")
     assert not microphones(page)
     give_name(page, "Cleo")
@@ -161,76 +196,54 @@ def test_someone_else_gives_a_name_and_agrees_before_anything_is_recorded(worksp
 
 
 def test_nobody_of_several_is_taken_for_granted(workspace):
+    """A recording would be stored under the name of who happens to be first."""
     inbox.record_consent("Ben", "I agree")
     assert app().session_state["speaker"] == "Ben", "the only one"
     assert not microphones(app(speaker="")), "someone else, before a reload"
     inbox.record_consent("Ann_", "I agree")
     page = app()
     assert not microphones(page)
-    press(page, "Start")
-    assert says(page.warning, "Type a name first")
     page.button(key="is Ann_").click().run()
     assert page.session_state["speaker"] == "Ann_" and page.query_params["speaker"] == "Ann_"
     assert phrase(page) == TEXTS[0]
 
 
-def test_two_tabs_of_two_people_lose_nothing_and_mix_nothing(workspace, open_page):
-    tabs = {name: open_page(speaker=name) for name in ("Ann", "Bob")}
-    wanted = []
-    for number, name in enumerate(["Ann", "Bob", "Ann", "Bob"]):
-        take = record(tabs[name], number)
-        press(tabs[name], "Save")
-        wanted.append((take.id, name, TEXTS[number // 2]))
-    assert stored("id", "speaker", "text") == wanted
-
-
 # Takes and phrases
 
 
-def test_silent_take_cannot_be_saved_and_says_why(workspace, open_page):
-    page = open_page()
-    silence = np.zeros(48_000, np.float32)
-    page.session_state["take"] = takes.from_recording(silence, 48_000, TEXTS[0], "en", load_params().prepare)
-    page.run()
-    assert page.error and button(page, "Save").disabled
-    press(page, "Skip")
-    assert page.session_state["take"] is None, "one that cannot be saved is not asked for"
-
-
-def test_take_is_saved_once_and_counted_until_a_set_of_ten_ends_with_a_rest(workspace, open_page):
+def test_take_is_saved_once_and_counted_until_a_set_of_ten_ends_with_a_rest(workspace, open_page, record):
     page = open_page()
     assert button(page, "Save").disabled
-    press(page, "Skip")
-    press(page, "Skip")
-    press(page, "Back")
+    record(page, np.zeros(48_000, np.float32))
+    assert page.error and button(page, "Save").disabled
+    press(page, "Skip", "Skip", "Back")  # a take that cannot be saved is not asked for
     assert phrase(page) == TEXTS[1] and says(page.caption, "0 of 10 recorded, 2 skipped")
     take = record(page, 10)
     press(page, "Save")
     assert says(page.caption, "1 of 10 recorded, 1 skipped") and button(page, "Save").disabled
-    page.run()
     fields = ("id", "text", "language", "speaker", "prompt_id")
     assert stored(*fields) == [(take.id, TEXTS[1], "en", "Ann", phrases.prompt_id("en", TEXTS[1]))]
     assert inbox.content_of(inbox.stored_clips()[0]) == take.content
-    page.session_state["in_set"] = 10
+    page.session_state["place"].in_set = 10
     page.run()
     assert says(page.success, "10 recorded") and not microphones(page)
     press(page, "10 more")
-    assert phrase(page) != TEXTS[1]
+    assert phrase(page) not in TEXTS[:2]
 
 
-def test_take_that_is_not_saved_is_lost_only_after_a_second_press(workspace, open_page):
+def test_take_that_is_not_saved_is_lost_only_after_a_second_press(workspace, open_page, record):
     page = open_page()
     for name in ("Skip", "Back"):
         before = phrase(page)
         record(page, 3)
         press(page, name)
-        assert phrase(page) == before and page.session_state["take"] is not None
+        assert phrase(page) == before and has_take(page)
         assert says(page.warning, f"press {name} again")
         press(page, name)
-        assert phrase(page) != before and page.session_state["take"] is None
+        assert phrase(page) != before and not has_take(page)
 
 
-def test_back_goes_back_phrase_by_phrase_and_a_replaced_take_is_no_new_one(workspace, open_page):
+def test_back_goes_back_phrase_by_phrase_and_a_replaced_take_is_no_new_one(workspace, open_page, record):
     page = open_page()
     for number in (3, 10):
         record(page, number)
@@ -241,17 +254,17 @@ def test_back_goes_back_phrase_by_phrase_and_a_replaced_take_is_no_new_one(works
     assert button(page, "Back").disabled
     take = record(page, 20)
     press(page, "Save instead of the earlier one")
-    assert page.session_state["in_set"] == 2
+    assert says(page.caption, "2 of 10 recorded")
     assert {clip.text: clip.id for clip in inbox.stored_clips()} == {TEXTS[0]: take.id, TEXTS[1]: make_take(10).id}
 
 
-def test_take_stays_with_the_phrase_for_which_it_was_made(workspace, open_page):
+def test_take_stays_with_the_phrase_for_which_it_was_made(workspace, open_page, record):
     """Whatever comes in between: phrases of one's own, which are asked first, or the same phrase in another tab."""
     page = open_page()
     take = record(page, 3)
     page.text_area[0].set_value("Call Jörg")
     press(page, "Keep these phrases")
-    assert phrase(page) == TEXTS[0] and shown(page)["has_take"]
+    assert phrase(page) == TEXTS[0] and has_take(page)
     prompt_id = phrases.prompt_id("en", TEXTS[0])
     inbox.save_clip(make_take(10), text=TEXTS[0], language="en", speaker="Ann", prompt_id=prompt_id)
     page.run()
@@ -261,7 +274,7 @@ def test_take_stays_with_the_phrase_for_which_it_was_made(workspace, open_page):
     assert phrase(page) == "Call Jörg"
 
 
-def test_take_that_is_not_saved_waits_while_another_page_text_or_person_is_chosen(workspace, open_page):
+def test_take_that_is_not_saved_waits_while_another_page_text_or_person_is_chosen(workspace, open_page, record):
     inbox.record_consent("Ben", "I agree")
     page = open_page()
     press(page, "Skip")
@@ -273,29 +286,24 @@ def test_take_that_is_not_saved_waits_while_another_page_text_or_person_is_chose
 
     look_at_another_page(page)
     assert is_back()
-    page.button_group[0].set_value("Free speech").run()
-    assert not shown(page)["has_take"] and button(page, "Save").disabled
-    page.button_group[0].set_value("Phrases").run()
+    choose_kind(page, "Free speech")
+    assert not has_take(page) and button(page, "Save").disabled
+    choose_kind(page, "Phrases")
     assert is_back()
     choose(page, "Ben")
-    assert phrase(page) == TEXTS[0] and not shown(page)["has_take"]
+    assert phrase(page) == TEXTS[0] and not has_take(page)
     choose(page, "Ann")
     assert is_back()
     press(page, "Save")
     assert stored("id", "text", "speaker") == [(take.id, TEXTS[1], "Ann")]
     look_at_another_page(page)
-    assert not page.warning and not shown(page)["has_take"]
+    assert not page.warning and not has_take(page)
 
 
-def look_at_another_page(page) -> None:
-    page.switch_page("views/clips.py").run()
-    page.switch_page("views/record.py").run()
-
-
-def test_what_was_said_freely_waits_with_its_words_and_is_written_anew_for_each_take(workspace, open_page):
+def test_what_was_said_freely_waits_with_its_words_and_is_written_anew_for_each_take(workspace, open_page, record):
     """A take that is recorded again would be saved with the words of the first."""
     page = open_page()
-    page.button_group[0].set_value("Free speech").run()
+    choose_kind(page, "Free speech")
     record(page, 10)
     page.text_area[0].set_value("words of another take").run()
     take = record(page, 3)
@@ -304,8 +312,7 @@ def test_what_was_said_freely_waits_with_its_words_and_is_written_anew_for_each_
     assert not inbox.stored_clips() and page.error
     page.text_area[0].set_value("words of my own").run()
     look_at_another_page(page)
-    page.button_group[0].set_value("Phrases").run()
-    page.button_group[0].set_value("Free speech").run()
+    choose_kind(page, "Phrases", "Free speech")
     press(page, "Save")
     assert stored("id", "text") == [(take.id, "words of my own")]
 
@@ -316,19 +323,12 @@ def test_own_phrases_come_first_and_skipping_goes_round(workspace, open_page):
     press(page, "Keep these phrases")
     assert reading.own_phrases("Ann", "en") == ["Call Jörg", "Open the garage"]
     assert phrase(page) == "Call Jörg"
-    page.button_group[0].set_value("My own phrases").run()
+    choose_kind(page, "My own phrases")
     asked = []
     for _ in range(4):
         asked.append(phrase(page))
         press(page, "Skip")
     assert asked == ["Call Jörg", "Open the garage"] * 2
-
-
-def test_arabic_is_shown_from_right_to_left(workspace, open_page):
-    page = open_page()
-    labelled(page.selectbox, "Language").set_value("ar").run()
-    assert (shown(page)["direction"], shown(page)["language"]) == ("rtl", "ar")
-    assert phrase(page) == phrases.from_file("ar")[0]
 
 
 # Upload
@@ -344,16 +344,14 @@ def test_upload_pairs_by_name_shows_a_table_and_saves(workspace, open_page):
     assert says(page.success, "1 saved")
 
 
-@pytest.mark.parametrize(("absent", "listed"), [(1, 0), (600, 500)])
-def test_upload_tells_all_that_could_not_be_used_in_one_box(workspace, open_page, absent, listed):
+def test_upload_tells_all_that_could_not_be_used_in_one_box(workspace, open_page):
+    """Thousands of boxes would stop the browser; a skipped file must be named."""
     page = open_page("upload")
-    rows = "file,text\n" + "".join(f"gone-{number}.wav,<b>words</b>\n" for number in range(absent))
+    rows = "file,text\n" + "".join(f"gone-{number}.wav,<b>words</b>\n" for number in range(600))
     upload(page, a_opus=demo_sound(3), a_txt=b"hello", t_csv=rows.encode())
     [box] = page.warning
-    assert box.value.startswith(f"{absent} thing") and box.value.count("\n- gone") == min(absent, 3)
-    rest = [one for one in page.expander if one.label == f"{absent - 3} more of these"]
-    assert [len(one.table[0].value) for one in rest] == [listed] * bool(listed)
-    assert [f"and {absent - 503} more" in one.text[0].value for one in rest] == [True] * bool(listed)
+    assert box.value.startswith("600 things") and box.value.count("\n- gone") == 3
+    assert {len(frame.value) for frame in page.dataframe} >= {600}
 
 
 def test_upload_of_another_person_waits_until_that_person_has_agreed(workspace, open_page):
@@ -361,9 +359,8 @@ def test_upload_of_another_person_waits_until_that_person_has_agreed(workspace, 
     rows = b"file,text,speaker\na.opus,one,Ann\nb.opus,two,<b>Bo</b>\n"
     upload(page, a_opus=demo_sound(1), b_opus=demo_sound(2), t_csv=rows)
     assert button(page, "Save 2 recordings").disabled
-    [box] = [box for box in page.checkbox if box.label.endswith("agrees.")]
-    box.check().run()
-    press(page, "They have agreed")
+    assert says(page.text, "For: <b>Bo</b>")
+    agree(page)
     assert inbox.consents()["<b>Bo</b>"]["wording"] == CONSENT
     press(page, "Save 2 recordings")
     assert set(stored("speaker")) == {("Ann",), ("<b>Bo</b>",)}
@@ -374,26 +371,24 @@ def test_upload_of_another_person_waits_until_that_person_has_agreed(workspace, 
 
 def test_settings_are_checked_and_written_with_comments_kept(workspace, open_page):
     shutil.copy(ROOT / "params.yaml", workspace / "params.yaml")
+    (workspace / "data/raw/from_home").mkdir()
     page = open_page("train")
+    assert says(page.markdown, "from_home"), "a folder of recordings that training uses too"
     labelled(page.number_input, "Rounds (epochs)").set_value(3)
     labelled(page.text_input, "Learning rate").set_value("1.0e-4")
-    labelled(page.text_input, "Recordings at a time").set_value("auto")
     press(page, "Keep these settings")
     train = load_params().train
-    assert (train.epochs, train.learning_rate, train.batch_size, train.clips_per_update) == (3, 1e-4, "auto", 8)
+    assert (train.epochs, train.learning_rate) == (3, 1e-4)
     written = (workspace / "params.yaml").read_text()
     assert written.count("#") == (ROOT / "params.yaml").read_text().count("#")
-    page = open_page("train")  # shows what was kept, and takes another
-    for label, wrong in (("Learning rate", "quick"), ("Recordings at a time", "0")):
-        kept = labelled(page.text_input, label).value
-        labelled(page.text_input, label).set_value(wrong)
-        press(page, "Keep these settings")
-        assert says(page.error, wrong)
-        assert (workspace / "params.yaml").read_text() == written
-        labelled(page.text_input, label).set_value(kept)
-    labelled(page.text_input, "Recordings at a time").set_value("16")
+    labelled(page.text_input, "Learning rate").set_value("quick")
     press(page, "Keep these settings")
-    assert (load_params().train.batch_size, load_params().train.clips_per_update) == (16, None)
+    assert says(page.error, "quick") and (workspace / "params.yaml").read_text() == written
+    labelled(page.text_input, "Learning rate").set_value("auto")
+    labelled(page.selectbox, "Model to start from").set_value("data/demo/voxtral-tiny")
+    press(page, "Keep these settings")
+    revision = load_params(ROOT / "params.yaml").model.revision
+    assert (load_params().train.learning_rate, load_params().model.revision) == ("auto", revision)
 
 
 @pytest.mark.parametrize(
@@ -418,27 +413,21 @@ def test_failed_run_shows_its_reason_and_offers_another_try(workspace, open_page
     assert says(page.error, "holds no recordings") and button(page, "Try again")
 
 
-def test_train_page_names_folders_that_it_does_not_write(workspace, open_page):
-    (workspace / "data/raw/from_home").mkdir()
-    assert says(open_page("train").markdown, "from_home")
-
-
 # Try it
 
 
 @pytest.fixture
-def open_try_it(open_page, monkeypatch):
+def open_try_it(open_page, record, monkeypatch):
     """`page, say = open_try_it()`: say(3, "turn on") is a take in which the model understands these words."""
     understood = {}
     monkeypatch.setattr(Listener, "transcribe", lambda self, content, language: understood[content])
 
     def open_as():
         page = open_page("try_it")
-        page.button_group[0].set_value("Use a file").run()
 
         def say(number, words):
-            understood[demo_sound(number)] = Answer(words, None, 1.0, "tiny")
-            upload(page, **{f"{number}_opus": demo_sound(number)})
+            understood[make_take(number).content] = Answer(words, None, 1.0, "tiny")
+            record(page, number)
 
         return page, say
 
@@ -454,8 +443,7 @@ def test_what_was_understood_is_kept_as_said_only_after_a_second_press(workspace
     press(page, "Keep it")
     assert not inbox.stored_clips() and page.warning
     press(page, "Keep it")
-    [clip] = inbox.stored_clips()
-    assert (clip.text, inbox.content_of(clip)) == ("three", demo_sound(10))
+    assert stored("text", "id") == [("three", make_take(10).id)]
 
 
 def test_what_somebody_tried_is_never_kept_as_another_persons(workspace, open_try_it):

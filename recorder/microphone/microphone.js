@@ -49,6 +49,7 @@ class Microphone {
       document.addEventListener(type, this.onPress, true);
     }
     window.addEventListener("beforeunload", this.onUnload);
+    for (const hint of this.root.querySelectorAll("kbd")) hint.textContent = data.keys[hint.dataset.key];
     const phrase = this.part("phrase");
     if (phrase.textContent !== data.phrase) phrase.textContent = data.phrase;
     phrase.lang = data.language;
@@ -82,20 +83,23 @@ class Microphone {
     return this.data.to_be_saved && (this.samples || this.data.has_take || this.state === "recording");
   }
 
-  // Space records and stops unless the focus is on something that Space belongs to (which a link is not).
+  // Space records and stops unless the focus is on something that Space belongs to (which a link is not). The page's
+  // other keys are Streamlit's; while it records, they mean Stop.
   key(event) {
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { record, ...others } = this.data.keys;
+    const pressed = event.code === "Space" ? "Space" : event.key.toUpperCase();
     const focused = document.activeElement;
     const isTyping = focused && ["INPUT", "TEXTAREA"].includes(focused.tagName);
-    if (this.state === "recording" && !isTyping && "kbs".includes(event.key.toLowerCase())) return this.stopInstead(event);
+    if (this.state === "recording" && !isTyping && Object.values(others).includes(pressed)) return this.stopInstead(event);
     const free = !focused || focused === document.body || focused === this.root.host || ["MAIN", "A"].includes(focused.tagName)
       || focused.dataset.testid === "stMain" || focused.disabled;
     if (!free) return;
     const inside = this.root.activeElement;
-    if (event.code === "Space" && !inside) {
+    if (pressed === record && !inside) {
       event.preventDefault();
       this.toggle();
-    } else if (event.key.toLowerCase() === "l" && this.samples && this.state === "idle") {
+    } else if (pressed === others.listen && this.samples && this.state === "idle") {
       event.preventDefault();
       this.listen();
     }

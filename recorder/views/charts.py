@@ -1,18 +1,13 @@
-"""Charts, drawn by Streamlit and Vega-Lite, each with its figures as a text for screen readers; and tables."""
+"""Charts, drawn by Streamlit and Vega-Lite, each with its figures as a text for screen readers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import median
 
 import streamlit as st
 
-from recorder.views.shared import as_plain
-
 BAR_HEIGHT = 40  # pixels, of a bar and the space around it
-HEIGHT = 280  # pixels, of the other charts
-BINS = 12  # of a histogram, at most
+HEIGHT = 280  # pixels, of a line's chart
 LETTERS = 16  # pixels
 AXIS = {"labelFontSize": LETTERS, "titleFontSize": LETTERS, "titleFontWeight": "normal", "labelLimit": 160}
 AXIS |= {"labelColor": "currentColor", "titleColor": "currentColor"}  # the theme's own grey is too faint
@@ -35,22 +30,6 @@ def bars(rows: Sequence[tuple[str, float]], unit: str, title: str) -> None:
     _draw(spec, values, title, [f"{row['label']}: {row['shown']}" for row in values], BAR_HEIGHT * len(rows) + 20)
 
 
-def histogram(numbers: Sequence[float | None], unit: str, title: str) -> None:
-    """How many recordings have numbers in each range; unknown numbers are left out."""
-    known = [number for number in numbers if number is not None and math.isfinite(number)]
-    spec = {
-        "mark": "bar",
-        "encoding": {
-            "x": {"field": "number", **NUMBERS, "bin": {"maxbins": BINS}, "title": f"{title}, {unit}"},
-            "y": {"aggregate": "count", **NUMBERS, "title": "recordings", "axis": WHOLE},
-        },
-    }
-    words = []
-    if known:
-        words = [f"From {min(known):.3g} to {max(known):.3g} {unit}, half of them up to {median(known):.3g} {unit}"]
-    _draw(spec, [{"number": number} for number in known], title, words)
-
-
 def line(points: Sequence[tuple[float, float]], x_title: str, y_title: str) -> None:
     """A line through points (x, y); the y axis begins at 0."""
     spec = {
@@ -61,15 +40,10 @@ def line(points: Sequence[tuple[float, float]], x_title: str, y_title: str) -> N
         },
     }
     values = [{"x": x, "y": y} for x, y in points]
-    _draw(spec, values, f"{y_title} by {x_title}", [f"{x:.3g}: {y:.3g}" for x, y in points])
+    _draw(spec, values, f"{y_title} by {x_title}", [f"{x:.3g}: {y:.3g}" for x, y in points], HEIGHT)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose texts are shown letter by letter."""
-    st.table([dict(zip(header, map(as_plain, row), strict=True)) for row in rows], hide_index=True)
-
-
-def _draw(spec: dict, values: list[dict], title: str, words: list[str], height: int = HEIGHT) -> None:
+def _draw(spec: dict, values: list[dict], title: str, words: list[str], height: int) -> None:
     if not words:
         st.text("Nothing to show yet.")
         return

@@ -15,6 +15,8 @@ from stages.common.params import RecorderParams
 
 FOLDER = Path(__file__).parent.parent / "microphone"
 RATES_HZ = range(8_000, 384_001)
+# All keys of the page. While it records, each of them ends the recording: a slip must not throw it away.
+KEYS = {"record": "Space", "listen": "L", "save": "S", "skip": "K", "back": "B", "more": "M"}
 SPARE_S = 5.0  # a take ends a little after the longest allowed, when the browser is busy
 
 _component = st.components.v2.component(
@@ -58,6 +60,7 @@ def microphone(
             "longest_s": settings.longest_take_s,
             "stop_after_silence_s": settings.stop_after_silence_s,
             "has_take": has_take,
+            "keys": KEYS,
             "to_be_saved": to_be_saved,
         },
         on_take_change=lambda: None,

@@ -20,16 +20,11 @@ STAGE_WORDS = {
     "push": "Publish the model, if switched on",
     "deploy": "Publish the demo, if switched on",
 }
-STATE_WORDS = {
-    "waiting": ("·", "waiting"),
-    "running": ("▶", "running"),
-    "done": ("✓", "done"),
-    "skipped": ("✓", "nothing new"),
-    "failed": ("✕", "failed"),
-}
-OUTCOME_WORDS = {
+STATE_WORDS = {  # of a stage and of a run
+    "waiting": "· waiting",
     "running": "▶ running",
     "done": "✓ done",
+    "skipped": "✓ nothing new",
     "failed": "✕ failed",
     "cancelled": "■ stopped",
     "interrupted": "✕ interrupted",
@@ -45,10 +40,9 @@ def _show_stages(run: runs.Run, progress: Progress) -> None:
     """Stage by stage, with the curve of the training so far."""
     rows = []
     for stage, state in progress.stages.items():
-        sign, words = STATE_WORDS[state]
-        if state == "failed" and run.outcome in ("cancelled", "interrupted"):
-            sign, words = "■", "stopped"
-        rows.append(f"{sign} {as_plain(STAGE_WORDS.get(stage, stage))}: {words}")
+        # DVC says of a stage that was stopped that it failed.
+        words = STATE_WORDS[run.outcome if state == "failed" else state]
+        rows.append(f"{words[0]} {as_plain(STAGE_WORDS.get(stage, stage))}: {words[2:]}")
     st.markdown("  \n".join(rows))
     if progress.current and run.outcome == "running":
         words = STAGE_WORDS.get(progress.current, progress.current)
@@ -80,17 +74,14 @@ def _look() -> None:
     if st.session_state["shown"] != (newest.id, newest.outcome):
         st.rerun()  # the buttons above change with it
     progress = read_progress(newest.log, runs.stage_names())
-    st.subheader(f"{OUTCOME_WORDS[newest.outcome]}, since {when(newest.started_at)}"
-                 if newest.outcome == "running" else f"Last run: {OUTCOME_WORDS[newest.outcome]}")  # fmt: skip
+    st.subheader(f"{STATE_WORDS[newest.outcome]}, since {when(newest.started_at)}"
+                 if newest.outcome == "running" else f"Last run: {STATE_WORDS[newest.outcome]}")  # fmt: skip
     if newest.outcome == "running" and newest.waits_for:
         st.info(as_plain(f"Waiting until this ends: {newest.waits_for}"))
     if newest.outcome == "done":
         progress = finished(progress)
-        rates = f"{newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after"
-        if results.METRICS.exists():
-            st.info(f"Wrong words: {rates}. See Results for how certain that is.")
-        else:
-            st.info(f"Its model is no longer here (wrong words: {rates}). Press Train now for a new one.")
+        words = "See Results for how certain that is." if results.METRICS.exists() else "Its model is no longer here."
+        st.info(f"Wrong words: {newest.wer_base:.1%} before, {newest.wer_tuned:.1%} after. {words}")
     elif newest.why:
         (st.info if newest.outcome == "cancelled" else st.error)(as_plain(newest.why))
     _show_stages(newest, progress)

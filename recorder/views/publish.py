@@ -6,10 +6,11 @@ import json
 
 import streamlit as st
 
-from recorder import inbox, mover, runs
+from recorder import inbox, runs
 from recorder.settings import change_settings
 from recorder.views.progress import watch
-from recorder.views.shared import as_plain, spoken_text
+from recorder.views.rows import spoken
+from recorder.views.shared import as_plain, have_agreed, say, show_said
 from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import load_params
@@ -25,13 +26,7 @@ CONSENT = (
     "knows my voice may recognise me. Deleting it later does not reach copies that others have made."
 )
 SHARE = {True: "Private: only you and whom you invite", False: "Public: anyone"}
-HARDWARE = {
-    "zero-a10g": "ZeroGPU: a shared graphics card, free within limits",
-    "cpu-basic": "A small computer: free or cheap, slow with a large model",
-    "t4-small": "A small graphics card: paid by the hour",
-    "a10g-small": "A larger graphics card: paid by the hour",
-}
-state = st.session_state
+HARDWARE = ("zero-a10g", "cpu-basic", "t4-small", "a10g-small")
 
 
 @st.cache_data(ttl=60, show_spinner="Asking the Hub who you are")
@@ -58,11 +53,16 @@ def show_files(files: list[dict], left_out: list[dict]) -> None:
             st.dataframe([{"File": file["path"], "Why": file["reason"]} for file in left_out], hide_index=True)
 
 
+def ask_repository(section: str, repo_id: str, is_private: bool, question: str, key: str = "repo_id") -> dict:
+    """Settings of one repository: its name, and who may use it."""
+    name = st.text_input("Name on the Hub", repo_id, key=f"{section}.{key}")
+    private = st.radio(question, [True, False], format_func=SHARE.get, index=int(not is_private), key=f"{section}.who")
+    return {f"{section}.enabled": True, f"{section}.{key}": name, f"{section}.private": private}
+
+
 def ask_model(push, name: str) -> dict:
-    """Settings of the model's repository."""
     st.subheader("The model")
-    repo_id = st.text_input("Name on the Hub", push.repo_id or f"{name}/my-voxtral", key="model-repo")
-    private = st.radio("Who may use it", [True, False], format_func=SHARE.get, index=int(not push.private), key="share")
+    changes = ask_repository("push", push.repo_id or f"{name}/my-voxtral", push.private, "Who may use it")
     merged = st.toggle(
         "Also the whole model in one piece",
         push.merged,
@@ -72,73 +72,49 @@ def ask_model(push, name: str) -> dict:
     show_files(listing(model | results), left_out)
     if refusal := release.reason_to_refuse(push, read_json(paths.EVALUATION / "metrics.json")):
         st.warning(as_plain(refusal))
-    return {"push.enabled": True, "push.repo_id": repo_id, "push.private": private, "push.merged": merged}
+    return changes | {"push.merged": merged}
 
 
 def ask_demo(deploy, name: str) -> dict:
-    """Settings of the demo page."""
     st.subheader("A demo page")
     if not st.toggle("Publish a page where the model can be tried", deploy.enabled):
         return {"deploy.enabled": False}
-    space_id = st.text_input("Name on the Hub", deploy.space_id or f"{name}/my-voxtral-demo", key="space")
-    private = st.radio("Who may use it", [True, False], format_func=SHARE.get, index=int(not deploy.private), key="who")
-    choices = list(dict.fromkeys([deploy.hardware, *HARDWARE]))
-    hardware = st.selectbox("Computer that it runs on", choices, format_func=lambda name: HARDWARE.get(name, name))
-    return {
-        "deploy.enabled": True,
-        "deploy.space_id": space_id,
-        "deploy.private": private,
-        "deploy.hardware": hardware,
-    }
-
-
-def ask_consents(speakers: list[str]) -> None:
-    """Each speaker's own agreement, asked in their presence."""
-    agreed = privacy.agreed_speakers() | inbox.agreed_to_publish()
-    for speaker in speakers:
-        st.text(f"Speaker: {speaker}")
-        if speaker in agreed:
-            st.write("✓ has agreed to publication.")
-            continue
-        st.write(CONSENT)
-        ticked = st.checkbox("I am this speaker, or speak for them, and agree.", key=f"agree {speaker}")
-        if st.button("Store this agreement", disabled=not ticked, key=f"store {speaker}"):
-            inbox.record_consent(speaker, CONSENT, publish=True)
-            mover.start_moving()
-            st.rerun()
+    space_id = deploy.space_id or f"{name}/my-voxtral-demo"
+    changes = ask_repository("deploy", space_id, deploy.private, "Who may use it", "space_id")
+    hardware = st.selectbox(
+        "Computer that it runs on",
+        list(dict.fromkeys([deploy.hardware, *HARDWARE])),
+        help="zero-a10g shares a graphics card, free within limits. cpu-basic is free or cheap, and slow with a large "
+        "model. The others have a graphics card and are paid by the hour.",
+    )
+    return changes | {"deploy.hardware": hardware}
 
 
 def ask_confirmations(clips: list, confirmed: list[str]) -> list[str]:
     """Ids of clips whose texts hold an address or a long number, and may be published."""
     names = {clip.speaker for clip in clips}
-    found = {clip: kinds for clip in clips if (kinds := privacy.private_things(clip.text, clip.language, names))}
-    chosen = [identity for identity in confirmed if identity in {clip.id for clip in clips}]
-    for clip, kinds in found.items():
-        spoken_text(clip.text, clip.language)
-        label = f"{', '.join(kinds)}: publish this text anyway"
-        if st.checkbox(as_plain(label), clip.id in chosen, key=f"text-{clip.id}"):
-            chosen = list(dict.fromkeys([*chosen, clip.id]))
-        elif clip.id in chosen:
-            chosen.remove(clip.id)
+    chosen = []
+    for clip in clips:
+        if kinds := privacy.private_things(clip.text, clip.language, names):
+            st.html(spoken(clip.text, clip.language))
+            label = as_plain(f"{', '.join(kinds)}: publish this text anyway")
+            if st.checkbox(label, clip.id in confirmed, key=f"text-{clip.id}"):
+                chosen.append(clip.id)
     return chosen
 
 
 def ask_dataset(settings, name: str) -> dict:
-    """Settings of the data set."""
     st.subheader("The recordings")
     if not st.toggle("Also publish the recordings, as a data set", settings.enabled):
         return {"push.dataset.enabled": False}
-    repo_id = st.text_input("Name on the Hub", settings.repo_id or f"{name}/my-voice", key="dataset-repo")
-    private = st.radio("Who may hear them", [True, False], format_func=SHARE.get, index=int(not settings.private))
+    repo_id = settings.repo_id or f"{name}/my-voice"
+    changes = ask_repository("push.dataset", repo_id, settings.private, "Who may hear them")
     clips = read_clips(paths.PREPARED / "metadata.jsonl")
-    ask_consents(sorted({clip.speaker for clip in clips if clip.speaker}))
-    confirmed = ask_confirmations(clips, settings.confirmed)
-    return {
-        "push.dataset.enabled": True,
-        "push.dataset.repo_id": repo_id,
-        "push.dataset.private": private,
-        "push.dataset.confirmed": confirmed,
-    }
+    speakers = sorted({clip.speaker for clip in clips if clip.speaker})
+    agreed = privacy.agreed_speakers() | inbox.agreed_to_publish()
+    st.text(f"Agreed to publication: {', '.join(one for one in speakers if one in agreed) or 'nobody yet'}")
+    have_agreed(speakers, agreed, CONSENT, publish=True)
+    return changes | {"push.dataset.confirmed": ask_confirmations(clips, settings.confirmed)}
 
 
 def show_receipts() -> None:
@@ -161,7 +137,7 @@ def publish(changes: dict) -> None:
         change_settings(changes)
         runs.start("page")
     except UserError as error:
-        state["publish_problem"] = str(error)
+        say("publish", str(error), "error")
 
 
 def stop() -> None:
@@ -189,8 +165,7 @@ with st.container(horizontal=True):
     st.button("Publish", type="primary", disabled=running or not name, on_click=publish, args=(changes,))
     if params.push.enabled or params.deploy.enabled or params.push.dataset.enabled:
         st.button("Stop publishing", on_click=stop)
-if problem := state.pop("publish_problem", None):
-    st.error(as_plain(problem))
+show_said("publish")
 show_receipts()
 if newest:
     watch(newest)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from recorder import results, runs
 from recorder.results import HeardClip, percent
 from recorder.views import charts
+from recorder.views.rows import a_page_of, prepared_sound, show_row
 from recorder.views.shared import as_plain
 from stages.common.plurals import counted
 from stages.speech.caveats import caveats, verdict
 
-SHOWN_AT_FIRST = 5
-
-state = st.session_state
+VERDICTS = {"better": st.success, "perfect": st.info, "unsure": st.warning, "worse": st.error}
 
 
 def explain(found: results.Results, is_running: bool) -> None:
     """The figures, and what they do and do not show."""
     base, tuned = found.metrics["base"], found.metrics["tuned"]
     st.header(results.headline(found.metrics))
-    kinds = {"better": st.success, "perfect": st.info, "unsure": st.warning, "worse": st.error}
-    kinds[verdict(found.metrics)](as_plain(results.meaning(found.metrics)))
+    VERDICTS[verdict(found.metrics)](as_plain(results.meaning(found.metrics)))
     for caveat in caveats(found.metrics):
         st.write(as_plain(caveat))
     if is_running:
@@ -29,40 +29,31 @@ def explain(found: results.Results, is_running: bool) -> None:
     elif newer := results.newer_clips():
         st.info(f"Not in this result: {counted(newer, 'newer recording')}. Train again to include all.")
     charts.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words")
+    speaker = st.session_state.get("speaker") or ""
     st.write(
         f"Measured on {counted(tuned['clips'], 'recording')} ({counted(tuned['reference_words'], 'word')}) that "
-        f"training never heard{as_plain(results.whose(found.clips, state.get('speaker') or ''))} "
+        f"training never heard{as_plain(results.whose(found.clips, speaker))} "
         "The 95 % interval: where the figure would most likely be with other recordings of the same kind."
     )
-    both = [("Before", base), ("After", tuned)]
     rows = [
-        (label, percent(row["wer"]), f"{percent(row['wer_low'])} to {percent(row['wer_high'])}") for label, row in both
+        {
+            "Model": label,
+            "Wrong words": percent(row["wer"]),
+            "95 % interval": f"{percent(row['wer_low'])} to {percent(row['wer_high'])}",
+        }
+        for label, row in (("Before", base), ("After", tuned))
     ]
-    charts.table(["Model", "Wrong words", "95 % interval"], rows)
+    st.table(rows, hide_index=True)
     if "other_speakers" in found.metrics:
         others = found.metrics["other_speakers"]
         st.write(
             f"On {counted(others['tuned']['clips'], 'recording')} of other people: {percent(others['base']['wer'])} "
             f"wrong words before, {percent(others['tuned']['wer'])} after."
         )
-    with st.expander("More figures"):
-        keys = ("substitutions", "deletions", "insertions")
-        rows = [(label, *(str(row[key]) for key in keys)) for label, row in both]
-        charts.table(["Model", "Wrong", "Missed", "Added"], rows)
-        st.text(f"Wrong letters: {percent(base['cer'])} before, {percent(tuned['cer'])} after.")
-        st.write("Above, capitals and punctuation do not count. With them:")
-        rows = [(label, percent(row["wer_as_written"]), percent(row["cer_as_written"])) for label, row in both]
-        charts.table(["Model", "Wrong words", "Wrong letters"], rows)
     if results.REPORT.exists():
-        st.download_button("Download the report", results.REPORT.read_bytes(), "report.html", "text/html")
-
-
-def open_sound(clip: HeardClip) -> None:
-    state["heard"] = clip.id
-
-
-def show_more() -> None:
-    state["hardest_shown"] += SHOWN_AT_FIRST
+        st.download_button(
+            "Download the report, with more figures", results.REPORT.read_bytes(), "report.html", "text/html"
+        )
 
 
 def show_hardest(clips: list[HeardClip]) -> None:
@@ -75,18 +66,8 @@ def show_hardest(clips: list[HeardClip]) -> None:
     st.write("Crossed out: missed. Underlined: added. Underlined with a wave: wrong.")
     if any(clip.language == "en" for clip in wrong):
         st.write("An English number counts as one word, in digits or letters.")
-    shown = state.setdefault("hardest_shown", SHOWN_AT_FIRST)
-    for clip in wrong[:shown]:
-        with st.container(border=True):
-            st.html(results.as_html(clip))
-            if state.get("heard") != clip.id:
-                st.button("Play", key=f"play {clip.id}", on_click=open_sound, args=(clip,))
-            elif sound := clip.sound:
-                st.audio(sound, format="audio/flac", autoplay=True, alt=clip.reference)
-            else:
-                st.warning("This recording was deleted, or is not on this computer ('dvc checkout' fetches it).")
-    if len(wrong) > shown:
-        st.button(f"Show more (of {len(wrong)})", on_click=show_more)
+    for clip in a_page_of(wrong, "the hardest"):
+        show_row(clip.id, results.as_html(clip), partial(prepared_sound, clip.id), alt=clip.reference)
 
 
 def show_training(found: results.Results) -> None:
@@ -94,14 +75,6 @@ def show_training(found: results.Results) -> None:
     st.text(results.trained_with(found.training))
     points = [(epoch, 100 * wer) for epoch, wer in found.curve]
     charts.line(points, "epoch", "Wrong words, %")
-
-
-def show_runs() -> None:
-    done = [run for run in reversed(runs.history()) if run.wer_tuned is not None]
-    if len(done) > 1:
-        st.header("From training to training")
-        points = [(float(number), 100 * run.wer_tuned) for number, run in enumerate(done, 1)]
-        charts.line(points, "training", "Wrong words, %")
 
 
 st.title("Results")
@@ -117,4 +90,3 @@ else:
     explain(found, is_running)
     show_hardest(found.clips)
     show_training(found)
-    show_runs()

@@ -1,11 +1,11 @@
-"""Parts of several pages: who speaks, a phrase, a take and what is wrong with it."""
+"""Parts of several pages: who speaks, what people agree to, what happened after a press, a take and what is wrong."""
 
 from __future__ import annotations
 
 import re
 import string
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import PurePosixPath
 
 import streamlit as st
@@ -24,6 +24,7 @@ CONSENT = (
 )
 NEWEST_FIRST = slice(None, None, -1)
 SOMEONE_ELSE = ""
+state = st.session_state
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def listener() -> Listener:
 
 def voice() -> Voice:
     """As chosen in the sidebar (see app.py)."""
-    return Voice(st.session_state.get("speaker") or SOMEONE_ELSE, st.session_state["language"])
+    return Voice(state.get("speaker") or SOMEONE_ELSE, state["language"])
 
 
 def consenting_voice() -> Voice:
@@ -52,22 +53,39 @@ def consenting_voice() -> Voice:
         _ask_name()
         st.stop()
     if person.speaker not in inbox.consents():
-        _ask_consent(person.speaker)
+        st.subheader("Before the first recording")
+        have_agreed([person.speaker], inbox.consents(), CONSENT)
         st.stop()
     return person
 
 
+def have_agreed(speakers: Sequence[str], agreed: Collection[str], wording: str, publish: bool | None = None) -> bool:
+    """Whether all have agreed; else asks the first who has not, and stores the answer. publish: see record_consent."""
+    speaker = next((one for one in speakers if one not in agreed), None)
+    if speaker is None:
+        return True
+    st.text(f"For: {speaker}")
+    st.write(wording)
+    st.caption("This page is in English. Somebody may read it to you.")
+    # Keys with the name: a tick must not pass to the next one.
+    ticked = st.checkbox("I have read this, and I agree.", key=f"agrees {publish} {speaker}")
+    if st.button("Continue", key=f"continue {publish} {speaker}", type="primary", disabled=not ticked):
+        inbox.record_consent(speaker, wording, publish)
+        mover.start_moving()
+        st.rerun()
+    return False
+
+
 def sidebar() -> None:
     """Who speaks, in which language. Both are kept in the page's address: a reload in a tab keeps its person."""
-    clips = inbox.stored_clips()
     known = known_speakers()
     asked = st.query_params
     with st.sidebar:
-        if "speaker" not in st.session_state:
+        if "speaker" not in state:
             # Nobody of several is chosen: what is saved under another's name stays there.
             only = known[0] if len(known) == 1 else None
-            st.session_state["speaker"] = asked["speaker"].strip() if "speaker" in asked else only
-        names = {*known, st.session_state["speaker"]} - {None, SOMEONE_ELSE}
+            state["speaker"] = asked["speaker"].strip() if "speaker" in asked else only
+        names = {*known, state["speaker"]} - {None, SOMEONE_ELSE}
         if names:
             # Not a text field: a typed name that is not confirmed would look chosen while another is in force. Text can
             # be pasted into a selectbox, too.
@@ -80,11 +98,12 @@ def sidebar() -> None:
                 persist_state="session",
                 help="The name is kept with each recording, so that several people can use this machine.",
             )
-        speaker = st.session_state["speaker"]
-        if "language" not in st.session_state:
-            last = next((clip.language for clip in clips[NEWEST_FIRST] if clip.speaker == speaker), None)
+        speaker = state["speaker"]
+        if "language" not in state:
+            clips = inbox.stored_clips()[NEWEST_FIRST]
+            last = next((clip.language for clip in clips if clip.speaker == speaker), None)
             wanted = [asked.get("language"), last, (st.context.locale or "en")[:2], "en"]
-            st.session_state["language"] = next(code for code in wanted if code in LANGUAGES)
+            state["language"] = next(code for code in wanted if code in LANGUAGES)
         st.selectbox(
             "Language",
             sorted(LANGUAGES, key=lambda code: LANGUAGES[code].name),
@@ -94,7 +113,7 @@ def sidebar() -> None:
         )
     if speaker is not None:
         asked["speaker"] = speaker
-    asked["language"] = st.session_state["language"]
+    asked["language"] = state["language"]
 
 
 def known_speakers() -> list[str]:
@@ -103,10 +122,16 @@ def known_speakers() -> list[str]:
     return list(dict.fromkeys([*of_clips, *inbox.consents()]))
 
 
-def spoken_text(text: str, language: str) -> None:
-    """Text in a person's language, marked as such for screen readers, in its own direction; never read as HTML."""
-    direction = LANGUAGES[language].direction if language in LANGUAGES else "auto"
-    st.html(f'<p lang="{escape(language)}" dir="{direction}" style="margin: 0.3em 0">{escape(text)}</p>')
+def say(place: str, words: str, kind: str = "success") -> None:
+    """Show this when `show_said(place)` is called next; `kind`: success, info, warning or error."""
+    state.setdefault("said", {})[place] = (kind, words)
+
+
+def show_said(place: str) -> None:
+    """What the last press at this place of a page has led to, once."""
+    if said := state.get("said", {}).pop(place, None):
+        kind, words = said
+        getattr(st, kind)(as_plain(words))
 
 
 def as_plain(text: str) -> str:
@@ -130,12 +155,6 @@ def suffix_of(name: str) -> str:
     """The ending under which an uploaded file is stored; its content decides what it is."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix if suffix in AUDIO_SUFFIXES else ".sound"
-
-
-def sound_type(suffix: str) -> str:
-    """The media type of a stored file, for the browser."""
-    known = {".mp3": "mpeg", ".m4a": "mp4", ".oga": "ogg", ".opus": "ogg"}
-    return f"audio/{known.get(suffix, suffix.removeprefix('.'))}"
 
 
 def _label(speaker: str) -> str:
@@ -162,16 +181,4 @@ def _ask_name() -> None:
 
 def _speaks(speaker: str) -> None:
     st.query_params["speaker"] = speaker
-    del st.session_state["speaker"]  # the sidebar takes it from the address
-
-
-def _ask_consent(speaker: str) -> None:
-    st.subheader("Before the first recording")
-    st.text(f"For: {speaker}")
-    st.write(CONSENT)
-    st.caption("This page is in English. Somebody may read it to you.")
-    agreed = st.checkbox("I have read this, and I agree.", key=f"agreed {speaker}")
-    if st.button("Continue", key=f"continue {speaker}", type="primary", disabled=not agreed):
-        inbox.record_consent(speaker, CONSENT)
-        mover.start_moving()
-        st.rerun()
+    del state["speaker"]  # the sidebar takes it from the address

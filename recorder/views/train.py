@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import streamlit as st
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from recorder import collection, inbox, runs
 from recorder.settings import change_settings
-from recorder.views.progress import OUTCOME_WORDS, watch, when
-from recorder.views.shared import as_plain, listener
+from recorder.views.progress import STATE_WORDS, watch, when
+from recorder.views.shared import as_plain, listener, say, show_said
 from stages.common.params import load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError
@@ -29,17 +27,14 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 EMBEDDED_MODELS = Path("data/demo")
 
 
-def known_models(current: str) -> dict[str, str | None]:
+def known_models() -> dict[str, str | None]:
     """Models to choose from, with their pinned revisions: in params.yaml now and as committed, past runs, embedded."""
-    known = {current: load_params().model.revision}
+    model = load_params().model
+    known = {model.name: model.revision}
     show = ["git", "show", "HEAD:params.yaml"]
-    committed = subprocess.run(show, capture_output=True, text=True, check=False) if shutil.which("git") else None
-    if committed and committed.returncode == 0:
-        try:
-            model = YAML(typ="safe").load(committed.stdout)["model"]
-            known.setdefault(model["name"], model["revision"])
-        except (YAMLError, KeyError, TypeError):
-            st.caption("There is no model in the committed params.yaml.")
+    if shutil.which("git") and (committed := subprocess.run(show, capture_output=True, check=False).stdout):
+        model = YAML(typ="safe").load(committed)["model"]
+        known.setdefault(model["name"], model["revision"])
     for run in runs.history():
         known.setdefault(run.settings["model.name"], run.settings.get("model.revision"))
     for config in sorted(EMBEDDED_MODELS.glob("*/config.json")):
@@ -47,18 +42,10 @@ def known_models(current: str) -> dict[str, str | None]:
     return known
 
 
-def typed(text: str) -> int | float | str:
-    """A number as a number; else the words, which the schema refuses or knows (`auto`)."""
-    for number in (int, float):
-        with contextlib.suppress(ValueError):
-            return number(text)
-    return text.strip()
-
-
 def ask_settings() -> None:
     """The settings that matter most, written into params.yaml by a button."""
     params = load_params()
-    models = known_models(params.model.name)
+    models = known_models()
     with st.form("settings"):
         model = st.selectbox(
             "Model to start from",
@@ -80,51 +67,35 @@ def ask_settings() -> None:
             "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is used at most. Training "
             "ends earlier when it no longer helps."
         )  # fmt: skip
-        at_once = right.text_input(
-            "Recordings at a time (batch size)", str(params.train.batch_size), help="More is faster and needs more "
-            "memory. auto: as many as fit into memory."
-        )  # fmt: skip
-        rate = left.text_input(
+        rate = right.text_input(
             "Learning rate", str(params.train.learning_rate), help="auto, or a number such as 1.0e-4. Higher "
             "learns faster; too high learns nothing."
-        )  # fmt: skip
-        rank = right.number_input(
-            "Size of the additions (LoRA rank)", 1, 1024, params.train.lora.r,
-            help="How much LoRA can learn. Higher needs more memory and more recordings.",
         )  # fmt: skip
         after = st.number_input(
             "Train by itself after so many new recordings (0: only when asked)", 0, 10_000,
             params.recorder.train_after_clips or 0,
         )  # fmt: skip
+        st.caption("All other settings are explained in params.yaml.")
         if st.form_submit_button("Keep these settings"):
-            batch_size = typed(at_once)
-            update = params.train.clips_per_update
-            if batch_size == "auto":
-                update = update or 8
-            elif update and not (isinstance(batch_size, int) and batch_size > 0 and update % batch_size == 0):
-                update = None  # one batch per update
+            with contextlib.suppress(ValueError):
+                rate = float(rate)  # else the schema refuses or knows it (`auto`)
             changes = {
                 "model.name": model,
-                "model.revision": models.get(model),
                 "train.mode": mode,
                 "train.epochs": epochs,
-                "train.batch_size": batch_size,
-                "train.clips_per_update": update,
-                "train.learning_rate": typed(rate),
-                "train.lora.r": rank,
+                "train.learning_rate": rate,
                 "recorder.train_after_clips": after or None,
             }
-            if Path(model).is_dir():
-                del changes["model.revision"]  # a folder has none; it is kept for the model that it belongs to
+            if not Path(model).is_dir():  # a folder has no revision: that of the model before is kept
+                changes["model.revision"] = models.get(model)
             try:
                 change_settings(changes)
             except UserError as error:
                 st.error(as_plain(str(error)))
             else:
-                st.session_state["settings_kept"] = True
+                say("settings", "Kept, in params.yaml. The next training uses them.")
                 st.rerun()  # the fields start from the new values
-    if st.session_state.pop("settings_kept", False):
-        st.success("Kept, in params.yaml. The next training uses them.")
+    show_said("settings")
     if not NVIDIA_DRIVER.exists() and not Path(params.model.name).is_dir():
         st.info(
             "This computer has no NVIDIA graphics card. Large models need one; the small one in data/demo does not."
@@ -136,7 +107,7 @@ def start() -> None:
     try:
         runs.start("page")
     except UserError as error:
-        st.session_state["train_problem"] = str(error)
+        say("train", str(error), "error")
 
 
 def show_history() -> None:
@@ -146,7 +117,7 @@ def show_history() -> None:
             "Started": when(run.started_at),
             "By": run.started_by,
             "Recordings": run.clips,
-            "Ended": OUTCOME_WORDS[run.outcome],
+            "Ended": STATE_WORDS[run.outcome],
             "Before": None if run.wer_base is None else f"{run.wer_base:.1%}",
             "After": None if run.wer_tuned is None else f"{run.wer_tuned:.1%}",
             "Why": run.why,
@@ -183,14 +154,9 @@ with st.container(horizontal=True):
     )
     if running:
         st.button("Stop", on_click=runs.cancel, args=(newest.id,))
-if problem := st.session_state.pop("train_problem", None):
-    st.error(as_plain(problem))
+show_said("train")
 watch(newest)
 with st.expander("Settings", expanded=newest is None):
     ask_settings()
 if newest:
     show_history()
-    tracking = load_params().train.tracking
-    if tracking.enabled:
-        st.write("All figures of all trainings (trackio), in a terminal in this folder:")
-        st.code(f".venv/bin/trackio show --project {shlex.quote(tracking.project)}", language=None, wrap_lines=True)

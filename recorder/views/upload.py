@@ -9,8 +9,7 @@ import streamlit as st
 
 from recorder import inbox, mover, takes, uploads
 from recorder.phrases import LANGUAGES
-from recorder.views import charts
-from recorder.views.shared import CONSENT, as_plain, consenting_voice, suffix_of
+from recorder.views.shared import CONSENT, as_plain, consenting_voice, have_agreed, say, show_said, suffix_of
 from stages.common.params import load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError
@@ -23,7 +22,6 @@ HELP = """
 - Recordings of a few seconds to half a minute each are best.
 """
 SHOWN_PROBLEMS = 3
-LISTED_PROBLEMS = 500  # a page with thousands of rows is slow
 state = st.session_state
 
 
@@ -56,17 +54,13 @@ def examine(upload: uploads.Upload, language: str) -> list[Examined]:
 
 
 def show_problems(problems: list[uploads.Problem]) -> None:
-    """One box for everything that could not be used: a table may name thousands of missing files."""
+    """A table may name thousands of missing files: the first in words, all in a list."""
     if not problems:
         return
     first = "\n".join(f"- {as_plain(f'{one.file}: {one.words}')}" for one in problems[:SHOWN_PROBLEMS])
     st.warning(f"{counted(len(problems), 'thing')} in these files could not be used:\n\n{first}")
-    if rest := problems[SHOWN_PROBLEMS:]:
-        with st.expander(f"{len(rest)} more of these"):
-            listed = [(one.file, one.words) for one in rest[:LISTED_PROBLEMS]]
-            charts.table(["Where", "What is wrong, and what to do"], listed)
-            if len(rest) > LISTED_PROBLEMS:
-                st.text(f"and {len(rest) - LISTED_PROBLEMS} more, shown when these are fixed")
+    if len(problems) > SHOWN_PROBLEMS:
+        st.dataframe([{"Where": one.file, "What is wrong, and what to do": one.words} for one in problems])
 
 
 def table(upload: uploads.Upload, examined: list[Examined], speaker: str, language: str) -> list[dict]:
@@ -118,25 +112,8 @@ def listen(upload: uploads.Upload, examined: list[Examined]) -> None:
         st.audio(samples.T, sample_rate=sample_rate_hz)
 
 
-def agreed(rows: list[dict]) -> bool:
-    """Whether every speaker has agreed; asks about those who have not."""
-    names = sorted({(row["Speaker"] or "").strip() for row in rows if row["Save"]} - {"", *inbox.consents()})
-    if not names:
-        return True
-    with st.container(border=True):
-        st.write("Of each other person here: have they read this, or had it read to them, and do they agree?")
-        st.write(CONSENT)
-        ticked = [st.checkbox(f"{as_plain(name)} agrees.", key=f"agrees {name}") for name in names]
-        if st.button("They have agreed", disabled=not any(ticked)):
-            for name, agrees in zip(names, ticked, strict=True):
-                if agrees:
-                    inbox.record_consent(name, CONSENT)
-            st.rerun()
-    return False
-
-
 def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
-    """Save the ticked recordings; the others stay in the table, with the reason."""
+    """Save the ticked recordings; if some are refused, the table stays, with the reasons."""
     limits = load_params().prepare
     saved, known, refused = 0, 0, []
     bar = st.progress(0.0, text="Saving")
@@ -150,13 +127,13 @@ def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
             )
             saved, known = saved + is_new, known + (not is_new)
         except UserError as error:
-            refused.append(f"{row['File']}: {error}")
+            refused.append(f"Not saved: {row['File']}: {error}")
         bar.progress(number / len(chosen))
     mover.start_moving()
     words = f"{saved} saved."
     if known:
         words += f" {known} {'was' if known == 1 else 'were'} here already, not saved again."
-    state["upload_result"] = (words, refused)
+    say("upload", "\n\n".join([words, *refused]), "error" if refused else "success")
     if not refused:
         state["upload_round"] += 1
         state.update(corrected={}, shown_table=None)
@@ -170,11 +147,7 @@ st.markdown(HELP)
 files = st.file_uploader(
     "Recordings, texts, tables or a ZIP", accept_multiple_files=True, key=f"files-{state['upload_round']}"
 )
-if result := state.pop("upload_result", None):
-    words, refused = result
-    st.success(words)
-    for problem in refused:
-        st.error(as_plain(f"Not saved: {problem}"))
+show_said("upload")
 if files:
     identity = (person.language, *(file.file_id for file in files))
     if state.get("examined", (None,))[0] != identity:
@@ -187,7 +160,8 @@ if files:
         st.write("Look through the texts. A wrong text teaches wrong words.")
         rows = table(upload, examined, person.speaker, person.language)
         listen(upload, examined)
-        may_save = agreed(rows)
+        names = sorted({(row["Speaker"] or "").strip() for row in rows if row["Save"]} - {""})
+        may_save = have_agreed(names, inbox.consents(), CONSENT)
         count = sum(row["Save"] for row in rows)
         if st.button(f"Save {counted(count, 'recording')}", type="primary", disabled=not may_save):
             save(rows, person.speaker, upload)
