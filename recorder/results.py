@@ -15,7 +15,6 @@ from stages.common import paths
 from stages.common.files import read_json, read_jsonl
 from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError
-from stages.speech import prepared
 from stages.speech.caveats import change, changes, verdict
 from stages.speech.scoring import differences
 
@@ -38,12 +37,6 @@ class HeardClip:
     base_mistakes: int
     tuned_mistakes: int
     speaker: str | None = None
-
-    @property
-    def sound(self) -> bytes | None:
-        """The recording as the model heard it, a FLAC file; None if it is no longer there."""
-        path = prepared.path_of(self.id)
-        return path and prepared.content(path)
 
 
 @dataclass(frozen=True)
