@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
+import subprocess
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recorder import inbox, reading, runs, traces
-from recorder.erasing import ERASURE_FILES, PUBLIC_CACHES, TEMPORARY, Todo, clips_in_raw, file_of, git, read_dict
-from recorder.traces import Traces, cell_ways, files_below, speaker_ways, text_ways
+from recorder import reading, runs
+from recorder.erasing import ERASURE_FILES, PUBLIC_CACHES, Erasure, clips_in_raw, file_of
 from stages.common import paths
+from stages.common.files import sha256_of_file
+from stages.common.stage import UserError
+from stages.speech.clips import ID_LENGTH
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -19,53 +25,93 @@ if TYPE_CHECKING:
 
 # What comes with ownvoice holds no recordings, but phrases that people read aloud.
 OURS = (".git", ".venv", ".demo", "data/demo", "demo_voxtral", "docs", "recorder", "stages", "templates", "tests")
+TEMPORARY = "ownvoice-*"  # what an interrupted push or upload has left in the temporary folder
+MIN_TEXT_BYTES = 8  # a shorter text is found by chance
+FILES_AT_ONCE = 1000  # for grep: all paths of a large cache do not fit on a command line
 
 
-def search(todo: Todo, repository: Repo) -> list[str]:
-    """What is still there in this folder, its caches, local remotes and git: file, line if it has lines, and what."""
+def search(erasure: Erasure, repository: Repo) -> list[str]:
+    """What is still there in this folder, its caches and local remotes: `file:line (what)`, or `file (what)`."""
     remotes = [remote["url"].removeprefix("file://") for remote in repository.config["remote"].values()]
     # data/raw and data may be links to another disk.
     folders = [Path(), paths.RAW.parent, paths.RAW, paths.cache_root(), Path(repository.cache.local.path)]
     folders += [Path(address) for address in remotes if "://" not in address]
     folders += Path(tempfile.gettempdir()).glob(TEMPORARY)
-    left_out = [
-        *map(Path, OURS),
-        *runs.FOLDER.glob(ERASURE_FILES),
-        *(paths.cache_root() / kind for kind in PUBLIC_CACHES),
-    ]
-    wanted, cells = _wanted(todo)
-    in_raw = sorted(files_below([paths.RAW]))
+    caches = [paths.cache_root() / kind for kind in PUBLIC_CACHES]
+    left_out = [*map(Path, OURS), reading.OWN_PHRASES, *runs.FOLDER.glob(ERASURE_FILES), *caches]
+    words, names = _words_and_names(erasure)
     # Alone first: rows that a person is to remove are in DVC's cache, too, until the next time.
-    left = list(traces.search(in_raw, Traces(wanted | cells), set(todo.ids)))
-    theirs = {paths.RAW.resolve() / file.split("/")[0] for file in todo.files}
-    archives = [path for path in in_raw if path.suffix == ".ark" and not theirs.isdisjoint(path.parents)]
-    left += [f"{traces.shown(path)} (Kaldi's features of many recordings: nothing reads it)" for path in archives]
-    left = left or list(traces.search(files_below(folders, left_out), Traces(wanted), set(todo.ids)))
-    answers = git("cat-file", "--batch-check", answer_to="\n".join(todo.blobs)).splitlines()
-    remedy = "rewrite git's history (git filter-repo --invert-paths --path ...), also where it was pushed"
-    return left + [f"git has a recording as {one[:12]}: {remedy}" for one in answers if " blob " in one]
+    found = search_files(files_below([paths.RAW]), erasure, words | names)
+    found = found or search_files(files_below(folders, left_out), erasure, words)
+    return [f"{place} ({what})" for place, what in sorted(found.items())]
 
 
-def _wanted(todo: Todo) -> tuple[dict[bytes, str], dict[bytes, str]]:
-    """What to search for anywhere, and in tables of data/raw too; nothing that somebody else's recordings have too."""
-    # A row without a recording is nobody else's: a table may have named an erased one without its ending.
-    clips = [clip for clip in clips_in_raw() if file_of(clip) not in todo.files]
-    others = [clip for clip in clips if (paths.RAW / file_of(clip)).is_file()]
-    pending = [str(change.row.get("text")) for change in inbox.pending()]
-    said = "\n".join(
-        [*(clip.text for clip in others), *pending, json.dumps(read_dict(reading.OWN_PHRASES), ensure_ascii=False)]
-    )
-    texts = {one for text in todo.texts for one in (text, clean(text)) if one and one not in said}
-    wanted = {way: "a text" for text in texts for way in text_ways(text)}
-    wanted |= {bytes.fromhex(piece): "sound" for piece in todo.pieces}
-    wanted |= {one.encode(): "an id" for one in todo.ids}
-    cells: dict[bytes, str] = {}
-    if todo.speaker is not None:
-        wanted |= dict.fromkeys(speaker_ways(todo.speaker), "the name")
-        if todo.speaker not in said:
-            cells |= dict.fromkeys(cell_ways(todo.speaker), "the name")
-    kept_names = {os.path.basename(file_of(clip)) for clip in others}
-    listed = [file for file in todo.files if file.split("/")[0] not in inbox.SOURCES]  # in tables that are not ours
-    for name in {os.path.basename(file) for file in listed} - kept_names:
-        cells |= dict.fromkeys([*cell_ways(name), f"\n{Path(name).stem}|".encode()], "a row about a recording")
-    return wanted, cells
+def _words_and_names(erasure: Erasure) -> tuple[dict[str, str], dict[str, str]]:
+    """{words: what they are} to search for anywhere, and names in tables of data/raw; nothing that others have too."""
+    # A row without a recording is nobody's: a table may have named an erased one without its ending.
+    others = [clip for clip in clips_in_raw() if (paths.RAW / file_of(clip)).is_file()]
+    of_others = "\n".join(f"{clip.text}\n{clip.recorded_file}" for clip in others)
+    words = dict.fromkeys(erasure.ids, "an id")
+    for text in {*erasure.texts, *map(clean, erasure.texts)}:
+        if len(text.encode()) >= MIN_TEXT_BYTES and text not in of_others:
+            ways = {*_in_json(text), text, text.replace('"', '""'), html.escape(text)}
+            words |= dict.fromkeys((way for way in ways if "\n" not in way), "a text")
+    names = {Path(file).name: "a row about a recording" for file in erasure.files}
+    if erasure.speaker is not None:
+        words |= dict.fromkeys(speaker_ways(erasure.speaker), "the name")
+        names |= dict.fromkeys(_in_json(erasure.speaker), "the name")
+    for name in [name for name in names if name in of_others]:
+        if re.search(rf"\b{re.escape(name)}\b", of_others, re.ASCII):
+            del names[name]
+    return words, names
+
+
+def speaker_ways(name: str) -> set[str]:
+    """A speaker's name as JSON files of ours write it."""
+    return {way for one in _in_json(name) for way in (f'"speaker":"{one}"', f'"speaker": "{one}"', f'"{one}": {{')}
+
+
+def _in_json(text: str) -> set[str]:
+    """A text as it is within JSON's quotes: other letters than English ones as they are, or escaped."""
+    return {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+
+
+def search_files(files: list[Path], erasure: Erasure, words: Mapping[str, str]) -> dict[str, str]:
+    """{`file` or `file:line`: what is there}: copies of the recordings, files named by an id, and lines with words."""
+    found = {}
+    readable = [path for path in files if os.access(path, os.R_OK)]
+    for path in set(files).difference(readable):
+        found[_shown(path)] = "cannot be read: look into it yourself"
+    for path in readable:
+        if not set(erasure.ids).isdisjoint(re.findall(f"[0-9a-f]{{{ID_LENGTH}}}", path.name)):
+            found[_shown(path)] = "named by an id"
+        elif path.stat().st_size in erasure.sounds.values() and sha256_of_file(path) in erasure.sounds:
+            found[_shown(path)] = "sound"
+    # grep looks for thousands of whole words at once, in files of any kind.
+    command = ["grep", "--null", "--with-filename", "-n", "--text", "-o", "-w", "--fixed-strings", "-f", "-", "--"]
+    for first in range(0, len(readable), FILES_AT_ONCE):
+        some = [*command, *map(str, readable[first : first + FILES_AT_ONCE])]
+        bytes_only = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(some, input="\n".join(words).encode(), capture_output=True, env=bytes_only, check=False)
+        if done.returncode > 1:
+            raise UserError(f"the search failed ({done.stderr.decode(errors='replace').strip()[:200]}): run this again")
+        for match in done.stdout.splitlines():
+            name, _, place = match.partition(b"\0")
+            line, _, word = place.partition(b":")
+            found.setdefault(f"{_shown(Path(os.fsdecode(name)))}:{line.decode()}", words[word.decode()])
+    return found
+
+
+def files_below(folders: Iterable[Path], left_out: Iterable[Path] = ()) -> list[Path]:
+    """Every regular file once, even if folders overlap; symlinks are not followed."""
+    avoided = {str(path.resolve()) for path in left_out}
+    found: dict[str, None] = {}
+    for folder in folders:
+        for place, names, files in os.walk(folder.resolve()):
+            names[:] = [name for name in names if os.path.join(place, name) not in avoided and name != "__pycache__"]
+            found |= dict.fromkeys(os.path.join(place, name) for name in files)
+    return [Path(path) for path in found if path not in avoided and os.path.isfile(path) and not os.path.islink(path)]
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -11,14 +11,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from recorder import erasing, forget, inbox, reading, runs, searching, takes
-from recorder.traces import Traces, pieces_of
+from recorder.erasing import Erasure
 from stages.common.cache import ContentCache
 from stages.common.files import write_json
 from stages.common.locks import lock
@@ -28,7 +27,7 @@ from stages.hub.local.server import HubServer
 from stages.speech.clips import clip_id
 from stages.speech.sources import read_sources
 from tests.recordings import make_take, recorder_environment, spoken, track_recordings
-from tests.workspaces import ROOT, dvc, read_json, read_rows, set_params
+from tests.workspaces import ROOT, dvc, git, read_json, read_rows, set_params
 
 RAW = Path("data/raw")
 ANN, BOB = "Annegret", "Bob"
@@ -65,12 +64,7 @@ def save(number: int, speaker: str, text: str, source: str = "recorded") -> str:
     return inbox.save_clip(make_take(number), text=text, language="en", speaker=speaker, source=source)[0]
 
 
-def git(*arguments: str) -> str:
-    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    return subprocess.run(["git", *author, *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def make_project(folder: Path, with_git: bool) -> None:
+def make_project(folder: Path) -> None:
     """Two people's recordings in two versions, results of each, an experiment, a remote and full caches."""
     workspace = folder / "workspace"
     workspace.mkdir(parents=True)
@@ -80,9 +74,8 @@ def make_project(folder: Path, with_git: bool) -> None:
     (workspace / "dvc.yaml").write_text(PIPELINE)
     set_params(workspace, split__test_fraction=0.3, split__validation_fraction=0.3, prepare__workers=1)
     set_params(workspace, push__dataset__confirmed=[make_take(number).id for number in (2, 3)])
-    if with_git:
-        git("init", "--quiet")
-    track_recordings(workspace, no_scm=not with_git)
+    git(workspace, "init", "--quiet")
+    track_recordings(workspace, no_scm=False)
     dvc(workspace, "config", "core.analytics", "false")
     (folder / "remote").mkdir()
     dvc(workspace, "remote", "add", "--default", "store", "../remote")
@@ -100,19 +93,17 @@ def make_project(folder: Path, with_git: bool) -> None:
     save(16, BOB, "plain 16", source="uploaded")
     inbox.bring_in()
     make_version("second")
-    if with_git:
-        dvc(workspace, "exp", "run", "--name", "other-split", "-S", "split.salt=other")
-        git("checkout", "--quiet", "--", ".")
-        dvc(workspace, "checkout", "--force")
+    dvc(workspace, "exp", "run", "--name", "other-split", "-S", "split.salt=other")
+    git(workspace, "checkout", "--quiet", "--", ".")
+    dvc(workspace, "checkout", "--force")
     save(17, ANN, f"{PLANTED} 17")  # waits in the inbox
     reading.save_own_phrases(ANN, "en", [f"my {PLANTED}"])
     reading.save_own_phrases(BOB, "en", ["my phrase"])
     known = {"key": "00", "next": 3, "speakers": {ANN: "speaker-1", BOB: "speaker-2"}}
     write_json(runs.FOLDER / "pseudonyms.json", {"me/clips": known})
     ann = next(clip for clip in inbox.stored_clips() if clip.speaker == ANN)
-    for name, named in (("2026-01-01", ann.file), ("2026-01-02", "nobody")):
-        (runs.RUNS / name).mkdir(parents=True)
-        (runs.RUNS / name / "log.txt").write_text(f"before\nrejected, e.g. {named}\nafter\n")
+    (runs.RUNS / "2026-01-01").mkdir(parents=True)
+    (runs.RUNS / "2026-01-01/log.txt").write_text(f"before\nrejected, e.g. {ann.file}\nafter\n")
     ContentCache("base-predictions").write({"sound": "a"}, f'{{"text": "{PLANTED} heard"}}'.encode())
     for name in (".cache/training/run/checkpoint-1/notes.txt", ".cache/merged/a/b.txt"):
         path = Path(name)
@@ -123,9 +114,8 @@ def make_project(folder: Path, with_git: bool) -> None:
 def make_version(message: str) -> None:
     """What `make repro`, `git commit` and `dvc push` would do."""
     dvc(Path(), "repro")
-    if Path(".git").exists():
-        git("add", "--all")
-        git("commit", "--quiet", "--message", message)
+    git(Path(), "add", "--all")
+    git(Path(), "commit", "--quiet", "--message", message)
     dvc(Path(), "push")
 
 
@@ -144,28 +134,19 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def projects(environment, tmp_path_factory) -> Callable[[bool], Path]:
-    """The folder with a project and its remote, made once with git and once without."""
-    made: dict[bool, Path] = {}
+def made_project(environment, tmp_path_factory):
     before = Path.cwd()
-
-    def make(with_git: bool) -> Path:
-        if with_git not in made:
-            made[with_git] = tmp_path_factory.mktemp("project")
-            make_project(made[with_git], with_git)
-        return made[with_git]
-
-    yield make
+    make_project(folder := tmp_path_factory.mktemp("project"))
+    yield folder
     os.chdir(before)
 
 
 @pytest.fixture
-def project(projects, tmp_path, monkeypatch) -> Callable[..., Path]:
-    """`project(with_git=True)` is a fresh copy of it, whose workspace is the working folder."""
+def project(made_project, tmp_path, monkeypatch) -> Callable[..., Path]:
+    """`project()` is a fresh copy of the folder with project and remote; its workspace is the working folder."""
 
-    def copy(with_git: bool = False, name: str = "copy") -> Path:
-        source = projects(with_git)
-        shutil.copytree(source, tmp_path / name, symlinks=True)
+    def copy(name: str = "copy") -> Path:
+        shutil.copytree(made_project, tmp_path / name, symlinks=True)
         monkeypatch.chdir(tmp_path / name / "workspace")
         return tmp_path / name
 
@@ -227,9 +208,8 @@ def of_bob() -> dict[str, bytes]:
     return {f"{clip.recorded_file}: {clip.text}": (RAW / clip.recorded_file).read_bytes() for clip in clips}
 
 
-@pytest.mark.parametrize("with_git", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_the_other_is(project, with_git):
-    folder = project(with_git)
+def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_the_other_is(project):
+    folder = project()
     Path("data/review").mkdir()
     shutil.copy(PREPARED, "data/review/base_model.jsonl")  # as `make review` writes texts and ids
     traces, bob = traces_of_ann(folder), of_bob()
@@ -245,8 +225,7 @@ def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_
     known = {"key": "00", "next": 3, "speakers": {BOB: "speaker-2"}}
     assert read_json(runs.FOLDER / "pseudonyms.json") == {"me/clips": known}
     assert load_params().push.dataset.confirmed == [make_take(2).id]
-    assert [log.parent.name for log in runs.RUNS.glob("*/log.txt")] == ["2026-01-02"]
-    assert not begun() and inbox.waiting() == 0
+    assert not begun() and inbox.waiting() == 0 and not [*runs.RUNS.glob("*/log.txt")]
 
     dvc(Path(), "repro")
     assert {row["speaker"] for row in read_rows(PREPARED)} == {BOB} and len(read_rows(PREPARED)) == 9
@@ -256,34 +235,20 @@ def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_
     shutil.rmtree(RAW)
     dvc(Path(), "pull")
     assert of_bob() == bob
-    if with_git:
-        assert dvc(Path(), "exp", "list", "--all-commits").stdout.strip() == ""
+    assert dvc(Path(), "exp", "list", "--all-commits").stdout.strip() == ""
 
 
-def test_what_was_found_is_said_before_anything_happens(project):
-    folder = project(with_git=True)
-    before = everything(folder)
-    result = run_forget("--speaker", ANN, answers="no\n")
-    assert result.returncode == 1
-    assert result.stderr == "forget: nothing was erased: the answer was another one\n"
-    for words in (
-        f"Recordings of {ANN}:",
-        "  data/raw/recorded: 7\n",
-        "  data/raw/recorded: 1, saved but not yet in data/raw",
-        "  data/raw/recorded: 1, in older versions only",
-        "The present model, its evaluation",
-        "DVC's remote store",
-        "dataset me/clips: ",
-    ):
-        assert words in result.stdout
-    changed = {path for path, content in everything(folder).items() if before.get(path) != content}
-    assert [path for path in changed if ".dvc/tmp" not in str(path)] == []
-
-
-def test_one_clip_alone_is_erased_by_its_id(project):
+def test_one_clip_alone_is_erased_by_its_id_with_the_same_bytes_under_another_name(project):
+    """Also in a folder without git, and without the transcript beside a copy."""
     folder = project()
-    inbox.bring_in()
+    shutil.rmtree(".git")
+    dvc(Path(), "config", "core.no_scm", "true")
     take = make_take(5)
+    for name, number in (("deep/x", 5), ("bob", 2)):
+        (RAW / "copies" / name).parent.mkdir(parents=True, exist_ok=True)
+        (RAW / f"copies/{name}.flac").write_bytes(make_take(number).content)
+        (RAW / f"copies/{name}.txt").write_text("what it says")
+    dvc(Path(), "add", str(RAW))
     converted = windows(converted_sounds(Path())[take.id])
     for place in ("workspace/data/prepared", "workspace/.cache/prepared", "workspace/.dvc/cache", "remote"):
         assert any(name.startswith(place) for name in left(folder, converted))
@@ -292,9 +257,8 @@ def test_one_clip_alone_is_erased_by_its_id(project):
     assert result.returncode == 0, result.stdout + result.stderr
     assert left(folder, [*windows(take.content), *converted, b"quokka 5"]) == []
     assert {clip.text for clip in inbox.stored_clips()} == clips - {f"{PLANTED} 5"}
+    assert sorted(path.name for path in (RAW / "copies").rglob("*")) == ["bob.flac", "bob.txt"]
     assert ANN in inbox.consents() and ANN in read_json(reading.OWN_PHRASES)
-    dvc(Path(), "repro", "split")
-    assert len(read_rows(PREPARED)) == len(clips) - 1
 
 
 def sound(path: Path, number: int, seconds: int = 1) -> Path:
@@ -305,79 +269,42 @@ def sound(path: Path, number: int, seconds: int = 1) -> Path:
     return path
 
 
-def write_kaldi(folder: Path) -> None:
-    for number, name in enumerate(("ann.wav", "bob.wav")):
-        sound(folder / name, 60 + number)
-    (folder / "wav.scp").write_text("ra ann.wav\nrb bob.wav\n")
-    (folder / "text").write_text(f"ra {PLANTED} in Kaldi\nrb plain in Kaldi\n")
-    (folder / "utt2spk").write_text(f"ra {ANN}\nrb {BOB}\n")
-    (folder / "spk2utt").write_text(f"{ANN} ra\n{BOB} rb\n")
-    (folder / "spk2gender").write_text(f"{ANN} f\n{BOB} m\n")
-
-
-def write_common_voice(folder: Path) -> None:
-    """Also what the other tables name: rows that were refused, and the lengths of all."""
-    header, lengths = "client_id\tpath\tsentence\tlocale\n", "clip\tduration[ms]\n"
-    for table, numbers in {"validated": (70, 71), "train": (70, 71), "invalidated": (72, 73)}.items():
-        rows = ""
-        for number in numbers:
-            who, words = (ANN, PLANTED) if number % 2 else (BOB, "plain")
-            sound(folder / f"clips/{number}.wav", number)
-            rows += f'{who}\t{number}.wav\t"{words} number {number}\ten\n'
-            lengths += f"{number}.wav\t1000\n"
-        (folder / f"{table}.tsv").write_text(header + rows)
-    (folder / "clip_durations.tsv").write_text(lengths)
-
-
-def write_others(raw: Path) -> None:
-    """A table of any name, NeMo, audiofolder below a folder, subtitles of one voice."""
-    for number, folder in enumerate(("table", "nemo", "tree/train", "talks"), 40):
+def write_other_layouts() -> None:
+    """Kaldi, NeMo, a table with a text of two lines, subtitles of one voice; a recording of each person in each."""
+    for number, folder in enumerate(("kaldi", "nemo", "table", "talks"), 40):
         for name, add in (("ann", 0), ("bob", 10)):
-            sound(raw / folder / f"{name}.wav", number + add, seconds=2)
+            sound(RAW / folder / f"{name}.wav", number + add, seconds=2)
+    kaldi = {"wav.scp": "ra ann.wav\nrb bob.wav\n", "text": f"ra {PLANTED} in Kaldi\nrb plain in Kaldi\n"}
+    kaldi |= {"utt2spk": f"ra {ANN}\nrb {BOB}\n", "spk2utt": f"{ANN} ra\n{BOB} rb\n"}
+    for name, rows in kaldi.items():
+        (RAW / "kaldi" / name).write_text(rows)
+    row = '{{"audio_filepath": "{}", "text": "{} two", "speaker": "{}"}}\n'
+    manifest = row.format("ann.wav", PLANTED, ANN) + row.format("bob.wav", "plain", BOB)
+    (RAW / "nemo/manifest.json").write_text(manifest)
     table = f'id;path;sentence;speaker_id\n1;ann.wav;"{PLANTED}\none";{ANN}\n2;bob.wav;"plain\none";{BOB}\n'
-    (raw / "table/recordings.csv").write_text(table)
-    for path, column in (
-        (raw / "nemo/manifest.json", "audio_filepath"),
-        (raw / "tree/train/metadata.jsonl", "file_name"),
-    ):
-        rows = [(f"{name}.wav", who, words) for name, who, words in (("ann", ANN, PLANTED), ("bob", BOB, "plain"))]
-        rows = [{column: name, "text": f"{words} two", "speaker": who} for name, who, words in rows]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (RAW / "table/recordings.csv").write_text(table)
     for name, who, words in (("ann.en.srt", ANN, PLANTED), ("bob.srt", BOB, "plain")):
-        cues = (f"{cue}\n00:00:0{cue},000 --> 00:00:0{cue},900\n<v {who}>{words} cue {cue}\n" for cue in (0, 1))
-        (raw / "talks" / name).write_text("\n".join(cues))
+        (RAW / "talks" / name).write_text(f"1\n00:00:00,000 --> 00:00:00,900\n<v {who}>{words} cue\n")
 
 
 def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_removed_them(project):
     folder = project()
-    write_kaldi(RAW / "kaldi")
-    write_common_voice(RAW / "common")
-    write_others(RAW)
+    write_other_layouts()
     clips = read_sources(RAW)[0]
-    new = {"kaldi": 2, "common": 2, "table": 2, "nemo": 2, "tree": 2, "talks": 4}
-    assert {name: sum(clip.source == name for clip in clips) for name in new} == new
-    before = {
-        path: content for path, content in everything(RAW).items() if path.suffix not in (".wav", ".flac", ".srt")
-    }
-    sounds = [RAW / clip.recorded_file for clip in clips if clip.speaker == ANN] + [RAW / "common/clips/73.wav"]
-    traces = [window for path in sounds for window in windows(path.read_bytes())]
-    bob = of_bob()
+    assert {clip.source for clip in clips if clip.speaker == ANN} == {"recorded", "kaldi", "nemo", "table", "talks"}
+    traces = [way for clip in clips if clip.speaker == ANN for way in windows((RAW / clip.recorded_file).read_bytes())]
+    rows = {"table/recordings.csv": (2, 3), "nemo/manifest.json": (1,)}
+    rows |= {f"kaldi/{name}": (1,) for name in ("wav.scp", "text", "utt2spk", "spk2utt")}
+    before, bob = {name: (RAW / name).read_text() for name in rows}, of_bob()
     result = run_forget("--speaker", ANN, "--yes")
     assert (result.returncode, begun() == []) == (1, False)
-    assert left(folder, traces) == []
-    assert of_bob() == bob
-    assert {path: path.read_bytes() for path in before if path.parent != RAW / "recorded"} == {
-        path: content for path, content in before.items() if path.parent != RAW / "recorded"
-    }
+    assert left(folder, traces) == [] and of_bob() == bob
+    assert {name: (RAW / name).read_text() for name in rows} == before
     assert sorted(path.name for path in (RAW / "talks").iterdir()) == ["bob.srt", "bob.wav"]  # these are whole files
-    listed = sorted(re.findall(r"^still there: (data/raw/\S+):(\d+) \(", result.stdout, re.MULTILINE))
-    rows = {"table/recordings.csv": (2, 3), "nemo/manifest.json": (1,), "tree/train/metadata.jsonl": (1,)}
-    rows |= {"common/validated.tsv": (3,), "common/train.tsv": (3,), "common/invalidated.tsv": (3,)}
-    rows |= {"common/clip_durations.tsv": (3, 5, 7)}
-    rows |= {f"kaldi/{name}": (1,) for name in ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender")}
-    assert listed == sorted((f"data/raw/{name}", str(line)) for name, lines in rows.items() for line in lines)
+    listed = sorted(re.findall(r"^still there: data/raw/(\S+):(\d+) \(", result.stdout, re.MULTILINE))
+    assert listed == sorted((name, str(line)) for name, lines in rows.items() for line in lines)
     for name, numbers in rows.items():
-        lines = (RAW / name).read_text().split("\n")
+        lines = before[name].split("\n")
         (RAW / name).write_text("\n".join(line for number, line in enumerate(lines, 1) if number not in numbers))
     result = run_forget("--speaker", ANN, "--yes")
     assert (result.returncode, result.stderr) == (0, ""), result.stdout[-3000:] + result.stderr
@@ -386,47 +313,38 @@ def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_re
 
 
 @pytest.fixture
-def without_dvc(workspace, tmp_path_factory, monkeypatch) -> SimpleNamespace:
-    """What finding and searching ask of DVC's repository, in a folder without one."""
-    shutil.copy(ROOT / "params.yaml", workspace)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
-    return SimpleNamespace(config={"remote": {}}, cache=SimpleNamespace(local=SimpleNamespace(path=".dvc/cache")))
+def search_after_erasing(workspace, tmp_path_factory, monkeypatch) -> Callable[..., dict[str, str]]:
+    """`search_after_erasing(ANN, None)`: what is found in data/raw and elsewhere, in a folder without DVC."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def find(speaker: str | None, clip: str | None, *gone: Path) -> dict[str, str]:
+        erasure = erasing.find(speaker, clip)
+        erasing._erase_from_raw(erasure)
+        erasing._erase_by_name(erasure)
+        for path in gone:
+            path.unlink()
+        words, names = searching._words_and_names(erasure)
+        return searching.search_files(searching.files_below([Path(), RAW]), erasure, words | names)
+
+    return find
 
 
-def test_a_converted_copy_of_any_name_is_found(without_dvc):
+def test_a_converted_copy_of_any_name_and_a_row_that_names_a_recording_without_its_ending_are_found(
+    search_after_erasing,
+):
     clip = hashlib.sha256(sound(RAW / "brought/a.wav", 1).read_bytes()).hexdigest()[:16]
-    (RAW / "brought/a.txt").write_text("words")
-    converted = sound(Path("data/prepared/audio", clip[:2], f"{clip}.flac"), 1)
-    shutil.copy(converted, "copy.flac")
-    todo = erasing.find(None, clip, Path(".dvc/cache"))
-    erasing._erase_from_raw(todo)
-    converted.unlink()
-    assert searching.search(todo, without_dvc) == ["copy.flac (sound)"]
-
-
-def test_the_same_bytes_that_another_speaker_has_just_uploaded_erase_nothing(without_dvc):
-    content = sound(RAW / "brought/a.wav", 1).read_bytes()
-    (RAW / "brought/t.csv").write_text(f"file,text,speaker\na.wav,words,{ANN}\n")
-    take = takes.from_file(content, ".wav", "words", "en", load_params().prepare)
-    inbox.save_clip(take, text="words", language="en", speaker=BOB, source="uploaded")
-    with pytest.raises(UserError, match="others than"):
-        erasing.find(ANN, None, Path(".dvc/cache"))
-
-
-def test_a_row_that_names_an_erased_recording_without_its_ending_is_listed(without_dvc):
-    sound(RAW / "brought/a.wav", 1)
     sound(RAW / "brought/b.wav", 2)
     (RAW / "brought/t.csv").write_text(f"file,text\na,{PLANTED} said this\nb,plain words here\n")
-    clip = hashlib.sha256((RAW / "brought/a.wav").read_bytes()).hexdigest()[:16]
-    todo = erasing.find(None, clip, Path(".dvc/cache"))
-    assert todo.files == ["brought/a.wav"]
-    erasing._erase_from_raw(todo)
-    assert searching.search(todo, without_dvc) == ["data/raw/brought/t.csv:2 (a text)"]
+    converted = sound(Path("data/prepared/audio", clip[:2], f"{clip}.flac"), 1)
+    shutil.copy(converted, "copy.flac")
+    assert search_after_erasing(None, clip, converted) == {"copy.flac": "sound", "data/raw/brought/t.csv:2": "a text"}
+    assert not (RAW / "brought/a.wav").exists()
 
 
-def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(workspace, without_dvc):
+def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(workspace, search_after_erasing):
     disk = workspace.parent / "disk"
-    (workspace / "data").rename(disk) if (workspace / "data").exists() else disk.mkdir()
+    disk.mkdir()
     (workspace / "data").symlink_to(disk)
     sound(RAW / "brought/a.wav", 1)
     rows = [{"audio_path": "a.wav", "text": f"part {end}", "begins_s": end - 0.5, "ends_s": end} for end in (0.5, 1)]
@@ -434,25 +352,42 @@ def test_ids_of_parts_are_erased_and_searched_for_also_behind_a_linked_folder(wo
     digest = hashlib.sha256((RAW / "brought/a.wav").read_bytes()).hexdigest()
     parts = [clip_id(digest, row["begins_s"], row["ends_s"]) for row in rows]
     set_params(workspace, push__dataset__confirmed=[parts[0], "0" * 16])
-    write_json(Path("data/notes.json"), parts[1])
-    todo = erasing.find(ANN, None, Path(".dvc/cache"))
-    erasing._erase_from_raw(todo)
-    erasing._erase_by_name(todo)
+    write_json(RAW / "notes.json", parts[1])
+    found = search_after_erasing(ANN, None)
     assert load_params().push.dataset.confirmed == ["0" * 16]
-    assert [one.rpartition("/")[2] for one in searching.search(todo, without_dvc)] == ["notes.json:1 (an id)"]
+    assert {place.rpartition("/")[2]: what for place, what in found.items()} == {"notes.json:1": "an id"}
 
 
-@pytest.mark.parametrize("other", [BOB, None])
-def test_a_recording_in_which_others_may_speak_is_named_before_anything_is_erased(project, other):
-    folder = project()
-    sound(RAW / "brought/a.wav", 1)
-    rows = [{"audio_path": "a.wav", "text": "one", "speaker": who, "begins_s": 0, "ends_s": 1} for who in (ANN, other)]
+def test_search_names_file_and_line_of_whole_words_in_files_of_any_kind(tmp_path):
+    erasure = Erasure(ANN, None, ids=["0123456789abcdef"])
+    (tmp_path / "text").write_text("nothing\nsays: a needle, \u00e9\n")
+    (tmp_path / "binary").write_bytes(os.urandom(1000) + b"\0needle\0")
+    (tmp_path / "other").write_text("needles and a pin")
+    (tmp_path / "x-0123456789abcdef.tmp").touch()
+    found = searching.search_files(
+        searching.files_below([tmp_path]), erasure, {"needle": "it", "needle, \u00e9": "all"}
+    )
+    assert {re.sub(r"binary:\d+", "binary", Path(place).name): what for place, what in found.items()} == {
+        "text:2": "all",
+        "binary": "it",
+        "x-0123456789abcdef.tmp": "named by an id",
+    }
+
+
+@pytest.mark.parametrize("case", ["a part is another's", "a part is nobody's", "the same bytes, uploaded by another"])
+def test_a_recording_in_which_others_may_speak_is_named_before_anything_is_erased(workspace, case):
+    content = sound(RAW / "brought/a.wav", 1).read_bytes()
+    rows = [{"audio_path": "a.wav", "text": "one", "speaker": ANN, "begins_s": 0, "ends_s": 0.5}]
+    rows.append(rows[0] | {"speaker": BOB if "another's" in case else None, "begins_s": 0.5, "ends_s": 1})
+    if "uploaded" in case:
+        rows = [{"audio_path": "a.wav", "text": "one", "speaker": ANN}]
+        take = takes.from_file(content, ".wav", "words", "en", load_params().prepare)
+        inbox.save_clip(take, text="words", language="en", speaker=BOB, source="uploaded")
+        track_recordings(workspace)
+        inbox.bring_in()
     (RAW / "brought/clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    before = everything(folder / "workspace/data")
-    result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
-    assert "data/raw/brought/a.wav: others than" in result.stderr
-    assert everything(folder / "workspace/data") == before
+    with pytest.raises(UserError, match=r"^data/raw/(brought/a|uploaded/\w+)\.wav: others than Annegret may speak"):
+        erasing.find(ANN, None)
 
 
 def test_a_row_that_names_another_source_or_a_file_elsewhere_erases_neither(project):
@@ -483,51 +418,14 @@ def test_a_recording_put_in_the_place_of_an_erased_one_stays(project):
     assert (RAW / "brought/a.wav").read_bytes() == content
 
 
-@pytest.mark.parametrize("where", ["inbox", "data/raw"])
-def test_a_clip_that_no_training_has_seen_costs_no_model(project, where):
+def test_a_recording_that_was_deleted_before_goes_from_older_versions(project):
+    """As the Clips page says: the id is to be written down when a recording is deleted."""
     folder = project()
-    if where == "data/raw":
-        inbox.bring_in()  # since the last training
-    stray = Path("data/prepared/audio", make_take(17).id[:2], f"{make_take(17).id}.flac")  # its prepare was killed
-    for path in (stray, stray.with_name(f".{stray.name}-x")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(make_take(17).content)
-    results, cache = everything(Path("data/checkpoints")), everything(Path(".dvc/cache"))
-    take = make_take(17)
-    result = run_forget("--clip", take.id, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert left(folder, windows(take.content)) == [] and inbox.waiting() == 0
-    assert everything(Path("data/checkpoints")) == results
-    assert "Stage 'train' didn't change" in dvc(Path(), "repro").stdout
-    assert where == "data/raw" or cache.items() <= everything(Path(".dvc/cache")).items()
-
-
-def test_a_speaker_of_older_versions_only_is_known_and_erased(project):
-    folder = project()
-    traces = traces_of_ann(folder)
-    for clip in inbox.stored_clips():
-        if clip.speaker == ANN:
-            inbox.delete(clip)
-    inbox.bring_in()
-    result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "data/raw/recorded: 8, in older versions only" in result.stdout
-    assert left(folder, traces) == []
-
-
-def test_the_same_bytes_under_another_name_go_too(project):
-    folder = project()
-    (RAW / "copies/deep").mkdir(parents=True)
     take = make_take(5)
-    (RAW / "copies/deep/x.flac").write_bytes(take.content)
-    (RAW / "copies/deep/x.txt").write_text("what it says")
-    (RAW / "copies/bob.flac").write_bytes(make_take(2).content)
-    (RAW / "copies/bob.txt").write_text("stays")
-    dvc(Path(), "add", str(RAW))
+    inbox.delete(next(clip for clip in inbox.stored_clips() if clip.id == take.id))
     result = run_forget("--clip", take.id, "--yes")
     assert result.returncode == 0, result.stdout + result.stderr
     assert left(folder, windows(take.content)) == []
-    assert sorted(path.name for path in (RAW / "copies").rglob("*")) == ["bob.flac", "bob.txt"]
 
 
 def test_a_recording_that_is_another_speakers_by_now_and_words_that_both_said_stay(project):
@@ -538,68 +436,29 @@ def test_a_recording_that_is_another_speakers_by_now_and_words_that_both_said_st
     rows.write_text(text.replace(line, line.replace(ANN, BOB)))
     save(18, BOB, f"{PLANTED} 7")
     inbox.bring_in()
-    dvc(Path(), "repro")
     result = run_forget("--speaker", ANN, "--yes")
     assert result.returncode == 0, result.stdout + result.stderr
     assert (RAW / f"recorded/{make_take(5).id}.flac").read_bytes() == make_take(5).content
     assert f"{PLANTED} 7" in {clip.text for clip in inbox.stored_clips()}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--speaker", "Ann", "--yes"], f"no recording, consent or phrase is of 'Ann'; known are: {ANN}, {BOB}"),
-        (["--clip", "0123456789abcdef", "--yes"], "no recording has the id"),
-        (["--clip", "recorded/x", "--yes"], "is not an id"),
-        (["--speaker", " "], "the name is empty"),
-        (["--speaker", ANN], "nobody answered"),
-    ],
-)
-def test_without_a_known_name_and_an_answer_nothing_is_erased(project, arguments, words):
+def test_without_a_known_name_and_the_answer_nothing_is_erased_and_what_was_found_is_said(project):
     folder = project()
+    inbox.bring_in()
     before = everything(folder)
-    result = run_forget(*arguments)
-    assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1
-    changed = {path for path, content in everything(folder).items() if before.get(path) != content}
-    assert [path for path in changed if ".dvc/tmp" not in str(path)] == []
-
-
-def test_while_a_run_is_at_work_it_waits_and_then_refuses(project, monkeypatch):
-    project()
-    monkeypatch.setattr(forget, "PATIENCE_S", 1.0)
-    with lock(runs.RUN_LOCK), pytest.raises(UserError, match=r"^at work: the pipeline"):
-        forget.forget(ANN, None, yes=True, hub=False)
-    assert len(inbox.stored_clips()) == 17
-    with lock(runs.RUN_LOCK):
-        command = [sys.executable, "-m", "recorder.forget", "--speaker", ANN, "--yes"]
-        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert waiting.stdout.readline() == "waiting for the pipeline\n"
-        assert waiting.poll() is None and len(inbox.stored_clips()) == 17
-    waiting.communicate(timeout=120)
-    assert waiting.returncode == 0
-
-
-@pytest.mark.parametrize("who", ["an experiment", "a training"])
-def test_what_works_beside_the_pipeline_is_waited_for(project, who):
-    """An experiment in a copy of the folder, and a stage that was started by hand, which holds its cache's lock."""
-    project()
-    place = Path(".dvc/tmp/exps/tmpabc")
-    place.mkdir(parents=True)
-    at_work = subprocess.Popen(["sleep", "60"], cwd=place if who == "an experiment" else None)
-    held = Path(".cache/training/run.lock") if who == "a training" else Path(".cache/hub/other.lock")
-    try:
-        with lock(held), pytest.raises(UserError, match=f"{at_work.pid}" if who == "an experiment" else str(held)):
-            forget.forget(ANN, None, yes=True, hub=False)
-    finally:
-        at_work.kill()
-        at_work.wait()
-    assert len(inbox.stored_clips()) == 17
-
-
-def test_every_kind_of_cache_is_erased_or_public():
-    sources = "".join(path.read_text() for folder in ("stages", "recorder") for path in (ROOT / folder).rglob("*.py"))
-    kinds = re.findall(r'(?:ContentCache\(|cache_root\(\) / )"([\w-]+)"', sources)
-    assert {"prepared", "training"} <= set(kinds) <= {*erasing.CACHES, *erasing.PUBLIC_CACHES}
+    for arguments, answer, words in (
+        (["--speaker", "Ann", "--yes"], "", "no recording, consent or phrase is of Ann:"),
+        (["--clip", "0123456789abcdef", "--yes"], "", "no recording, consent"),
+        (["--clip", "recorded/x", "--yes"], "", "is not an id"),
+        (["--speaker", ANN], "", "nothing was erased: the answer was none: add YES=1"),
+        (["--speaker", ANN], "no\n", "nothing was erased: the answer was no"),
+    ):
+        result = run_forget(*arguments, answers=answer)
+        assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1
+        changed = {path for path, content in everything(folder).items() if before.get(path) != content}
+        assert [path for path in changed if ".dvc/tmp" not in str(path)] == []
+    for words in ("8 recordings of Annegret", "The present model", "DVC's remote store", "dataset me/clips, http"):
+        assert words in result.stdout
 
 
 def test_recordings_that_were_not_pulled_are_not_forgotten(project):
@@ -611,45 +470,50 @@ def test_recordings_that_were_not_pulled_are_not_forgotten(project):
     assert Path("data/raw.dvc").read_text() == tracked and not begun()
 
 
-def test_a_copy_elsewhere_is_named_until_it_is_gone_and_does_not_keep_from_another_erasing(project):
-    project(with_git=True)
+@pytest.mark.parametrize("who", ["the pipeline", "an experiment", "a stage"])
+def test_what_works_with_the_recordings_is_waited_for(project, who):
+    """An experiment in a copy of the folder, and a stage that was started by hand, are not in DVC's list."""
+    project()
+    place = Path(".dvc/tmp/exps/tmpabc")
+    place.mkdir(parents=True)
+    command = [sys.executable, "-c", "input()", "stages.train"] if who == "a stage" else ["cat"]
+    at_work = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=place if who == "an experiment" else None)
+    held = runs.RUN_LOCK if who == "the pipeline" else Path("other.lock")
+    try:
+        with lock(held), pytest.raises(UserError, match=f"{who if who == 'the pipeline' else at_work.pid}. Wait"):
+            forget.forget(ANN, None, yes=True, hub=False)
+    finally:
+        at_work.communicate()
+    assert len(inbox.stored_clips()) == 17
+
+
+def test_every_kind_of_cache_is_erased_or_public():
+    sources = "".join(path.read_text() for folder in ("stages", "recorder") for path in (ROOT / folder).rglob("*.py"))
+    kinds = re.findall(r'(?:ContentCache\(|cache_root\(\) / )"([\w-]+)"', sources)
+    assert {"prepared", "training"} <= set(kinds) <= {*erasing.CACHES, *erasing.PUBLIC_CACHES}
+
+
+def test_what_is_left_elsewhere_is_named_until_it_is_gone_and_does_not_keep_from_another_erasing(project):
+    """A copy, a text, and a remote that cannot be reached."""
+    folder = project()
     take = make_take(5)
     Path("my copies").mkdir()
-    Path("my copies/all.bin").write_bytes(b"\0" * 1000 + take.content)
+    Path("my copies/a").write_bytes(take.content)
     Path("notes.txt").write_text(f"nothing\nsays: {PLANTED} 5\n")
-    git("add", "--force", f"data/raw/recorded/{take.id}.flac")
-    git("commit", "--quiet", "--message", "by mistake")
-    git("rm", "--quiet", "--cached", f"data/raw/recorded/{take.id}.flac")
-    git("commit", "--quiet", "--message", "out again")
+    dvc(Path(), "remote", "add", "far", "ssh://nobody@127.0.0.1:9/x")
     result = run_forget("--clip", take.id, "--yes")
-    assert result.returncode == 1, result.stderr
-    still_there = [line.split()[2:5] for line in result.stdout.splitlines() if line.startswith("still there:")]
-    assert sorted(still_there) == [
-        ["git", "has", "a"],
-        ["my", "copies/all.bin", "(sound)"],
-        ["notes.txt:2", "(a", "text)"],
-    ]
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    still_there = [line.removeprefix("still there: ") for line in result.stdout.splitlines() if "still there" in line]
+    assert still_there.pop(0).startswith("DVC's remote far could not be cleared (")
+    assert still_there == ["my copies/a (sound)", "notes.txt:2 (a text)"]
+    dvc(Path(), "remote", "remove", "far")
     result = run_forget("--clip", make_take(7).id, "--yes")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"Not finished: make forget for {take.id}." in result.stdout
     shutil.rmtree("my copies")
     Path("notes.txt").unlink()
-    shutil.rmtree(".git")
-    git("init", "--quiet")
     result = run_forget("--clip", take.id, "--yes")
     assert result.returncode == 0 and begun() == [], result.stdout + result.stderr
-
-
-def test_a_remote_that_cannot_be_reached_is_named_and_cleared_later(project):
-    folder = project()
-    traces = traces_of_ann(folder)
-    dvc(Path(), "remote", "add", "far", "ssh://nobody@127.0.0.1:9/x")
-    result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 1 and "still there: DVC's remote far could not be cleared" in result.stdout
-    assert "Traceback" not in result.stderr
-    dvc(Path(), "remote", "remove", "far")
-    assert run_forget("--speaker", ANN, "--yes").returncode == 0
-    assert left(folder, traces) == []
+    assert left(folder, windows(take.content)) == []
 
 
 def forget_and_die(workspace: Path, at_change: int, changes: object) -> None:
@@ -688,14 +552,14 @@ def forget_in_a_child(workspace: Path, at_change: int) -> tuple[int, int]:
     "points", [[0.3, 0.7], pytest.param([number / 10 for number in range(10)], marks=pytest.mark.kill)], ids=len
 )
 def test_killed_at_any_point_the_next_one_ends_right(project, tmp_path, points):
-    folder = project(with_git=True, name="whole")
+    folder = project(name="whole")
     traces, bob = traces_of_ann(folder), of_bob()
     exitcode, changes = forget_in_a_child(folder / "workspace", -1)
     assert (exitcode, left(folder, traces)) == (0, [])
     assert changes > 200
     for number, point in enumerate(points):
         at_change = 1 + int(point * changes)
-        folder = project(with_git=True, name=f"killed-{at_change}")
+        folder = project(name=f"killed-{at_change}")
         assert forget_in_a_child(folder / "workspace", at_change)[0] == 9
         result = run_forget("--speaker", ANN, "--yes")
         assert result.returncode == 0, f"killed at {at_change}: {result.stdout[-2000:]}{result.stderr}"
@@ -708,78 +572,29 @@ def test_killed_at_any_point_the_next_one_ends_right(project, tmp_path, points):
 
 
 @pytest.fixture
-def hub(environment, tmp_path):
-    held = {kind: {("README.md"): b"x"} for kind in ("model", "dataset", "space")}
-    repositories = {(kind, f"me/{kind}"): files for kind, files in held.items()}
-    with HubServer(
-        {**repositories, ("model", "me/else"): {"a": b"b"}}, tokens={"good": "write:me", "bad": "read"}
-    ) as server:
+def hub(environment):
+    """A Hub with what the project's receipts say, and one repository that they do not name."""
+    names = [("model", "me/model"), ("dataset", "me/clips"), ("space", "me/space"), ("model", "me/else")]
+    tokens = {"good": "write:me", "bad": "read"}
+    with HubServer({name: {"README.md": b"x"} for name in names}, tokens=tokens) as server:
         yield server
 
 
-def with_receipts() -> None:
+def test_what_was_published_stays_and_is_named_or_is_deleted_if_told_and_allowed(project, hub, tmp_path):
+    folder = project()
     write_json(Path("data/receipts/push.json"), {"published": True, "repo_id": "me/model", "url": "x"})
-    write_json(Path("data/receipts/dataset.json"), {"published": True, "repo_id": "me/dataset"})
     write_json(Path("data/receipts/deploy.json"), {"published": True, "space_id": "me/space"})
-    set_params(Path(), push__enabled=True, push__repo_id="me/else")
-    (runs.FOLDER / "pseudonyms.json").unlink()
-
-
-def test_hub_repositories_are_named_and_stay_unless_told(project, hub, tmp_path):
-    project()
-    with_receipts()
-    result = run_forget("--speaker", ANN, "--yes", environment=hub.environment(tmp_path, token="good"))
+    wrong, right = (hub.environment(tmp_path, token=token) for token in ("bad", "good"))
+    result = run_forget("--clip", make_take(5).id, "--yes", environment=right)
     assert result.returncode == 0, result.stdout + result.stderr
-    for line in (f"model me/model: {hub.url}/me/model", f"dataset me/dataset: {hub.url}/datasets/me/dataset"):
-        assert line in result.stdout
-    assert "model me/else" in result.stdout and "perhaps" in result.stdout
+    assert f"model me/model, {hub.url}/me/model: it stays, unless you add HUB=1" in result.stdout
     assert len(hub.repositories) == 4
 
-
-def test_each_hub_repository_is_asked_for(project, hub, tmp_path):
-    project()
-    with_receipts()
-    answers = f"{ANN}\nme/model\nno\n\nme/else\n"
-    result = run_forget("--speaker", ANN, "--hub", answers=answers, environment=hub.environment(tmp_path, token="good"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert set(hub.repositories) == {("dataset", "me/dataset"), ("space", "me/space")}
-
-
-def test_without_the_right_token_what_is_left_on_the_hub_is_named_and_can_be_done_later(project, hub, tmp_path):
-    folder = project()
-    traces = traces_of_ann(folder)
-    with_receipts()
-    result = run_forget("--speaker", ANN, "--yes", "--hub", environment=hub.environment(tmp_path, token="bad"))
+    result = run_forget("--speaker", ANN, "--yes", "--hub", environment=wrong)
     assert result.returncode == 1 and len(hub.repositories) == 4
-    assert "still there: model me/model on the Hub" in result.stdout
+    assert f"model me/model ({hub.url}/me/model) is still there" in result.stderr and of_bob()
     assert "bad" not in result.stdout + result.stderr
-    assert left(folder, [trace for trace in traces if len(trace) == 64 and trace not in begun()[0].read_bytes()]) == []
-    result = run_forget("--speaker", ANN, "--yes", environment=hub.environment(tmp_path, token="good"))
+    result = run_forget("--speaker", ANN, "--yes", "--hub", environment=right)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert set(hub.repositories) == {("model", "me/else")}  # perhaps another's: never without a question
-    assert left(folder, traces) == []
-
-
-# Searching
-
-
-def test_pieces_are_of_sound_and_never_of_silence():
-    noise = os.urandom(4000)
-    assert len(pieces_of(noise)) == 4 and all(piece in noise for piece in pieces_of(noise))
-    assert pieces_of(bytes(100_000)) == []
-    assert pieces_of(b"") == pieces_of(b"short") == []
-    assert [piece in noise for piece in pieces_of(bytes(40_000) + noise)] == [True]
-
-
-def test_search_finds_a_piece_across_the_parts_that_it_reads_and_names_the_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("recorder.traces.READ_BYTES", 1000)
-    traces = Traces({b"needle in a haystack": "needle", b"\nabc": "letters"})
-    path = tmp_path / "file"
-    for place in (0, 985, 990, 999, 1000, 2380):
-        path.write_bytes(b"-" * place + b"needle in a haystack" + b"-" * (2400 - 20 - place))
-        assert set(traces.in_file(path)) == {(1, "needle")}, place
-    for lines in (0, 1, 499, 500, 1499):
-        path.write_bytes(b"-\n" * lines + b"abc\nd")
-        assert set(traces.in_file(path)) == {(lines + 1, "letters")}, lines
-    path.write_bytes(b"-" * 999 + b"abc" + b"-" * 999)
-    assert list(traces.in_file(path)) == []
+    assert set(hub.repositories) == {("model", "me/else")}
+    assert left(folder, [PLANTED.encode(), ANN.encode()]) == []
