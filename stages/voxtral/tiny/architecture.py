@@ -43,8 +43,9 @@ class Architecture:
 TINY = Architecture(window_s=4, width=160, encoder_layers=4, decoder_layers=2, tokens=256 + 536, max_positions=1024)
 
 
-def write_tokenizer(folder: Path, size: Architecture = TINY) -> None:
-    """Write `tekken.json` into `folder`."""
+def write_processor(folder: Path, size: Architecture = TINY) -> AutoProcessor:
+    """Write tokenizer, feature extractor and configuration into `folder`, and load them as a VoxtralProcessor."""
+    folder.mkdir(parents=True, exist_ok=True)
     full = json.loads((Path(mistral_common.__file__).parent / "data" / "tekken_240911.json").read_text())
     special_tokens = [dict(token) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
     for rank in range(len(special_tokens), SPECIAL_TOKENS):
@@ -68,12 +69,6 @@ def write_tokenizer(folder: Path, size: Architecture = TINY) -> None:
         },
     }
     (folder / "tekken.json").write_text(json.dumps(tokenizer, indent=0))
-
-
-def write_processor(folder: Path, size: Architecture = TINY) -> AutoProcessor:
-    """Write tokenizer and feature extractor into `folder` and load them as a VoxtralProcessor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder, size)
     extractor = WhisperFeatureExtractor(
         feature_size=128, chunk_length=size.window_s, processor_class="VoxtralProcessor"
     )

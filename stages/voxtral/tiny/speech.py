@@ -121,18 +121,18 @@ def random_command(rng: random.Random, least_weight: int = 0) -> str:
     return template.format(**{slot: rng.choice(values) for slot, values in SLOTS.items()})
 
 
-def random_digits(rng: random.Random, longest: int = 5) -> str:
-    """One to `longest` digits, single ones half of the time."""
-    length = 1 if rng.random() < 0.5 else rng.randint(2, longest)
+def random_digits(rng: random.Random) -> str:
+    """One to five digits, single ones half of the time."""
+    length = 1 if rng.random() < 0.5 else rng.randint(2, 5)
     return " ".join(rng.choice(DIGITS) for _ in range(length))
 
 
-def is_held_out(text: str, share: float = 0.05) -> bool:
-    """True for the sentences that training never sees, whatever the voice: a stable `share` of the long ones."""
+def is_held_out(text: str) -> bool:
+    """True for the sentences that training never sees, whatever the voice: a stable twentieth of the long ones."""
     if len(text.split()) < 3:
         return False
     digest = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share
+    return int.from_bytes(digest[:8], "big") / 2**64 < 0.05
 
 
 def random_voice(rng: random.Random) -> Voice:
@@ -171,11 +171,9 @@ def synthesise(text: str, voice: Voice) -> Speech:
     return Speech(soxr.resample(samples[start:end], sample_rate_hz, SAMPLE_RATE_HZ), phonemes)
 
 
-def loud_part(samples: np.ndarray, sample_rate_hz: int, threshold: float = 0.01) -> tuple[int, int]:
+def loud_part(samples: np.ndarray, sample_rate_hz: int) -> tuple[int, int]:
     """First and last sample of the sound without the silence at both ends, of which 50 ms stay."""
-    loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max(initial=1e-9))
-    if not loud.size:
-        return 0, len(samples)
+    loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
     margin = sample_rate_hz // 20
     return max(loud[0] - margin, 0), loud[-1] + margin
 
