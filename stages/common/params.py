@@ -9,7 +9,7 @@ import difflib
 import functools
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them takes a tenth of a command's start
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -19,8 +19,6 @@ from ruamel.yaml.error import YAMLError
 from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
-# Old names of keys, for the hint: the spelling is too different to guess.
-RENAMED = {"outside": "other_speakers"}
 REMOVED = {"min_characters_per_s", "min_snr_db", "min_bandwidth_hz", "min_script_fraction"}
 REMOVED |= {"max_other_language", "max_clips_per_text"}
 
@@ -238,54 +236,16 @@ def parse_params(content: bytes, path: Path = PARAMS_FILE) -> Params:
 
 def _explain(problem: dict) -> str:
     """One pydantic problem in words: where, what was expected, what was found, what to do."""
-    # The location also has names of a union's members ('function-after', 'constrained-float' ...).
-    keys = _existing_keys(problem["loc"])
-    where = ".".join(keys)
+    known = {name for section in Section.__subclasses__() for name in section.model_fields}
+    location = problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        where, key = ".".join(map(str, location)), location[-1]
+        if key in REMOVED:
+            return f"{where} is no longer a setting: remove its line"
+        close = difflib.get_close_matches(key, sorted(known), n=1)
+        return f"{where} is an unknown key: {f'did you mean {close[0]}?' if close else 'remove it, or correct it'}"
+    # The location also names members of a union ('constrained-float' ...), which are no keys.
+    where = ".".join(str(part) for part in location if part in known or isinstance(part, int))
     if problem["type"] == "missing":
         return f"{where} is missing: add it (git show HEAD:params.yaml has every key)"
-    if problem["type"] == "extra_forbidden" and keys[-1] in REMOVED:
-        return f"{where} is no longer a setting: remove its line"
-    if problem["type"] == "extra_forbidden":
-        known = _keys_of(keys[:-1])
-        renamed = [RENAMED[keys[-1]]] if RENAMED.get(keys[-1]) in known else []
-        close = renamed or difflib.get_close_matches(keys[-1], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{where} is an unknown key: {hint}"
-    found = problem["input"]
-    remedy = " (remove the quotes)" if isinstance(found, str) and _is_number(found) else ""
-    return f"{where}: {problem['msg'].lower()}, found {found!r}{remedy}"
-
-
-def _keys_of(path: tuple[str, ...] | list[str]) -> list[str]:
-    model: type[BaseModel] = Params
-    for key in path:
-        if not key.isdecimal():
-            model = _section_of(model.model_fields[key].annotation)
-    return list(model.model_fields)
-
-
-def _section_of(annotation: object) -> Any:
-    """The type of a key's value; for a list, that of its entries."""
-    return get_args(annotation)[0] if get_origin(annotation) is list else annotation
-
-
-def _existing_keys(location: tuple) -> list[str]:
-    """The keys of params.yaml in a pydantic location, with the unknown key after them."""
-    keys: list[str] = []
-    model: type | None = Params
-    for part in location:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            break
-        keys.append(str(part))
-        if isinstance(part, str):  # else the number of a list's entry
-            field = model.model_fields.get(part)
-            model = _section_of(field.annotation) if field else None
-    return keys
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return f"{where}: {problem['msg'].lower()}, found {problem['input']!r}"
