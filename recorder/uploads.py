@@ -24,7 +24,7 @@ import soundfile
 from stages.speech import audio, sources
 from stages.speech.clips import AUDIO_SUFFIXES, RawClip
 from stages.speech.subtitles import SUFFIXES as SUBTITLE_SUFFIXES
-from stages.speech.tables import KALDI_MANIFEST, TABLE_SUFFIXES
+from stages.speech.tables import TABLE_SUFFIXES
 from stages.speech.text import clean
 
 # Of a ZIP: nobody looks through more rows before saving, and Pair holds the files in memory.
@@ -138,9 +138,10 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
 
 def _not_read(folder: Path) -> Iterator[Problem]:
     """Files that say nothing, because they are not what they should be."""
-    read = [path.name for path in sources.manifests_of(folder)[1]]
-    known = AUDIO_SUFFIXES | TEXT_SUFFIXES | ({".scp", ""} if KALDI_MANIFEST in read else set())
-    for name in sources.names_in(folder):
+    names = sources.names_in(folder)
+    read = [path.name for path in sources.manifests_of(folder, names)]
+    known = AUDIO_SUFFIXES | TEXT_SUFFIXES
+    for name in names:
         path = folder / name
         if not path.is_file() or path.suffix.lower() in known or path.name in read:
             continue

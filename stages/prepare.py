@@ -29,7 +29,7 @@ from stages.speech.sources import locate_all, read_source, read_sources
 OTHER_SPEAKERS = "other_speakers/"  # begins a source that is other people's; no folder of data/raw has a slash
 TABLES = ("metadata.jsonl", "other_speakers.jsonl", "rejected.jsonl", "review.jsonl", "summary.json")
 
-Located = tuple[RawClip, str | Stored]
+Located = tuple[RawClip, Path | Stored | None]
 
 
 def language_of(clip: RawClip, params: PrepareParams) -> str:
@@ -37,8 +37,11 @@ def language_of(clip: RawClip, params: PrepareParams) -> str:
     return (clip.language or params.language).lower()
 
 
-def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
-    """Why a clip's text or language cannot be used; None if both can."""
+def check(clip: RawClip, location: Path | Stored | None, params: PrepareParams) -> Rejection | None:
+    """Why a clip's place, text or language cannot be used; None if all can."""
+    if location is None:
+        remedy = "name a file inside the source's own folder, without .. and links"
+        return Rejection(clip.where, "path leaves its folder", remedy)
     cleaned = text.clean(clip.text)
     if not text.normalise(cleaned):
         return Rejection(clip.where, "empty text", "write down what was said, in letters")
@@ -52,18 +55,6 @@ def check_text(clip: RawClip, params: PrepareParams) -> Rejection | None:
     return None
 
 
-def locate(raw: Path, clips: list[RawClip]) -> tuple[list[Located], list[Rejection]]:
-    """Clips with their files, and those whose file is outside their source's folder."""
-    located, rejections = [], []
-    for clip, location in zip(clips, locate_all(raw, clips), strict=True):
-        if location is None:
-            remedy = "name a file inside the source's own folder, without .. and links"
-            rejections.append(Rejection(clip.where, "path leaves its folder", remedy))
-        else:
-            located.append((clip, location))
-    return located, rejections
-
-
 def read_other_speakers(folder: str | None) -> tuple[list[Located], list[Rejection]]:
     """Other people's clips, which evaluate.other_speakers names; nothing if it names none.
 
@@ -75,9 +66,8 @@ def read_other_speakers(folder: str | None) -> tuple[list[Located], list[Rejecti
     if not source.is_dir():
         raise UserError(f"params.yaml: evaluate.other_speakers {source} is not a folder")
     clips, unpaired = read_source(source)
-    located, unlocated = locate(source.parent, clips)
-    rejections = [replace(rejection, file=OTHER_SPEAKERS + rejection.file) for rejection in unpaired + unlocated]
-    return [(of_others(clip), location) for clip, location in located], rejections
+    rejections = [replace(rejection, file=OTHER_SPEAKERS + rejection.file) for rejection in unpaired]
+    return list(zip(map(of_others, clips), locate_all(source.parent, clips), strict=True)), rejections
 
 
 def of_others(clip: RawClip) -> RawClip:
@@ -109,8 +99,6 @@ def join(
         problem = check_figures(result.figures, params) if result.figures else (result.reason, result.remedy)
         if problem:
             reason, remedy = problem
-            if reason == "too long" and _has_lines(raw_clip):
-                remedy += "; 'make align' writes them from the lines of its text"
             rejections.append(Rejection(raw_clip.where, reason, remedy))
         elif first := clips.get(result.id):
             remedy = f"remove it: same bytes as {first.recorded_file}"
@@ -130,17 +118,13 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
         return "too short", f"{limit}: record it again"
     if duration_s > params.max_duration_s:
         limit = f"{duration_s:.1f} s is above prepare.max_duration_s {params.max_duration_s:g}"
-        return "too long", f"{limit}: cut it, or put subtitles (.srt) of the same name beside it"
+        return "too long", f"{limit}: cut it, or put subtitles (.srt) beside it, which 'make align' writes from lines"
     if level_dbfs < params.silence_dbfs:
         return "silence", f"loudest part at {level_dbfs:.0f} dBFS: check the microphone and record it again"
     if figures["clipped_fraction"] > params.max_clipped_fraction:
         clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
         return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
     return None
-
-
-def _has_lines(clip: RawClip) -> bool:
-    return clip.begins_s is None and sum(bool(text.normalise(line)) for line in clip.text.splitlines()) > 1
 
 
 def summarise(
@@ -181,13 +165,13 @@ def main() -> str:
             f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
             f"or same-name .txt files there (or run 'make pull')"
         )
-    own, unlocated = locate(paths.RAW, raw_clips)
+    own = list(zip(raw_clips, locate_all(paths.RAW, raw_clips), strict=True))
     from_hub, hub = read_hub(params)
     others, others_unpaired = read_other_speakers(other_speakers_folder)
-    unread = [*unpaired, *unlocated, *others_unpaired]
+    unread = [*unpaired, *others_unpaired]
     located: list[Located] = []
     for clip, location in [*own, *from_hub, *others]:
-        if rejection := check_text(clip, params):
+        if rejection := check(clip, location, params):
             unread.append(rejection)
         else:
             located.append((clip, location))

@@ -270,14 +270,10 @@ def sound(path: Path, number: int, seconds: int = 1) -> Path:
 
 
 def write_other_layouts() -> None:
-    """Kaldi, NeMo, a table with a text of two lines, subtitles of one voice; a recording of each person in each."""
-    for number, folder in enumerate(("kaldi", "nemo", "table", "talks"), 40):
+    """NeMo, a table with a text of two lines, subtitles of one voice; a recording of each person in each."""
+    for number, folder in enumerate(("nemo", "table", "talks"), 41):
         for name, add in (("ann", 0), ("bob", 10)):
             sound(RAW / folder / f"{name}.wav", number + add, seconds=2)
-    kaldi = {"wav.scp": "ra ann.wav\nrb bob.wav\n", "text": f"ra {PLANTED} in Kaldi\nrb plain in Kaldi\n"}
-    kaldi |= {"utt2spk": f"ra {ANN}\nrb {BOB}\n", "spk2utt": f"{ANN} ra\n{BOB} rb\n"}
-    for name, rows in kaldi.items():
-        (RAW / "kaldi" / name).write_text(rows)
     row = '{{"audio_filepath": "{}", "text": "{} two", "speaker": "{}"}}\n'
     manifest = row.format("ann.wav", PLANTED, ANN) + row.format("bob.wav", "plain", BOB)
     (RAW / "nemo/manifest.json").write_text(manifest)
@@ -291,10 +287,9 @@ def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_re
     folder = project()
     write_other_layouts()
     clips = read_sources(RAW)[0]
-    assert {clip.source for clip in clips if clip.speaker == ANN} == {"recorded", "kaldi", "nemo", "table", "talks"}
+    assert {clip.source for clip in clips if clip.speaker == ANN} == {"recorded", "nemo", "table", "talks"}
     traces = [way for clip in clips if clip.speaker == ANN for way in windows((RAW / clip.recorded_file).read_bytes())]
     rows = {"table/recordings.csv": (2, 3), "nemo/manifest.json": (1,)}
-    rows |= {f"kaldi/{name}": (1,) for name in ("wav.scp", "text", "utt2spk", "spk2utt")}
     before, bob = {name: (RAW / name).read_text() for name in rows}, of_bob()
     result = run_forget("--speaker", ANN, "--yes")
     assert (result.returncode, begun() == []) == (1, False)

@@ -32,7 +32,7 @@ def read(monkeypatch) -> list[str]:
     names: list[str] = []
 
     def watched(work, parts, *options):
-        names.extend(Path(part.location).name for part in parts)
+        names.extend(part.location.name for part in parts)
         return run_each(work, parts, *options)
 
     monkeypatch.setattr(sound_cache, "run_each", watched)
@@ -273,7 +273,7 @@ def test_experiment_in_a_temporary_folder_leaves_the_project_what_it_knows(prepa
 def test_recording_that_is_written_over_while_it_is_read_leaves_nothing_in_the_cache(prepared, record, monkeypatch):
     """Else another sound would have the hash of what was there before."""
     path, other = prepared[0], record("other.wav", hertz=600)
-    decode = conversion.decode
+    decode = audio.decode
 
     def decode_later(*arguments):
         path.write_bytes(other.read_bytes())  # in place: the same inode
@@ -282,9 +282,9 @@ def test_recording_that_is_written_over_while_it_is_read_leaves_nothing_in_the_c
     params = load_params().prepare
     shutil.rmtree(".cache")
     cache = SoundCache(params)
-    monkeypatch.setattr(conversion, "decode", decode_later)
+    monkeypatch.setattr(audio, "decode", decode_later)
     with pytest.raises(UserError, match="changed while it was read"):
-        conversion.convert(Part(str(path)), params, cache.cache, cache.made_by)
+        conversion.convert(Part(path), params, cache.cache, cache.made_by)
     assert entries() == []
 
 

@@ -227,7 +227,7 @@ def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
     for version in versions:
         take = takes.from_recording(version.astype(np.float32), rate_hz, "", "en", limits())
         (tmp_path / "take.flac").write_bytes(take.content)
-        [prepared] = SoundCache(limits()).convert_all([Part(str(tmp_path / "take.flac"))])
+        [prepared] = SoundCache(limits()).convert_all([Part(tmp_path / "take.flac")])
         problem = check_figures(prepared.figures, limits()) if prepared.figures else prepared.reason
         assert take.blocked == bool(problem), (take.findings, problem)
         assert take.blocked or prepared.id == take.id

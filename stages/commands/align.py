@@ -89,7 +89,7 @@ def subtitles_path(recording: Path) -> Path:
 
 
 def cut_in_pauses(clip: RawClip, params: PrepareParams) -> Talk:
-    """Raises: audio.UnreadableSound, audio.ChannelsDiffer."""
+    """Raises: audio.UnreadableSound."""
     with (paths.RAW / clip.recorded_file).open("rb") as recorded:
         return Talk(clip, (clip.language or params.language).lower(), *alignment.find_pieces(recorded, params.channels))
 
@@ -185,7 +185,7 @@ def main(file: str | None = None, agreement: float = AGREEMENT) -> str:
             else:
                 subtitles_path(talk.path)  # refused before the model hears an hour of it
                 talks.append(talk)
-        except (UserError, audio.UnreadableSound, audio.ChannelsDiffer) as error:
+        except (UserError, audio.UnreadableSound) as error:
             problems.append(f"{clip.recorded_file}: {error}")
     for talk, heard in zip(talks, hear(talks, params) if talks else [], strict=True):
         try:

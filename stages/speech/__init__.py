@@ -2,8 +2,8 @@
 
 | file | what is in it | add here |
 |---|---|---|
-| sources | which recordings and texts are in data/raw; `LAYOUTS` | the pattern of a table format |
-| tables, columns, subtitles | readers of the layouts | a reader: (manifest, source) -> clips and rejections |
+| sources | which recordings and texts are in data/raw, and which belong together; `LAYOUTS` | a table's name |
+| tables, subtitles | what a file says: clips and rejections | a reader: content -> (line, row or remedy) |
 | clips | RawClip, Clip, Rejection, ids, manifests; `AUDIO_SUFFIXES` | the ending of a sound format |
 | audio, quality | decoding, resampling, measuring | the demuxer of a sound format |
 | text | cleaning, normalising, words, languages | a language without spaces: `WITHOUT_SPACES` |

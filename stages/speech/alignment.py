@@ -105,7 +105,7 @@ def _agreement(said: str, heard: str, language: str) -> float:
 def find_pieces(recorded: BinaryIO, channels: str) -> tuple[float, list[tuple[float, float]]]:
     """A recording's length, and begin and end of each stretch of sound between two pauses, in seconds.
 
-    channels: prepare.channels. Raises: audio.UnreadableSound, audio.ChannelsDiffer.
+    channels: prepare.channels. Raises: audio.UnreadableSound.
     """
     levels_db = np.concatenate([_levels_db(samples) for samples in _read_in_parts(recorded, channels)])
     noise_db, speech_db = np.percentile(levels_db, [10, 95])
@@ -123,11 +123,11 @@ def find_pieces(recorded: BinaryIO, channels: str) -> tuple[float, list[tuple[fl
 def _read_in_parts(recorded: BinaryIO, channels: str) -> Iterator[np.ndarray]:
     """Samples [frames] at 16 kHz, READ_AT_ONCE_S at a time: audio.decode refuses much more."""
     begins_s = 0.0
-    with contextlib.suppress(audio.EndsEarly):
+    with contextlib.suppress(audio.BadCut):
         while True:
             yield audio.to_mono_16k(*audio.decode(recorded, begins_s, begins_s + READ_AT_ONCE_S), channels)
             begins_s += READ_AT_ONCE_S
-    with contextlib.suppress(audio.EndsEarly):  # if the part before was the last one
+    with contextlib.suppress(audio.BadCut):  # if the part before was the last one
         yield audio.to_mono_16k(*audio.decode(recorded, begins_s), channels)
 
 

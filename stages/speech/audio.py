@@ -6,8 +6,6 @@ Samples are float32 in [-1, 1]: [frames, channels] as recorded, [frames] once mo
 from __future__ import annotations
 
 import io
-import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -33,7 +31,6 @@ TRIM_MARGIN_S = 0.1
 # Limits of decoding, whatever a header says: a small file can unpack to days of silence.
 MAX_DURATION_S = 3600
 MAX_SAMPLES = MAX_DURATION_S * SAMPLE_RATE_HZ  # all channels counted: 230 MB as float32, 5 minutes of stereo at 96 kHz
-MAX_DECODING_S = 60  # of one core; an hour of AAC takes about ten
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 384_000  # telephones have 8 kHz, the best studios 384 kHz
 # FFmpeg's demuxers that may be used: for sound and common video files, none that opens other files or addresses
 # (playlists, concat, image sequences). To add a format: its demuxer here, its ending in clips.AUDIO_SUFFIXES.
@@ -42,7 +39,7 @@ DEMUXERS += ("mp3", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv")
 # Those whose files have an index of times and name their length.
 INDEXED = ("mov", "matroska")
 SEEK_MARGIN_S = 1.0  # decoded before a part, which codecs need (Opus 80 ms, AAC a frame)
-MISSING_S = 0.5  # may be missing at the end: lengths in headers and tables are rounded
+MISSING_S = 0.5  # may be missing at the end: lengths in headers, tables and subtitles are rounded
 STREAMED_BYTES = 0x7FFF_0000  # larger sizes are placeholders in WAV files of unknown length
 CUT_IT = "cut it into sentences, or list its segments with begin and end"
 
@@ -55,46 +52,53 @@ DEAD_BELOW_LOUDEST_DB, DEAD_DBFS = 30, -60.0
 
 
 class UnreadableSound(Exception):
-    """A file that cannot be decoded; the message says what is wrong and what to do."""
+    """Sound that cannot be used: the message says why and what to do, `reason` is its word in rejected.jsonl."""
+
+    reason = "unreadable audio"
 
 
 class TooLong(UnreadableSound):
     """A recording, or part of one, that takes too much memory."""
 
-
-class EndsEarly(UnreadableSound):
-    """A recording without the part that was asked for."""
+    reason = "too long"
 
 
-class ChannelsDiffer(Exception):
-    """Channels with different sounds, which cannot be mixed; the message says what to do."""
+class BadCut(UnreadableSound):
+    """Times that name no part of the recording."""
+
+    reason = "cut out of range"
+
+
+class ChannelsDiffer(UnreadableSound):
+    """Channels with different sounds, which cannot be mixed."""
+
+    reason = "channels differ"
 
 
 def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | None = None) -> tuple[np.ndarray, int]:
     """Decode a sound file, or the part of it from `begins_s` up to `ends_s`.
 
-    By libsndfile, or else by FFmpeg (M4A, WebM, a video's sound ...), chosen by content, never by name. A part is exact
-    to the sample in lossless formats, to a codec's frame in others. Only the part is held in memory, and in formats
-    with an index only the part is decoded.
+    By libsndfile, which is exact and quick in parts of long recordings, or else by FFmpeg (M4A, WebM, a video's sound),
+    chosen by content, never by name. A part is exact to the sample in lossless formats, to a codec's frame in others.
+    Only the part is held in memory, and in formats with an index only the part is decoded.
 
     Returns: samples [frames, channels] and the sample rate in Hz.
-    Raises: UnreadableSound if the content is not sound that either reads, is damaged or cut off, is too long
-        (MAX_SAMPLES, MAX_DURATION_S, MAX_DECODING_S), or claims an impossible rate; EndsEarly if it ends before the
-        part.
+    Raises: UnreadableSound if the content is not sound that either reads, is damaged or cut off, or claims an
+        impossible rate; TooLong above MAX_SAMPLES or MAX_DURATION_S; BadCut if it ends before the part.
     """
+    if ends_s is not None and ends_s <= begins_s:
+        raise BadCut(f"it ends at {ends_s:.3f} s, before it begins: correct its times")
     source = io.BytesIO(content) if isinstance(content, bytes) else content
     _refuse_cut_off(source)
-    decoded = _decode_by_libsndfile(source, begins_s, ends_s)
-    if decoded is None:
-        decoded = _decode_by_ffmpeg(source, begins_s, ends_s)
+    decoded = _decode_by_libsndfile(source, begins_s, ends_s) or _decode_by_ffmpeg(source, begins_s, ends_s)
     samples, sample_rate_hz = decoded
     if not len(samples) and not begins_s:
         raise UnreadableSound("there is no sound in this file: record it again")
     found_s = begins_s + len(samples) / sample_rate_hz
-    if (begins_s and not len(samples)) or (ends_s is not None and found_s < ends_s - MISSING_S):
-        raise EndsEarly(
-            f"it ends before its part from {begins_s:g} s to {ends_s or math.inf:g} s does: correct the times"
-        )
+    if not len(samples) or (ends_s is not None and found_s < ends_s - MISSING_S):
+        raise BadCut("it ends before this part does: correct the times, or put the whole recording back")
+    if not np.isfinite(samples).all():
+        raise UnreadableSound("some samples are not numbers: record or export it again")
     return samples, sample_rate_hz
 
 
@@ -110,7 +114,7 @@ def _refuse_cut_off(source: BinaryIO) -> None:
 
 
 def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int] | None:
-    """None if libsndfile does not know the format, or its header's length is wrong."""
+    """None if libsndfile does not know the format, or would not read all of it: FFmpeg then reads or refuses it."""
     names_length = _names_length(source)
     source.seek(0)
     is_tagged = source.read(3) == b"ID3"
@@ -123,15 +127,12 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
         if file.format == "MP3" and not names_length:
             return None  # libsndfile would guess the length from the first frame, and may stop early
         if is_tagged and file.format not in ("MP3", "FLAC"):
-            return None  # libsndfile would drop sound as long as the tag; FFmpeg reads or refuses it
+            return None  # libsndfile would drop sound as long as the tag
         _check_rate(file.samplerate)
         begin = min(round(begins_s * file.samplerate), file.frames)
         end = file.frames if ends_s is None else min(round(ends_s * file.samplerate), file.frames)
         if end - begin > _longest_frames(file.channels, file.samplerate):
-            # A header may claim any length (a streamed FLAC has none), and NumPy would allocate it.
-            if _reaches(file, begin + _longest_frames(file.channels, file.samplerate)):
-                raise _too_long(file.channels, file.samplerate)
-            return None
+            return None  # a header may claim any length, and NumPy would allocate it; FFmpeg counts what is there
         try:
             start = max(begin - round(SEEK_MARGIN_S * file.samplerate), 0)
             if start:
@@ -165,7 +166,6 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
     samples = bytearray()
     channels = sample_rate_hz = 0
     to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
-    gives_up_at_s = time.thread_time() + MAX_DECODING_S
     try:
         with av.open(source, container_options=options, metadata_errors="replace") as container:
             if not container.streams.audio:
@@ -173,8 +173,6 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
             for position, decoded in _frames_from(container, begins_s):
                 sample_rate_hz = decoded.sample_rate
                 _check_rate(sample_rate_hz)
-                if time.thread_time() > gives_up_at_s:
-                    raise UnreadableSound(f"decoding it takes more than {MAX_DECODING_S} s: save it as WAV or FLAC")
                 begin = round(begins_s * sample_rate_hz) - position
                 end = None if ends_s is None else round(ends_s * sample_rate_hz) - position
                 if decoded.samples <= begin:
@@ -184,8 +182,10 @@ def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -
                 for frame in to_float.resample(decoded):
                     channels = frame.layout.nb_channels
                     samples += frame.to_ndarray().reshape(-1, channels)[max(begin, 0) : end].tobytes()
-                if len(samples) // 4 // channels > _longest_frames(channels, sample_rate_hz):
-                    raise _too_long(channels, sample_rate_hz)
+                longest = _longest_frames(channels, sample_rate_hz)
+                if len(samples) // 4 // channels > longest:
+                    minutes = longest / sample_rate_hz / 60
+                    raise TooLong(f"longer than {minutes:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
             # In a video the pictures may be longer than the sound.
             names_length = _is_indexed(container) and len(container.streams) == 1 and container.duration
             if samples and ends_s is None and names_length:
@@ -231,20 +231,6 @@ def _check_rate(sample_rate_hz: int) -> None:
 
 def _longest_frames(channels: int, sample_rate_hz: int) -> int:
     return min(MAX_SAMPLES // channels, MAX_DURATION_S * sample_rate_hz)
-
-
-def _too_long(channels: int, sample_rate_hz: int) -> TooLong:
-    longest_min = _longest_frames(channels, sample_rate_hz) / sample_rate_hz / 60
-    return TooLong(f"longer than {longest_min:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
-
-
-def _reaches(file: soundfile.SoundFile, frame: int) -> bool:
-    """Whether the file really has a sample at `frame`."""
-    try:
-        file.seek(frame)
-        return len(file.read(1)) == 1
-    except soundfile.SoundFileError:
-        return False
 
 
 def _refuse_missing_end(found_s: float, claimed_s: float) -> None:
@@ -293,7 +279,7 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
     if channels == "right":
         return samples[:, 1]
     if channels == "mix":
-        return _mean(samples)
+        return samples.mean(axis=1)
     if (samples[:, 1:] == samples[:, :1]).all():  # most stereo from one microphone
         return np.ascontiguousarray(samples[:, 0])
     centred = samples - samples.mean(axis=0)
@@ -308,17 +294,8 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
             first, second = sorted((loudest + 1, number + 1))
             raise ChannelsDiffer(f"channels {first} and {second} differ: set prepare.channels to left, right or mix")
     if all(correlation[delays] >= MIXED_FROM_CORRELATION for correlation in correlations.values()):
-        return _mean(samples[:, [loudest, *others]])
+        return samples[:, [loudest, *others]].mean(axis=1)
     return samples[:, loudest]
-
-
-def _mean(samples: np.ndarray) -> np.ndarray:
-    """Mean of all channels; six times as fast as NumPy's over such short rows."""
-    mono = samples[:, 0].copy()
-    for channel in range(1, samples.shape[1]):
-        mono += samples[:, channel]
-    mono /= samples.shape[1]
-    return mono
 
 
 def _correlations(one: np.ndarray, other: np.ndarray, delays: int) -> np.ndarray:

@@ -6,24 +6,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
 import json
 import os
+import stat
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, Protocol
-
-import numpy as np
 
 from stages.common.cache import ContentCache
 from stages.common.code import code_hash
 from stages.common.params import PrepareParams
 from stages.common.stage import UserError
 from stages.speech import audio, quality
-from stages.speech.clips import ID_LENGTH, TOLERANCE_S, digest
+from stages.speech.clips import ID_LENGTH, digest
 
 
 class Stored(Protocol):
@@ -38,13 +38,15 @@ class Stored(Protocol):
 class Part:
     """A recording, or the part of it between two times. `location`: its file, or a row of a data set on the Hub."""
 
-    location: str | Stored
+    location: Path | Stored
     begins_s: float | None = None
     ends_s: float | None = None
 
     def open(self) -> BinaryIO:
-        if isinstance(self.location, str):
-            return Path(self.location).open("rb")
+        """Raises: OSError, also for a folder or a named pipe."""
+        if isinstance(self.location, Path):
+            state_of(self.location)
+            return self.location.open("rb")
         return io.BytesIO(self.location.read_bytes())
 
 
@@ -67,18 +69,11 @@ class Converted:
     def id(self) -> str:
         return self.sha256[:ID_LENGTH]
 
-    @classmethod
-    def unreadable(cls, error: OSError) -> Converted:
-        if isinstance(error, FileNotFoundError):
-            return cls(reason="missing audio", remedy="put the file back, or remove its row")
-        return cls(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
 
-
-class BadCut(Exception):
-    """Times that name no part of the recording; its words say why."""
-
-
-REASONS = {BadCut: "cut out of range", audio.ChannelsDiffer: "channels differ", audio.TooLong: "too long"}
+def _unreadable(error: OSError) -> Converted:
+    if isinstance(error, FileNotFoundError):
+        return Converted(reason="missing audio", remedy="put the file back, or remove its row")
+    return Converted(reason="unreadable audio", remedy=f"check the file: {error.strerror}")
 
 
 def made_by(params: PrepareParams) -> dict:
@@ -102,42 +97,33 @@ def convert(part: Part, params: PrepareParams, cache: ContentCache, wanted: dict
     with contextlib.ExitStack() as stack:
         try:
             recorded = stack.enter_context(part.open())
-            state = _state_of(recorded)
+            state = None if isinstance(recorded, io.BytesIO) else state_of(recorded.fileno())
             recorded_sha256 = _sha256_of(recorded, state)
         except OSError as error:
-            return Converted.unreadable(error)
+            return _unreadable(error)
         sha256 = digest(recorded_sha256, part.begins_s, part.ends_s)
-        found = functools.partial(Converted, sha256, recorded_sha256)
         key = {"sha256": sha256, **wanted}
         entry = cache.read(key) if cache.has(key) else None
         if entry is None:
             try:  # the open file that was hashed, whatever has its name by now
-                figures, fingerprint, flac = _convert_sound(recorded, part, params)
+                entry = _entry_of(recorded, part, params)
             except OSError as error:
-                return Converted.unreadable(error)
+                return _unreadable(error)
             except MemoryError:
                 return Converted(reason="too much memory", remedy="cut it into shorter recordings")
-            except (audio.UnreadableSound, BadCut, audio.ChannelsDiffer) as error:
-                return found(REASONS.get(type(error), "unreadable audio"), str(error))
+            except audio.UnreadableSound as error:
+                return Converted(sha256, recorded_sha256, error.reason, str(error))
             finally:  # written over in place: what was decoded is not what was hashed
-                if _state_of(recorded) != state:
+                if state and state_of(recorded.fileno()) != state:
                     raise UserError(f"{part.location} changed while it was read: run it again")
-            entry = json.dumps([figures, fingerprint]).encode() + b"\n" + flac
             cache.write(key, entry)
     figures, fingerprint = json.loads(entry.partition(b"\n")[0])
-    return found(figures=figures, fingerprint=fingerprint)
+    return Converted(sha256, recorded_sha256, figures=figures, fingerprint=fingerprint)
 
 
-def sound_in(entry: bytes) -> bytes:
-    """The FLAC file in an entry of the cache."""
-    return entry.partition(b"\n")[2]
-
-
-def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tuple[dict[str, float], str, bytes]:
-    """A part's figures, its fingerprint, and its sound as FLAC. Raises: UnreadableSound, BadCut, ChannelsDiffer."""
-    samples, sample_rate_hz = decode(recorded, part.begins_s, part.ends_s)
-    if not np.isfinite(samples).all():
-        raise audio.UnreadableSound("some samples are not numbers: record or export it again")
+def _entry_of(recorded: BinaryIO, part: Part, params: PrepareParams) -> bytes:
+    """An entry of the cache: a line with figures and fingerprint, then the sound. Raises: audio.UnreadableSound."""
+    samples, sample_rate_hz = audio.decode(recorded, part.begins_s or 0.0, part.ends_s)
     mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
     if params.trim_silence:
         mono = audio.trim_silence(mono)
@@ -147,46 +133,33 @@ def _convert_sound(recorded: BinaryIO, part: Part, params: PrepareParams) -> tup
         "clipped_fraction": round(audio.clipped_fraction(samples), 4),
         "bandwidth_hz": quality.bandwidth_hz(spectra),
     }
-    return figures, quality.fingerprint(spectra), audio.encode_flac(mono)
+    return json.dumps([figures, quality.fingerprint(spectra)]).encode() + b"\n" + audio.encode_flac(mono)
 
 
-def decode(recorded: BinaryIO, begins_s: float | None, ends_s: float | None) -> tuple[np.ndarray, int]:
-    """Samples [frames, channels] and rate in Hz of a recording, or of its part between two times.
-
-    Raises: audio.UnreadableSound; BadCut if the times are outside the recording.
-    """
-    if begins_s is None:
-        return audio.decode(recorded)
-    if ends_s is not None and ends_s <= begins_s:
-        raise BadCut(f"it ends at {ends_s:.3f} s, before it begins: correct its times")
-    try:
-        samples, sample_rate_hz = audio.decode(recorded, begins_s, ends_s)
-    except audio.EndsEarly as error:
-        raise BadCut(str(error)) from None
-    end_s = begins_s + len(samples) / sample_rate_hz
-    if ends_s is not None and end_s < ends_s - TOLERANCE_S:
-        raise BadCut(f"the recording ends at {end_s:.3f} s: correct its times, or put the whole recording back")
-    return samples, sample_rate_hz
+def sound_in(entry: bytes) -> bytes:
+    """The FLAC file in an entry of the cache."""
+    return entry.partition(b"\n")[2]
 
 
 _last_hash: dict[tuple, str] = {}  # of one recording: the parts of a long one follow each other
 
 
-def _state_of(recorded: BinaryIO) -> tuple[int, ...] | None:
-    """The signature of an open file; None for bytes in memory, which do not change."""
-    return None if isinstance(recorded, io.BytesIO) else signature(os.fstat(recorded.fileno()))
-
-
-def _sha256_of(recorded: BinaryIO, state: tuple[int, ...] | None) -> str:
+def _sha256_of(recorded: BinaryIO, state: list[int] | None) -> str:
     """Hex digest of an open recording."""
-    if isinstance(recorded, io.BytesIO):
+    if state is None:
         return hashlib.sha256(recorded.getbuffer()).hexdigest()
-    if state not in _last_hash:
+    if tuple(state) not in _last_hash:
         _last_hash.clear()
-        _last_hash[state] = hashlib.file_digest(recorded, "sha256").hexdigest()
-    return _last_hash[state]
+        _last_hash[tuple(state)] = hashlib.file_digest(recorded, "sha256").hexdigest()
+    return _last_hash[tuple(state)]
 
 
-def signature(state: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file changes. No program can set the last one, the time of change of status."""
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+def state_of(file: Path | str | int) -> list[int]:
+    """What changes when a file (its path or descriptor) changes. No program can set the last, the status' time.
+
+    Raises: OSError, also for a folder or a named pipe, which could not be read or never end.
+    """
+    state = os.stat(file)
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "it is a folder or a pipe, name a file")
+    return [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]

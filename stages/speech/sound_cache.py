@@ -9,11 +9,9 @@ clip's work. Without the index, all files are read again.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import os
-import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from stages.common.pool import Failed, run_each
 from stages.common.stage import UserError
 from stages.speech import prepared
 from stages.speech.clips import digest
-from stages.speech.conversion import Converted, Part, convert, made_by, signature, sound_in
+from stages.speech.conversion import Converted, Part, Stored, convert, made_by, sound_in, state_of
 
 KEPT_UNUSED_S = 30 * 24 * 3600  # entries of other settings, or of recordings that are gone
 
@@ -55,35 +53,34 @@ class SoundCache:
 
     def convert_all(self, parts: Sequence[Part]) -> list[Converted]:
         """The figures of each part, or why it cannot be used; with a progress bar."""
-        found: list[Converted | None] = []
-        for part in parts:
-            try:
-                found.append(self._known(part))
-            except OSError as error:
-                found.append(Converted.unreadable(error))
+        found = [self._known(part) for part in parts]
         missing = [number for number, one in enumerate(found) if one is None]
         for number, result in zip(missing, self._convert([parts[number] for number in missing]), strict=True):
             found[number] = result
         return found
 
     def _known(self, part: Part) -> Converted | None:
-        """What the last run knew of a part, if its recording has not changed since. Raises: OSError."""
-        if isinstance(part.location, str):
-            if part.location not in self.files:  # its state is taken before it is read
-                self.files[part.location] = [_state_of(part.location), ""]
-            state, recorded_sha256 = self.files[part.location]
-            if not recorded_sha256:
-                known_state, known_sha256 = self.old_files.get(part.location, (None, ""))
-                if known_state != state:
-                    return None
-                recorded_sha256 = self.files[part.location][1] = known_sha256
-        else:
-            recorded_sha256 = part.location.sha256()
+        """What the last run knew of a part; None if its recording has changed since, or cannot be read."""
+        try:
+            recorded_sha256 = self._known_sha256(part.location)
+        except OSError:
+            return None  # `convert` says why
         known = self.old_parts.get(sha256 := digest(recorded_sha256, part.begins_s, part.ends_s))
         if known is None or (known["figures"] and not self.cache.has(self._key(sha256))):
             return None
         self.parts[sha256] = known
         return Converted(**known)
+
+    def _known_sha256(self, location: Path | Stored) -> str:
+        """Of the whole recording; "" if that is not known. Raises: OSError."""
+        if not isinstance(location, Path):
+            return location.sha256()
+        path = str(location)
+        if path not in self.files:
+            state = state_of(path)  # taken before it is read
+            known_state, sha256 = self.old_files.get(path, (None, ""))
+            self.files[path] = [state, sha256 if known_state == state else ""]
+        return self.files[path][1]
 
     def _convert(self, parts: Sequence[Part]) -> Iterator[Converted]:
         if not parts:
@@ -99,15 +96,15 @@ class SoundCache:
                 continue
             if result.sha256:
                 self.parts[result.sha256] = vars(result)
-                if isinstance(part.location, str):
-                    self.files[part.location][1] = result.recorded_sha256
+                if file := self.files.get(str(part.location)):
+                    file[1] = result.recorded_sha256
             yield result
 
     def has_changed(self) -> bool:
         """Whether a recording has changed since it was read, not in its times alone."""
         for path, (state, recorded_sha256) in self.files.items():
             try:
-                if _state_of(path) != state and sha256_of_file(Path(path)) != recorded_sha256:
+                if state_of(path) != state and sha256_of_file(Path(path)) != recorded_sha256:
                     return True
             except OSError:
                 return True
@@ -129,7 +126,7 @@ class SoundCache:
     def _put_in_place(self, path: str, sha256: str) -> bool:
         known = self.old_written.get(path)
         with contextlib.suppress(FileNotFoundError):
-            if known and known[1] == sha256 and known[0] == _state_of(path):
+            if known and known[1] == sha256 and known[0] == state_of(path):
                 self.written[path] = known
                 return True
         entry = self.cache.read(self._key(sha256))
@@ -142,7 +139,7 @@ class SoundCache:
         elif file.read_bytes() != sound:
             prepared.MANIFEST.unlink(missing_ok=True)  # it has the figures of the sound that is replaced
             write_whole(file, sound)
-        self.written[path] = [_state_of(path), sha256]
+        self.written[path] = [state_of(path), sha256]
         return True
 
     def remember(self) -> None:
@@ -162,11 +159,3 @@ def remove_stale(kept: Collection[str]) -> None:
                 os.unlink(path)
         with contextlib.suppress(OSError):  # it is not empty
             os.rmdir(folder)
-
-
-def _state_of(path: str) -> list[int]:
-    """Raises: OSError, also for a folder or a named pipe, which could not be read or never end."""
-    state = os.stat(path)
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError(errno.EINVAL, "it is a folder or a pipe, name a file")
-    return list(signature(state))
