@@ -76,7 +76,7 @@ def test_moved_times_never_take_another_part_from_the_cache(talk):
     assert hertz == pytest.approx([250, 260], abs=2)
 
 
-@pytest.mark.parametrize("times", [(38, 40.5), (40, 41), (50, None), (7, 6), (7, 7)])
+@pytest.mark.parametrize("times", [(38, 40.6), (40, 41), (50, None), (7, 6), (7, 7)])
 def test_times_outside_of_the_recording_are_named(talk, times):
     write_rows(talk, (5, 6), times)
     prepare.main()
@@ -87,7 +87,7 @@ def test_times_outside_of_the_recording_are_named(talk, times):
 
 
 def test_end_that_is_rounded_beyond_the_recording_is_its_end(talk):
-    write_rows(talk, (39, 40.04))
+    write_rows(talk, (39, 40.4))
     prepare.main()
     assert [clip.duration_s for clip in read_clips(PREPARED / "metadata.jsonl")] == [1.0]
 
@@ -109,7 +109,7 @@ def test_long_recording_with_text_and_no_times_says_what_to_do_and_doing_it_help
     prepare.main()
     (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
     assert (rejected["file"], rejected["reason"]) == ("tv/talk.wav", "too long")
-    assert "subtitles (.srt) of the same name" in rejected["remedy"]
+    assert "subtitles (.srt)" in rejected["remedy"]
     cues = "1\n00:00:05,000 --> 00:00:06,000\nGood morning.\n\n2\n00:00:07,000 --> 00:00:08,500\nHow are you?\n"
     talk.with_suffix(".srt").write_text(cues)
     prepare.main()

@@ -204,11 +204,11 @@ def test_recording_that_kills_hangs_or_fills_its_process_costs_itself_alone(
     set_param("prepare.max_seconds_per_file", 3.0)
     decode = audio.decode
 
-    def decode_or_die(recorded: BinaryIO):
+    def decode_or_die(recorded: BinaryIO, *times):
         recorded.seek(0)
         if recorded.read() == hostile:
             exec(f"import os, signal, time; {deed}")
-        return decode(recorded)
+        return decode(recorded, *times)
 
     monkeypatch.setattr(audio, "decode", decode_or_die)  # processes are forked, and have it too
     prepare.main()

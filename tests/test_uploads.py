@@ -62,7 +62,6 @@ def test_table_and_text_file_give_text_language_and_speaker_by_name_and_the_rest
 @pytest.mark.parametrize(
     "files",
     [
-        {"wav.scp": "a a.wav\n", "text": "a hello\n", "a.wav": b"one"},
         {"metadata.csv": "a|hello\n", "wavs/a.wav": b"one"},
         {"validated.tsv": "path\tsentence\na.wav\thello\n", "clips/a.wav": b"one"},
     ],
