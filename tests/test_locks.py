@@ -43,46 +43,34 @@ def hold(workspace):
         process.communicate()
 
 
-def test_lock_is_held_by_one_process_and_free_after_it(hold):
+def test_lock_is_held_by_one_process_and_free_after_its_end_however_it_ends(hold):
     path = Path("a.lock")
     assert not is_locked(path)
-    holder = hold("sys.stdin.readline()")
-    assert is_locked(path)
-    with lock(path, patience_s=0) as held:
-        assert held is None
-    holder.communicate("end\n")
-    assert not is_locked(path)
+    for is_killed in (False, True):
+        holder = hold("sys.stdin.readline()")
+        assert is_locked(path)
+        with lock(path, patience_s=0) as held:
+            assert held is None
+        if is_killed:
+            holder.kill()
+        holder.communicate("" if is_killed else "end\n")
+        assert not is_locked(path)
     with lock(path, patience_s=0) as held:
         assert held is not None and is_locked(path)
     assert not is_locked(path)
 
 
-def test_killed_holder_frees_the_lock(hold):
-    holder = hold("sys.stdin.readline()")
-    holder.kill()
-    holder.wait()
-    assert not is_locked(Path("a.lock"))
-
-
-def test_child_that_was_given_the_lock_keeps_it_when_its_parent_is_killed(hold):
-    # So does dvc when the supervisor is killed.
-    holder = hold(CHILD.format(options=", pass_fds=[held]"))
+@pytest.mark.parametrize("is_given", [True, False])
+def test_only_a_child_that_was_given_the_lock_keeps_it_when_its_parent_is_killed(hold, is_given):
+    """So does dvc when the supervisor is killed."""
+    holder = hold(CHILD.format(options=", pass_fds=[held]" if is_given else ""))
     child = int(holder.stdout.readline())
     holder.kill()
     holder.wait()
-    assert is_locked(Path("a.lock"))
+    assert is_locked(Path("a.lock")) is is_given
     subprocess.run(["kill", "-9", str(child)], check=True)
     with lock(Path("a.lock"), patience_s=5) as held:
         assert held is not None
-
-
-def test_any_other_child_does_not_keep_it(hold):
-    holder = hold(CHILD.format(options=""))
-    child = int(holder.stdout.readline())
-    holder.kill()
-    holder.wait()
-    assert not is_locked(Path("a.lock"))
-    subprocess.run(["kill", "-9", str(child)], check=True)
 
 
 def test_two_who_look_at_once_do_not_take_each_other_for_the_holder(workspace):

@@ -73,11 +73,7 @@ def test_every_key_is_missed_by_its_full_name(workspace):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (
-            "deploy:\n  enabled: false # true: publish a demo",
-            "x:\n  enabled: false # true: publish a demo",
-            "deploy is m",
-        ),
+        ("\ndeploy:\n", "\nx:\n", "deploy is missing: add it"),
         ("    r: 16", "    r: 16\n    aplha: 1", "train.lora.aplha is an unknown key: did you mean alpha?"),
         ("model:\n", "trian: {}\nmodel:\n", "trian is an unknown key: did you mean train?"),
         ("    r: 16", "    r: 16\n    quux: 1", "train.lora.quux is an unknown key: remove it, or correct it"),
