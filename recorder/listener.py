@@ -1,7 +1,7 @@
 """The process behind "Try it": it loads the models once, transcribes what it is sent, and ends when idle.
 
-It is a pebble pool of one process, so that the page imports no torch and survives a crash; recorder/listening.py runs
-in it. After a crash the next question starts another process. No sound is written to a file.
+It is a pebble pool of one process, so that the page imports no torch and survives a crash; recorder/base_and_tuned.py
+runs in it. After a crash the next question loads the models anew. No sound is written to a file.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
-import warnings
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +25,7 @@ if TYPE_CHECKING:
     from pebble import ProcessPool
 
 IDLE_S = 600.0
-TIMEOUT_S = 600.0  # 30 s of sound, twice through a 3B model on a few slow cores, with loading before it
-LOG_BYTES = 1_000_000  # a longer log is begun anew
-
-
-class ListenerError(UserError):
-    """Why there is no transcript, in plain words with what to do."""
+TIMEOUT_S = 1800.0  # 30 s of sound, twice through a 3B model on a few slow cores, with loading before it
 
 
 @dataclass(frozen=True)
@@ -50,99 +43,81 @@ class Listener:
 
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self.idle_s = idle_s
-        self._lock = threading.Lock()  # of all below
+        self._lock = threading.RLock()  # of all below
         self._pool: ProcessPool | None = None
         self._models: tuple = ()  # of the pool, see _models_on_disk
         self._asked: list[Future[Answer]] = []
-        self._has_answered = False
-        self._timer = threading.Timer(idle_s, self._end_if_idle)
+        self._timer = threading.Timer(idle_s, self._stop_if_idle)
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether models are in memory, so that an answer takes seconds."""
+    def is_running(self) -> bool:
+        """Whether the process is there, with models in memory or on their way."""
         pool = self._pool
-        return self._has_answered and pool is not None and pool.active
+        return pool is not None and pool.active
 
     def transcribe(self, content: bytes, language: str | None, timeout_s: float = TIMEOUT_S) -> Answer:
         """What both models hear in a sound file. Loads them first if they are not in memory, or no longer the newest.
 
-        language: ISO 639-1 code; None lets the model find out.
-        Raises: ListenerError if there is no answer within `timeout_s`.
+        Args:
+            language: ISO 639-1 code; None lets the model find out.
+            timeout_s: from the moment in which earlier questions are answered.
+
+        Raises: UserError with what to do if there is no answer.
         """
-        gives_up_at_s = time.monotonic() + timeout_s
-        while True:
-            models = _models_on_disk()
-            answer = self._wait_for(self._ask(models, content, language), gives_up_at_s)
-            if models == _models_on_disk():  # else a training has ended meanwhile
-                return answer
-
-    def stop(self) -> None:
-        """End the process and free its memory now; who waits for an answer gets a ListenerError."""
-        with self._lock:
-            self._end()
-
-    def _ask(self, models: tuple, content: bytes, language: str | None) -> Future[Answer]:
-        from pebble import ProcessPool
-
-        with self._lock:
-            if self._pool is None or not self._pool.active or self._models != models:
-                self._end()  # its memory is free before the next one loads
-                # Spawned, not forked: the page's server has threads.
-                self._pool = ProcessPool(1, initializer=_begin, context=multiprocessing.get_context("spawn"))
-                self._models = models
-            answer = self._pool.schedule(_hear, args=(content, language))
-            self._asked = [one for one in self._asked if not one.done()] + [answer]
-            self._start_timer()
-            return answer
-
-    def _wait_for(self, answer: Future[Answer], gives_up_at_s: float) -> Answer:
         try:
-            heard = answer.result(max(gives_up_at_s - time.monotonic(), 0))
+            return self._ask(content, language, timeout_s).result()
+        except UserError:
+            raise
         except TimeoutError:
-            if not self._has_answered:
-                raise ListenerError("The model is still being loaded. Try again in a minute.") from None
-            # None if it was answered at the last moment.
-            if next((one for one in self._asked if not one.done()), None) is not answer:
-                answer.cancel()
-                raise ListenerError("The model is still busy with another recording. Try again in a moment.") from None
-            self.stop()
-            raise ListenerError("This took too long and was stopped. Try a shorter recording.") from None
+            raise UserError("This took too long and was stopped. Try a shorter recording.") from None
         except CancelledError:
-            raise ListenerError("The model was stopped before it answered. Try again.") from None
-        except UserError as error:
-            raise ListenerError(str(error)) from None
+            raise UserError("The model was stopped before it answered. Try again.") from None
         except Exception as error:  # noqa: BLE001 (whatever ended the process, or is a fault of ours in it)
-            self.stop()
             if getattr(error, "exitcode", None) == -signal.SIGKILL:
-                raise ListenerError(
+                raise UserError(
                     "The model was ended from outside, most likely because the memory ran out. Close other programs, "
                     "or wait until the training has ended, and try again."
                 ) from None
             with log_path().open("a") as log:
                 traceback.print_exception(error, file=log)
-            raise ListenerError(f"The model ended unexpectedly. Try again; the reason is in {log_path()}.") from None
-        self._has_answered = True
-        return heard
+            raise UserError(f"The model ended unexpectedly. Try again; the reason is in {log_path()}.") from None
 
-    def _end(self) -> None:
-        self._timer.cancel()
-        for answer in self._asked:
-            answer.cancel()
-        if self._pool:
-            self._pool.stop()
-            self._pool.join()
-        self._pool, self._asked, self._has_answered = None, [], False
+    def stop(self) -> None:
+        """End the process and free its memory now; who waits for an answer gets a UserError."""
+        with self._lock:
+            self._timer.cancel()
+            for answer in self._asked:
+                answer.cancel()
+            if self._pool:
+                self._pool.stop()
+                self._pool.join()
+            self._pool, self._asked = None, []
+
+    def _ask(self, content: bytes, language: str | None, timeout_s: float) -> Future[Answer]:
+        from pebble import ProcessPool
+
+        with self._lock:
+            models = _models_on_disk()
+            if not self.is_running or self._models != models:
+                self.stop()  # its memory is free before the next one loads
+                # Spawned, not forked: the page's server has threads.
+                self._pool = ProcessPool(1, initializer=_begin, context=multiprocessing.get_context("spawn"))
+                self._models = models
+            answer = self._pool.schedule(_hear, args=(content, language), timeout=timeout_s)
+            self._asked = [one for one in self._asked if not one.done()] + [answer]
+            self._start_timer()
+            return answer
 
     def _start_timer(self) -> None:
         self._timer.cancel()
-        self._timer = threading.Timer(self.idle_s, self._end_if_idle)
+        self._timer = threading.Timer(self.idle_s, self._stop_if_idle)
         self._timer.daemon = True
         self._timer.start()
 
-    def _end_if_idle(self) -> None:
+    def _stop_if_idle(self) -> None:
         with self._lock:
             if all(answer.done() for answer in self._asked):
-                self._end()
+                self.stop()
             else:
                 self._start_timer()
 
@@ -166,13 +141,10 @@ def _models_on_disk() -> tuple:
 
 def _begin() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other; exact versions are pinned
-    log = log_path()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    is_long = log.exists() and log.stat().st_size > LOG_BYTES
-    with log.open("wb" if is_long else "ab") as file:
+    log_path().parent.mkdir(parents=True, exist_ok=True)
+    with log_path().open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
+            os.dup2(log.fileno(), stream.fileno())
 
 
 def _end_with_parent() -> None:
@@ -182,6 +154,6 @@ def _end_with_parent() -> None:
 
 
 def _hear(content: bytes, language: str | None) -> Answer:
-    from recorder import listening  # torch: in this process only
+    from recorder import base_and_tuned  # torch: in this process only
 
-    return Answer(**listening.transcribe_both(listening.models(), content, language))
+    return Answer(**base_and_tuned.transcribe_both(base_and_tuned.models(), content, language))

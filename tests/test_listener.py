@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import psutil
 import pytest
 import soundfile
 
-from recorder import listening
-from recorder.listener import Listener, ListenerError, log_path
+from recorder import base_and_tuned
+from recorder.listener import Listener, log_path
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
 from stages.speech import audio
@@ -88,13 +87,13 @@ def untrained(workspace, model_name):
 
 
 def in_thread(work):
-    """Run `work` in a thread; returns the thread and the list that takes its result or its ListenerError."""
+    """Run `work` in a thread; returns the thread and the list that takes its result or its UserError."""
     results = []
 
     def run():
         try:
             results.append(work())
-        except ListenerError as error:
+        except UserError as error:
             results.append(error)
 
     thread = threading.Thread(target=run)
@@ -102,10 +101,10 @@ def in_thread(work):
     return thread, results
 
 
-def test_the_page_half_imports_neither_torch_nor_anything_as_heavy():
-    check = "import sys, recorder.listener; print(*sys.modules)"
+def test_what_the_page_imports_loads_neither_torch_nor_anything_as_heavy():
+    check = "import sys; from recorder import collection, listener, pictures, results; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    heavy = {"torch", "transformers", "peft", "librosa", "datasets", "mistral_common", "streamlit"}
+    heavy = {"torch", "transformers", "peft", "librosa", "datasets", "mistral_common", "streamlit", "pandas"}
     assert heavy & set(modules.split()) == set()
 
 
@@ -116,16 +115,9 @@ def test_answers_are_those_of_the_evaluation_from_models_that_are_loaded_once(li
     for content, base, tuned in [*differing[:2], heard[0]]:
         answer = listener.transcribe(content, "en")
         assert (answer.base, answer.tuned) == (base, tuned)
-        assert answer.model == TINY_MODEL and answer.seconds > 0 and listener.is_loaded
+        assert answer.model == TINY_MODEL and answer.seconds > 0 and listener.is_running
         used |= {process.pid for process in processes()}
     assert len(used) == 1
-
-
-def test_two_tabs_at_once_each_get_their_own_answer(listener, heard):
-    asked = [in_thread(lambda content=content: listener.transcribe(content, "en")) for content, _, _ in heard[:4]]
-    for (thread, results), (_, base, tuned) in zip(asked, heard, strict=False):
-        thread.join()
-        assert (results[0].base, results[0].tuned) == (base, tuned)
 
 
 def a_file(samples, rate_hz=16_000, **options) -> bytes:
@@ -145,7 +137,7 @@ def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_
         (a_file([float("nan")] * 16_000, format="WAV", subtype="FLOAT"), "There is no sound in this recording"),
         (a_file([0.0] * 60 * 16_000, format="WAV"), "60 seconds are too long for the model"),
     ):
-        with pytest.raises(ListenerError, match=f"^{words}") as caught:
+        with pytest.raises(UserError, match=f"^{words}") as caught:
             listener.transcribe(content, "en")
         assert "\n" not in str(caught.value)
     assert listener.transcribe(good, "en").base == heard[0][1]
@@ -158,45 +150,6 @@ def test_sound_of_several_windows_at_another_rate_and_of_any_language_is_heard(l
     assert len(longer) / (sample_rate_hz / 2) > 2 * 4.0  # seconds in one of the tiny model's windows
     answer = listener.transcribe(a_file(longer, sample_rate_hz // 2, format="FLAC"), None)
     assert answer.base and answer.tuned
-
-
-def test_question_that_takes_too_long_ends_the_process(listener, heard):
-    content, base, _ = heard[0]
-    listener.transcribe(content, "en")
-    [process] = processes()
-    process.suspend()
-    thread, results = in_thread(lambda: listener.transcribe(content, "en", timeout_s=2))
-    wait_until(lambda: len(listener._asked) == 1 and not listener._asked[0].done())
-    with pytest.raises(ListenerError, match=r"^The model is still busy"):
-        listener.transcribe(content, "en", timeout_s=0)
-    thread.join()
-    assert str(results[0]).startswith("This took too long and was stopped")
-    assert not process.is_running() and not listener.is_loaded
-    assert listener.transcribe(content, "en").base == base
-
-
-def test_killed_at_work_it_is_reported_and_the_next_question_starts_it_anew(trained, listener, heard):
-    content, base, tuned = heard[0]
-    assert listener.transcribe(content, "en").tuned == tuned
-    [killed] = processes()
-    thread, results = in_thread(lambda: listener.transcribe(a_file(np.tile(0.1, 50_000), format="WAV"), "en"))
-    wait_until(lambda: listener._asked[-1].running())
-    killed.kill()
-    thread.join()
-    assert str(results[0]).startswith("The model was ended from outside, most likely because the memory ran out.")
-    assert not listener.is_loaded and processes() == []
-    with untrained(trained, TINY_MODEL):
-        answer = listener.transcribe(content, "en")
-    assert (answer.base, answer.tuned) == (base, None)
-
-
-def test_killed_when_idle_the_next_question_starts_it_anew(listener, heard):
-    content, base, _ = heard[0]
-    listener.transcribe(content, "en")
-    [killed] = processes()
-    killed.kill()
-    wait_until(lambda: not listener.is_loaded)
-    assert listener.transcribe(content, "en").base == base
 
 
 def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(trained, listener, heard):
@@ -213,25 +166,8 @@ def test_new_checkpoint_is_answered_by_a_new_process_which_ends_when_idle(traine
     assert (answer.base, answer.tuned, answer.model) == (base, base, TINY_MODEL)
     assert not before.is_running()
     wait_until(lambda: processes() == [])
-    assert not listener.is_loaded
+    assert not listener.is_running
     listener.idle_s = 600
-
-
-def test_missing_model_is_a_plain_sentence_and_looked_for_again(trained, listener, heard):
-    content, base, _ = heard[0]
-    with untrained(trained, "data/not-there"), pytest.raises(ListenerError, match=r"^model.name data/not-there: "):
-        listener.transcribe(content, "en")
-    assert listener.transcribe(content, "en").base == base
-
-
-def test_fault_of_ours_is_a_plain_sentence_and_its_reason_is_in_the_log(trained, listener, heard):
-    training = Path("data/checkpoints/training.json")
-    before = training.read_text()
-    training.write_text('{"a": 1}')
-    with pytest.raises(ListenerError, match=r"^The model ended unexpectedly. Try again; the reason is in \.cache/"):
-        listener.transcribe(heard[0][0], "en")
-    training.write_text(before)
-    assert "KeyError" in log_path().read_text()
 
 
 def test_tuned_model_is_refused_on_another_base_than_its_own(trained):
@@ -240,7 +176,7 @@ def test_tuned_model_is_refused_on_another_base_than_its_own(trained):
     generation.write_text(before + " ")
     try:
         with pytest.raises(UserError, match=r"was trained from another base.* --force "):
-            listening.models()
+            base_and_tuned.models()
     finally:
         generation.write_text(before)
 
@@ -249,35 +185,67 @@ def test_base_in_a_folder_elsewhere_is_found_where_params_say(tmp_path):
     training = {"base_model": "mine", "settings": {"model": {"revision": None}}}
     (tmp_path / "mine").mkdir()
     elsewhere = ModelParams(name=str(tmp_path / "mine"), revision=None, dtype="auto")
-    assert listening.base_of(training, elsewhere) == elsewhere
+    assert base_and_tuned.base_of(training, elsewhere) == elsewhere
     hub = ModelParams(name="someone/other", revision="abc", dtype="auto")
-    assert listening.base_of(training, hub) == ModelParams(name="mine", revision=None, dtype="auto")
+    assert base_and_tuned.base_of(training, hub) == ModelParams(name="mine", revision=None, dtype="auto")
 
 
-def test_answer_that_comes_just_after_the_time_is_over_is_a_plain_sentence():
-    class TooLate(Future):
-        def result(self, timeout=None):
-            self.set_result(None)
-            raise TimeoutError
-
-    listener, answer = Listener(), TooLate()
-    listener._asked, listener._has_answered = [answer], True
-    with pytest.raises(ListenerError, match=r"^The model is still busy"):
-        listener._wait_for(answer, 0)
-
-
-def test_question_that_waits_for_loading_ends_with_its_time_or_when_stopped(trained):
-    listener = Listener()
-    with pytest.raises(ListenerError, match=r"^The model is still being loaded"):
-        listener.transcribe(b"", "en", timeout_s=0.1)
+def test_questions_wait_for_one_another_and_one_that_takes_too_long_ends_alone(listener, heard):
+    """Two tabs at once: each gets its own answer, and a hanging model blocks nobody for ever."""
+    listener.transcribe(heard[0][0], "en")
     [process] = processes()
+    long = a_file(np.tile(0.1, 160_000), format="WAV")
+    too_long, results = in_thread(lambda: listener.transcribe(long, "en", timeout_s=2))
+    while not (listener._asked and listener._asked[-1].running()):
+        pass
+    process.suspend()
+    asked = [in_thread(lambda content=content: listener.transcribe(content, "en")) for content, _, _ in heard[:3]]
+    too_long.join()
+    assert str(results[0]).startswith("This took too long and was stopped")
+    assert not process.is_running()
+    for (thread, results), (_, base, tuned) in zip(asked, heard, strict=False):
+        thread.join()
+        assert (results[0].base, results[0].tuned) == (base, tuned)
+
+
+def test_killed_at_work_or_when_idle_the_next_question_starts_it_anew(trained, listener, heard):
+    content, base, tuned = heard[0]
+    assert listener.transcribe(content, "en").tuned == tuned
+    thread, results = in_thread(lambda: listener.transcribe(a_file(np.tile(0.1, 50_000), format="WAV"), "en"))
+    wait_until(lambda: listener._asked[-1].running())
+    processes()[0].kill()
+    thread.join()
+    assert str(results[0]).startswith("The model was ended from outside, most likely because the memory ran out.")
+    with untrained(trained, TINY_MODEL):
+        answer = listener.transcribe(content, "en")
+    assert (answer.base, answer.tuned) == (base, None)
+    processes()[0].kill()
+    wait_until(lambda: not listener.is_running)
+    assert listener.transcribe(content, "en").base == base
+
+
+def test_missing_model_or_a_fault_of_ours_is_a_plain_sentence_and_tried_again(trained, listener, heard):
+    content, base, _ = heard[0]
+    with untrained(trained, "data/not-there"), pytest.raises(UserError, match=r"^model.name data/not-there: "):
+        listener.transcribe(content, "en")
+    training = Path("data/checkpoints/training.json")
+    before = training.read_text()
+    training.write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r"^The model ended unexpectedly. Try again; the reason is in \.cache/"):
+        listener.transcribe(content, "en")
+    training.write_text(before)
+    assert "KeyError" in log_path().read_text()
+    assert listener.transcribe(content, "en").base == base
+
+
+def test_stopped_while_it_loads_whoever_waits_is_told(trained):
+    listener, others = Listener(), processes()
     thread, results = in_thread(lambda: listener.transcribe(b"", "en"))
-    wait_until(lambda: len(listener._asked) == 2)
-    assert processes() == [process], "what has been begun goes on"
+    wait_until(lambda: len(processes()) > len(others))
     listener.stop()
     thread.join()
     assert str(results[0]).startswith("The model was stopped before it answered")
-    assert processes() == []
+    assert processes() == others and not listener.is_running
 
 
 def test_process_ends_with_the_page_server_however_that_ends(trained, heard, tmp_path):

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -160,10 +158,3 @@ def test_newer_recordings_are_counted(evaluated):
 def set_evaluated(workspace: Path, days: int) -> None:
     moment = (datetime.now() + timedelta(days=days)).timestamp()
     os.utime(workspace / "data/evaluation/metrics.json", (moment, moment))
-
-
-def test_results_need_no_heavy_library():
-    program = "import sys; import recorder.results, recorder.collection, recorder.pictures; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"torch", "transformers", "librosa", "datasets", "mistral_common", "streamlit", "pandas"}
-    assert not heavy & set(loaded)

@@ -29,7 +29,9 @@ def spin_count(code: str, **variables: str) -> str:
     return re.search(r"GOMP_SPINCOUNT = '(\w+)'", python(code, OMP_DISPLAY_ENV="verbose", **variables).stderr)[1]
 
 
-@pytest.mark.parametrize("start", ["import stages.train", "import recorder.listener, recorder.listening", "import app"])
+@pytest.mark.parametrize(
+    "start", ["import stages.train", "import recorder.listener, recorder.base_and_tuned", "import app"]
+)
 def test_threads_of_torch_wait_asleep_whatever_loads_it(start):
     """Set too late, torch would spin on: a training beside a browser would fall to a twentieth of its speed."""
     assert spin_count(start) == "1000"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from recorder import inbox, mover, runs, takes
-from recorder.listener import Answer, ListenerError
+from recorder.listener import Answer
 from recorder.views.microphone import microphone
 from recorder.views.rows import spoken
 from recorder.views.shared import Voice, as_plain, consenting_voice, judge, listener, say, show_said
@@ -58,11 +58,11 @@ def record(person: Voice, tried: Tried | None) -> takes.Take | None:
 
 def hear(tried: Tried) -> None:
     """Ask both models. A take that is recorded meanwhile does not get this answer."""
-    loading = "" if listener().is_loaded else " Loading the model first can take a minute."
+    loading = "" if listener().is_running else " Loading the model first can take a minute."
     with st.spinner(f"Listening.{loading}"):
         try:
             tried.answer = listener().transcribe(tried.take.content, tried.voice.language)
-        except ListenerError as error:
+        except UserError as error:
             tried.problem = str(error)
 
 

@@ -1,4 +1,4 @@
-"""What the process of "Try it" does: load the models, and transcribe as the evaluation does, by the same functions.
+"""Base and tuned model together, for "Try it": loaded once, asked as the evaluation asks, by the same functions.
 
 The adapter is switched on and off instead of merged, so that base and tuned model share one copy of the weights.
 """
