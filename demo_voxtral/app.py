@@ -30,6 +30,8 @@ from recogniser import SetupError
 
 LANGUAGES = "en,es,fr,pt,hi,de,nl,it"  # those that Voxtral was made for
 FIND_OUT = ("Let the model find out", "")
+LONGEST_S, LARGEST_MB = 180, 50  # of a recording
+WAITING = 20  # recordings that may wait for their turn
 KEPT_S = 3600  # recordings are deleted after this
 STYLE = """
 .gradio-container {max-width: 60rem !important; margin: 0 auto !important}
@@ -67,11 +69,6 @@ class Settings:
     languages: tuple[str, ...]
     default_language: str  # "": the model finds out
     title: str
-    description: str
-    max_seconds: float
-    max_megabytes: float
-    max_concurrent: int
-    max_waiting: int
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -81,7 +78,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SetupError("HF_MODEL_ID is not set. It names the model: USER/NAME on the Hub, or a folder.")
     codes = [code.strip() for code in values.get("LANGUAGES", LANGUAGES).split(",") if code.strip()]
     for code in codes:
-        if len(code) != 2 or pycountry.languages.get(alpha_2=code) is None:
+        if pycountry.languages.get(alpha_2=code) is None:
             raise SetupError(f"LANGUAGES holds {code!r}, which is not a code of two letters such as en, de or hi.")
     model = values["HF_MODEL_ID"]
     return Settings(
@@ -91,24 +88,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         languages=tuple(codes),
         default_language=codes[0] if "LANGUAGES" in values and codes else "",
         title=values.get("TITLE", "Speech recognition for one voice"),
-        description=values.get(
-            "DESCRIPTION", "Record something, or upload a recording, and see what the model understands."
-        ),
-        max_seconds=_number(values, "MAX_SECONDS", 180),
-        max_megabytes=_number(values, "MAX_MEGABYTES", 50),
-        max_concurrent=int(_number(values, "MAX_CONCURRENT", 1)),
-        max_waiting=int(_number(values, "MAX_WAITING", 20)),
     )
-
-
-def _number(values: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        number = float(values.get(name, default))
-    except ValueError:
-        number = math.nan
-    if not 1 <= number < math.inf:
-        raise SetupError(f"{name} is {values[name]!r}, which is not a number of at least 1.")
-    return number
 
 
 def language_name(code: str) -> str:
@@ -119,7 +99,7 @@ def language_name(code: str) -> str:
 def gpu_seconds(parts: Sequence[np.ndarray], language: str | None) -> int:
     """Most seconds of a GPU to ask ZeroGPU for; with fewer it waits less."""
     sound_s = sum(map(len, parts)) / tuned.sample_rate_hz
-    return math.ceil(20 + 0.3 * sound_s)
+    return math.ceil(20 + 0.5 * sound_s)
 
 
 @recogniser.on_gpu(gpu_seconds)
@@ -141,7 +121,7 @@ def transcribe(path: str | None, language: str) -> list[str]:
     try:
         if path is None:
             raise sound.Refused("There is no recording yet. Record something, or upload a file.")
-        samples = sound.read(Path(path), tuned.sample_rate_hz, settings.max_seconds)
+        samples = sound.read(Path(path), tuned.sample_rate_hz, LONGEST_S)
         heard = hear(sound.cut(samples, tuned.sample_rate_hz, tuned.window_samples), language or None)
         if heard is None:
             raise sound.Refused("There is too little memory for this recording. Try a shorter one.")
@@ -162,7 +142,7 @@ def message(kind: str = "", words: str = "") -> str:
 
 def build_page() -> gr.Blocks:
     with gr.Blocks(title=settings.title, analytics_enabled=False, delete_cache=(KEPT_S // 4, KEPT_S)) as page:
-        gr.Markdown(f"# {settings.title}\n\n{settings.description}")
+        gr.Markdown(f"# {settings.title}\n\nSay something, or upload a recording, and see what the model understands.")
         recording = gr.Audio(
             sources=["microphone", "upload"],
             type="filepath",
@@ -184,11 +164,9 @@ def build_page() -> gr.Blocks:
                 gr.Textbox(label=label, lines=4, min_width=300, elem_classes="transcript", interactive=False)
                 for label in ([f"Before: {base.name}"] if base else []) + [f"After: {settings.model_name}"]
             ]
-        if examples := sorted(str(path) for path in Path(__file__).parent.glob("examples/*") if path.is_file()):
-            gr.Examples(examples, [recording], label="Examples", cache_examples=False)
         gr.Markdown(
-            f"Up to {settings.max_seconds:g} seconds and {settings.max_megabytes:g} MB. A recording is only "
-            f"transcribed, and deleted within {KEPT_S * 5 // 4 // 60} minutes."
+            f"Up to {LONGEST_S} seconds and {LARGEST_MB} MB. A recording is only transcribed, and deleted within "
+            f"{KEPT_S * 5 // 4 // 60} minutes."
         )
         button.click(transcribe, [recording, language], [words, *transcripts], api_name="transcribe")
     return page
@@ -203,13 +181,11 @@ def build_notice(problem: SetupError) -> gr.Blocks:
 
 
 turn = threading.Lock()  # one recording at a time: the adapter is switched on and off for all
-megabytes = 1
 try:
     settings = read_settings(os.environ)
     base, tuned = recogniser.load(settings.model, settings.base)  # at module level, as ZeroGPU requires
     page = build_page()
-    page.queue(max_size=settings.max_waiting, default_concurrency_limit=settings.max_concurrent)
-    megabytes = settings.max_megabytes
+    page.queue(max_size=WAITING, default_concurrency_limit=1)
 except SetupError as problem:
     print(f"demo: {problem}", flush=True)
     page = build_notice(problem)
@@ -218,7 +194,7 @@ if __name__ == "__main__":
     page.launch(
         theme=THEME,
         css=STYLE,
-        max_file_size=round(megabytes * 2**20),
+        max_file_size=LARGEST_MB * 2**20,
         ssr_mode=False,
         footer_links=[],
     )

@@ -27,13 +27,12 @@ from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoProcessor, StoppingCriteria, VoxtralForConditionalGeneration, VoxtralProcessor
+from transformers import AutoProcessor, VoxtralForConditionalGeneration, VoxtralProcessor
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # No speech is denser: 6 words a second, 4 tokens a word.
 MAX_TOKENS_PER_S = 24
 SPARE_TOKENS = 16
-BATCH = 8  # parts of a long recording that are transcribed together
 # A transcript whose last 48 tokens repeat the same 1 to 12 tokens is in an endless loop.
 LONGEST_PERIOD = 12
 LOOP_TOKENS = 48
@@ -85,48 +84,43 @@ class Recogniser:
 
         language: ISO 639-1 code; None lets the model find out.
         """
-        heard = [
-            one
-            for start in range(0, len(parts), BATCH)
-            for one in self._transcribe_batch(parts[start : start + BATCH], language)
-        ]
+        heard = [self._transcribe_part(part, language) for part in parts]
         return Heard(" ".join(one.text for one in heard if one.text), any(one.looped for one in heard))
 
-    def _transcribe_batch(self, parts: Sequence[np.ndarray], language: str | None) -> list[Heard]:
-        hop_length = self.processor.feature_extractor.hop_length
+    def _transcribe_part(self, part: np.ndarray, language: str | None) -> Heard:
         inputs = self.processor.apply_transcription_request(
-            audio=list(parts),
-            language=[language] * len(parts),
+            audio=[part],
+            language=[language],
             model_id=self.name,
             sampling_rate=self.sample_rate_hz,
-            format=["WAV"] * len(parts),
+            format=["WAV"],
             audio_kwargs={
                 "pad_to_multiple_of": self.window_samples,
-                "max_source_positions": self.window_samples // hop_length,
+                "max_source_positions": self.window_samples // self.processor.feature_extractor.hop_length,
             },
         ).to(self.model.device, dtype=self.model.dtype)
-        most_tokens = [int(MAX_TOKENS_PER_S * len(part) / self.sample_rate_hz) + 1 + SPARE_TOKENS for part in parts]
         prompt_length = inputs["input_ids"].shape[1]
+
+        def is_looped(input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+            return torch.tensor([loop_period(input_ids[0, prompt_length:].tolist()) > 0], device=input_ids.device)
+
         tokenizer = self.processor.tokenizer
         with torch.inference_mode(), self.model.disable_adapter() if self.without_adapter else contextlib.nullcontext():
             generated = self.model.generate(
                 **inputs,
-                max_new_tokens=max(most_tokens),
+                max_new_tokens=int(MAX_TOKENS_PER_S * len(part) / self.sample_rate_hz) + 1 + SPARE_TOKENS,
                 do_sample=False,
                 num_beams=1,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
-                stopping_criteria=[_Looped(prompt_length)],
+                stopping_criteria=[is_looped],
             )
-        heard = []
-        for row, most in zip(generated[:, prompt_length:].tolist(), most_tokens, strict=True):
-            tokens = [token for token in row[:most] if token != tokenizer.pad_token_id]
-            period = loop_period(tokens)
-            if period:
-                tokens = tokens[: len(tokens) - LOOP_TOKENS + period]
-            [text] = self.processor.batch_decode([tokens], skip_special_tokens=True)
-            heard.append(Heard(strip_language_tag(text), bool(period)))
-        return heard
+        tokens = generated[0, prompt_length:].tolist()
+        period = loop_period(tokens)
+        if period:
+            tokens = tokens[: len(tokens) - LOOP_TOKENS + period]
+        [text] = self.processor.batch_decode([tokens], skip_special_tokens=True)
+        return Heard(strip_language_tag(text), bool(period))
 
 
 def load(model: str, base: str | None = None) -> tuple[Recogniser | None, Recogniser]:
@@ -139,7 +133,9 @@ def load(model: str, base: str | None = None) -> tuple[Recogniser | None, Recogn
     folder = found.fetch("*.json")
     is_adapter, has_merged = (folder / ADAPTER_CONFIG).is_file(), (folder / "merged/config.json").is_file()
     if is_adapter:
-        base_source = _base_of(folder, base)
+        settings = json.loads((folder / ADAPTER_CONFIG).read_text())
+        own_base = Source(settings["base_model_name_or_path"] or "", settings.get("revision"))
+        base_source = Source.named(base) if base else own_base
         # The base may be a folder of the machine that it was trained on: then only the merged model can be shown.
         if base_source.is_there() or not has_merged:
             return _load_adapter(found, folder, base_source)
@@ -189,14 +185,6 @@ class Source:
             return False
 
 
-def _base_of(folder: Path, base: str | None) -> Source:
-    """The base of the adapter in `folder`: `base`, else the one that the adapter names."""
-    settings = json.loads((folder / ADAPTER_CONFIG).read_text())
-    own_base = Source(settings["base_model_name_or_path"] or "", settings.get("revision"))
-    base_source = Source.named(base) if base else own_base
-    return own_base if base_source == Source(own_base.name, None) else base_source
-
-
 def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralProcessor]:
     """A whole model, in evaluation mode and on the GPU if there is one, and its processor.
 
@@ -244,18 +232,6 @@ def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Re
         Recogniser(base_source.name, adapted, processor, without_adapter=True),
         Recogniser(source.name, adapted, processor),
     )
-
-
-class _Looped(StoppingCriteria):
-    """Stops transcripts that repeat themselves."""
-
-    def __init__(self, prompt_length: int) -> None:
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        """Whether each row of input_ids [B, S] is done: [B]."""
-        rows = input_ids[:, self.prompt_length :][:, -LOOP_TOKENS:].tolist()
-        return torch.tensor([loop_period(row) > 0 for row in rows], device=input_ids.device)
 
 
 def loop_period(tokens: Sequence[int]) -> int:

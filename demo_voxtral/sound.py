@@ -5,12 +5,11 @@ Samples are float32 in [-1, 1], mono: [frames].
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import av
 import numpy as np
-import soundfile
-import soxr
 
 SHORTEST_S = 0.1
 SILENCE_DBFS = -60.0  # a recording whose loudest parts are below this is silent
@@ -18,10 +17,9 @@ FRAME_S = 0.02
 PAUSE_S = 0.2  # shorter ones are within words
 QUIETER_DB = 35  # a pause is this much below the loudest parts
 KEPT_SILENCE_S = 0.1  # at both ends of a part
-# Samples of all channels for each second of the longest recording: stereo at 96 kHz. A small file may unpack to days.
-MOST_SAMPLES_PER_S = 192_000
 # Formats of sound and common videos; none that opens other files or addresses.
 DEMUXERS = "aac,aiff,amr,asf,au,caf,flac,matroska,mov,mp3,ogg,w64,wav"
+NO_SOUND = "There is no sound in this file. Upload a recording, or record one here."
 
 
 class Refused(Exception):
@@ -33,20 +31,37 @@ def read(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
 
     Raises: Refused for a file that holds no sound, is damaged, silent, too short or too long.
     """
-    recorded, recorded_rate_hz = _decode(path, longest_s)
-    if len(recorded) > longest_s * recorded_rate_hz:
-        raise _too_long(longest_s)
-    if len(recorded) < SHORTEST_S * recorded_rate_hz:
+    try:
+        samples = _decode(path, sample_rate_hz, longest_s)
+    except (av.FFmpegError, ValueError):  # ValueError: rate or channels change within the file
+        raise Refused("This file cannot be read as sound. Use WAV, FLAC, MP3, M4A, OGG or WebM.") from None
+    if len(samples) < SHORTEST_S * sample_rate_hz:
         raise Refused("This recording is too short to hold a word. Record again, and stop after you have spoken.")
-    if not np.isfinite(recorded).all():
+    if not np.isfinite(samples).all():
         raise Refused("This file is damaged. Save it again as WAV or FLAC, and upload that.")
-    samples = recorded.mean(axis=1)
-    if recorded_rate_hz != sample_rate_hz:
-        samples = soxr.resample(samples, recorded_rate_hz, sample_rate_hz, quality="VHQ").astype(np.float32)
     samples = np.clip(samples, -1, 1)
     if is_silent(samples, sample_rate_hz):
         raise Refused("There is only silence in this recording. Check that the microphone is on, and record again.")
     return samples
+
+
+def _decode(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
+    """Samples [frames], the mean of all channels; a small file may unpack to days, so it is read only so far."""
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
+    resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
+    blocks, frames = [], 0
+    with path.open("rb") as file, av.open(file, container_options=options, metadata_errors="replace") as container:
+        if not container.streams.audio:
+            raise Refused(NO_SOUND)
+        for decoded in itertools.chain(container.decode(container.streams.audio[0]), [None]):
+            for block in resampler.resample(decoded):
+                blocks.append(block.to_ndarray().mean(axis=0))
+                frames += len(blocks[-1])
+            if frames > longest_s * sample_rate_hz:
+                raise Refused(f"This recording is longer than {longest_s:g} seconds. Cut it into shorter ones.")
+    if not blocks:
+        raise Refused(NO_SOUND)
+    return np.concatenate(blocks)
 
 
 def is_silent(samples: np.ndarray, sample_rate_hz: int) -> bool:
@@ -94,45 +109,3 @@ def _level_dbfs(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     frame = round(FRAME_S * sample_rate_hz)
     whole = np.resize(samples, (max(len(samples) // frame, 1), frame))
     return 20 * np.log10(np.maximum(np.sqrt((whole.astype(np.float64) ** 2).mean(axis=1)), 1e-10))
-
-
-def _decode(path: Path, longest_s: float) -> tuple[np.ndarray, int]:
-    """Samples [frames, channels] and their rate; never much more than `longest_s` of them."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.samplerate * file.channels > MOST_SAMPLES_PER_S:
-                raise Refused("This file is finer than needed. Save it as stereo or mono at 48 kHz, and upload that.")
-            # A header may claim any length: read only enough to know that it is too long.
-            frames = round(longest_s * file.samplerate) + 1
-            return file.read(frames=frames, dtype="float32", always_2d=True), file.samplerate
-    except (soundfile.SoundFileError, TypeError):  # TypeError: content that looks like samples without a header
-        return _decode_by_ffmpeg(path, longest_s)
-
-
-def _decode_by_ffmpeg(path: Path, longest_s: float) -> tuple[np.ndarray, int]:
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
-    samples = bytearray()
-    channels = sample_rate_hz = 0
-    to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
-    try:
-        with (
-            path.open("rb") as file,
-            av.open(file, container_options=options, metadata_errors="replace") as container,
-        ):
-            if not container.streams.audio:
-                raise Refused("There is no sound in this file. Upload a recording, or record one here.")
-            for decoded in container.decode(container.streams.audio[0]):
-                for frame in to_float.resample(decoded):
-                    channels, sample_rate_hz = frame.layout.nb_channels, frame.sample_rate
-                    samples += frame.to_ndarray().tobytes()
-                if len(samples) > MOST_SAMPLES_PER_S * longest_s * np.dtype(np.float32).itemsize:
-                    raise _too_long(longest_s)
-    except (av.FFmpegError, ValueError):  # ValueError: rate or channels change within the file
-        raise Refused("This file cannot be read as sound. Use WAV, FLAC, MP3, M4A, OGG or WebM.") from None
-    if not samples:
-        raise Refused("There is no sound in this file. Upload a recording, or record one here.")
-    return np.frombuffer(samples, np.float32).reshape(-1, channels), sample_rate_hz
-
-
-def _too_long(longest_s: float) -> Refused:
-    return Refused(f"This recording is longer than {longest_s:g} seconds. Cut it into shorter ones.")

@@ -1,35 +1,26 @@
-"""All recordings together, as the Clips page shows them: order, search, what is left out, and figures of the set."""
+"""All recordings together, as the Clips page shows them: order, search, what to check and what is left out."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from recorder.inbox import SOURCES, StoredClip
 from recorder.phrases import LANGUAGES
 from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
-from stages.speech.clips import AUDIO_SUFFIXES, Clip, read_clips
-
-Found = TypeVar("Found", StoredClip, Clip)
+from stages.speech.clips import AUDIO_SUFFIXES
 
 
 def newest_first(clips: Sequence[StoredClip]) -> list[StoredClip]:
     return sorted(reversed(clips), key=lambda clip: clip.recorded_at or "", reverse=True)
 
 
-def search(clips: Sequence[Found], words: str) -> list[Found]:
+def search(clips: Sequence[StoredClip], words: str) -> list[StoredClip]:
     """Clips that have each of the words in their text, speaker or language, in any case."""
     wanted = words.casefold().split()
     return [clip for clip in clips if all(word in _searched(clip) for word in wanted)]
-
-
-def from_other_folders() -> list[Clip]:
-    """Clips of the last preparation from folders of data/raw that the page does not write."""
-    return [clip for clip in _rows(paths.PREPARED / "metadata.jsonl", read_clips) if clip.source not in SOURCES]
 
 
 def other_folders() -> list[str]:
@@ -51,14 +42,6 @@ def to_review(stored: Sequence[StoredClip]) -> list[dict]:
     return _not_deleted(stored, [*_rows(paths.PREPARED / "review.jsonl"), *_rows(paths.REVIEW / "base_model.jsonl")])
 
 
-def minutes_by_voice(clips: Sequence[StoredClip | Clip]) -> list[tuple[str, float]]:
-    """Minutes of each language and speaker, the most first."""
-    minutes: Counter[str] = Counter()
-    for clip in clips:
-        minutes[f"{language_name(clip.language)} · {clip.speaker or 'no name'}"] += (clip.duration_s or 0.0) / 60
-    return [(voice, round(total, 1)) for voice, total in minutes.most_common()]
-
-
 def language_name(code: str | None) -> str:
     return LANGUAGES[code].name if code in LANGUAGES else (code or "no language")
 
@@ -73,17 +56,17 @@ def _is_deleted(file: str) -> bool:
     return is_ours and not (paths.RAW / file).exists()
 
 
-def _searched(clip: StoredClip | Clip) -> str:
+def _searched(clip: StoredClip) -> str:
     code = clip.language or ""
     own_name = LANGUAGES[code].own_name if code in LANGUAGES else ""
     return f"{clip.text} {clip.speaker or ''} {code} {language_name(code)} {own_name}".casefold()
 
 
-def _rows(path: Path, read: Callable[[Path], list] = read_jsonl) -> list:
+def _rows(path: Path) -> list[dict]:
     """Rows of a file; none if it is not there, such as before the first preparation."""
     if not path.exists():
         return []
     try:
-        return read(path)
+        return read_jsonl(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. Run 'dvc repro' to make it again.") from None

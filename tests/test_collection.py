@@ -6,7 +6,6 @@ from recorder import collection
 from recorder.inbox import StoredClip
 from stages.common.files import write_jsonl
 from stages.common.stage import UserError
-from stages.speech.clips import write_clips
 
 
 def stored(text: str, name: str = "a.flac", source: str = "recorded", **fields: object) -> StoredClip:
@@ -41,30 +40,6 @@ def test_search_finds_texts_speakers_and_languages(words, found):
     assert [clip.text for clip in collection.search(clips, words)] == found
 
 
-def test_minutes_are_counted_by_language_and_speaker():
-    clips = [
-        stored("x", duration_s=90.0),
-        stored("x", duration_s=30.0),
-        stored("x", duration_s=240.0, language="de"),
-        stored("x", duration_s=None, speaker=None, language=None),
-    ]
-    assert collection.minutes_by_voice(clips) == [
-        ("German · Ann", 4.0),
-        ("English · Ann", 2.0),
-        ("no language · no name", 0.0),
-    ]
-
-
-def test_other_folders_are_those_the_page_does_not_write(workspace, make_clip):
-    assert collection.from_other_folders() == []
-    clips = [make_clip("one", source="recorded"), make_clip("two", source="phone")]
-    write_clips(workspace / "data/prepared/metadata.jsonl", clips)
-    assert [clip.text for clip in collection.from_other_folders()] == ["two"]
-    (workspace / "data/prepared/metadata.jsonl").write_text('{"id": ')
-    with pytest.raises(UserError, match=r"data/prepared/metadata.jsonl is damaged"):
-        collection.from_other_folders()
-
-
 def test_rejected_recordings_that_were_deleted_since_are_left_out(workspace, record):
     record("recorded/orphan.wav")
     names = ["recorded/kept.flac", "recorded/gone.flac", "recorded/orphan.wav", "recorded/clips.jsonl:3", "phone/x.wav"]
@@ -72,3 +47,6 @@ def test_rejected_recordings_that_were_deleted_since_are_left_out(workspace, rec
     write_jsonl(workspace / "data/prepared/rejected.jsonl", rows)
     left = [row["file"] for row in collection.rejected([stored("x", "kept.flac")])]
     assert left == [name for name in names if name != "recorded/gone.flac"]
+    (workspace / "data/prepared/rejected.jsonl").write_text('{"file": ')
+    with pytest.raises(UserError, match=r"data/prepared/rejected.jsonl is damaged"):
+        collection.rejected([])

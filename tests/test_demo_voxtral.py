@@ -24,7 +24,7 @@ from tests.browser import PATIENCE_S, free_port, new_page, wait_for
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL, copy_project, environment, read_rows
 
 FOLDER = ROOT / "demo_voxtral"
-SETTINGS = ("HF_MODEL_ID", "BASE_MODEL", "LANGUAGES", "MODEL_NAME", "TITLE", "DESCRIPTION")
+SETTINGS = ("HF_MODEL_ID", "BASE_MODEL", "LANGUAGES", "MODEL_NAME", "TITLE")
 
 
 @contextlib.contextmanager

@@ -176,14 +176,8 @@ def test_many_recordings_are_shown_twenty_at_a_time(project):
 @pytest.mark.parametrize("name", ["clips", "results", "publish"])
 def test_nothing_recorded_or_trained_says_where_to_begin(workspace, name):
     assert len(page(name).info) == 1
-    for section in ("Minutes", "To check", "Not used") if name == "clips" else ():
+    for section in ("To check", "Not used") if name == "clips" else ():
         assert len(page("clips", section=section).info) == 1
-
-
-def test_minutes_of_each_voice_are_also_said_in_words(project):
-    app = page("clips", section="Minutes")
-    [chart] = app.get("vega_lite_chart")
-    assert "English · demo: " in chart.proto.alt and "Arabic · سامي: " in chart.proto.alt
 
 
 def test_rejected_recordings_and_those_to_check_come_with_reason_and_remedy(project):

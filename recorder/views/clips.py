@@ -10,8 +10,7 @@ import streamlit as st
 
 from recorder import collection, inbox, mover
 from recorder.inbox import StoredClip
-from recorder.views import charts
-from recorder.views.rows import ON_A_PAGE, a_page_of, open_row, opened, play, prepared_sound, show_row, small, spoken
+from recorder.views.rows import a_page_of, open_row, opened, play, prepared_sound, show_row, small, spoken
 from recorder.views.shared import as_plain, say, show_said
 from stages.common.plurals import counted
 from stages.common.stage import UserError
@@ -88,17 +87,6 @@ def show_recordings(clips: list[StoredClip]) -> None:
         st.write("Add HUB=1 to remove published copies too. Copies of this folder on other machines need the same.")
 
 
-def show_minutes(clips: list[StoredClip]) -> None:
-    clips = [*clips, *collection.from_other_folders()]
-    if not clips:
-        st.info("Nothing is recorded yet.")
-        return
-    voices = collection.minutes_by_voice(clips)
-    charts.bars(voices[:ON_A_PAGE], "min", "Minutes by language and speaker")
-    if len(voices) > ON_A_PAGE:
-        st.text(f"and {len(voices) - ON_A_PAGE} more with fewer minutes")
-
-
 def show_to_review(clips: list[StoredClip]) -> None:
     rows = collection.to_review(clips)
     if not rows:
@@ -122,12 +110,7 @@ def show_rejected(clips: list[StoredClip]) -> None:
         show_row(str(number), html, None)
 
 
-SECTIONS = {
-    "Recordings": show_recordings,
-    "Minutes": show_minutes,
-    "To check": show_to_review,
-    "Not used": show_rejected,
-}
+SECTIONS = {"Recordings": show_recordings, "To check": show_to_review, "Not used": show_rejected}
 
 st.title("Clips")
 # Texts are typed in any script: each takes the direction of its own letters.

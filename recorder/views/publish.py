@@ -113,7 +113,7 @@ def ask_dataset(settings, name: str) -> dict:
     speakers = sorted({clip.speaker for clip in clips if clip.speaker})
     agreed = privacy.agreed_speakers() | inbox.agreed_to_publish()
     st.text(f"Agreed to publication: {', '.join(one for one in speakers if one in agreed) or 'nobody yet'}")
-    have_agreed(speakers, agreed, CONSENT, publish=True)
+    have_agreed(speakers, agreed, CONSENT, "Before they are published", publish=True)
     return changes | {"push.dataset.confirmed": ask_confirmations(clips, settings.confirmed)}
 
 

@@ -64,8 +64,6 @@ def show_hardest(clips: list[HeardClip]) -> None:
     if not wrong:
         return
     st.write("Crossed out: missed. Underlined: added. Underlined with a wave: wrong.")
-    if any(clip.language == "en" for clip in wrong):
-        st.write("An English number counts as one word, in digits or letters.")
     for clip in a_page_of(wrong, "the hardest"):
         show_row(clip.id, results.as_html(clip), partial(prepared_sound, clip.id), alt=clip.reference)
 

@@ -6,7 +6,6 @@ import re
 import string
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import streamlit as st
 
@@ -14,7 +13,6 @@ from recorder import inbox, mover, pictures
 from recorder.listener import Listener
 from recorder.phrases import LANGUAGES
 from recorder.takes import Take
-from stages.speech.clips import AUDIO_SUFFIXES
 
 CONSENT = (
     "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "
@@ -53,17 +51,19 @@ def consenting_voice() -> Voice:
         _ask_name()
         st.stop()
     if person.speaker not in inbox.consents():
-        st.subheader("Before the first recording")
-        have_agreed([person.speaker], inbox.consents(), CONSENT)
+        have_agreed([person.speaker], inbox.consents(), CONSENT, "Before the first recording")
         st.stop()
     return person
 
 
-def have_agreed(speakers: Sequence[str], agreed: Collection[str], wording: str, publish: bool | None = None) -> bool:
+def have_agreed(
+    speakers: Sequence[str], agreed: Collection[str], wording: str, title: str, publish: bool | None = None
+) -> bool:
     """Whether all have agreed; else asks the first who has not, and stores the answer. publish: see record_consent."""
     speaker = next((one for one in speakers if one not in agreed), None)
     if speaker is None:
         return True
+    st.subheader(title)
     st.text(f"For: {speaker}")
     st.write(wording)
     st.caption("This page is in English. Somebody may read it to you.")
@@ -149,12 +149,6 @@ def judge(take: Take) -> None:
         (st.error if finding.blocking else st.warning)(finding.words)
     if not take.findings:
         st.success(f"This is good: {take.figures['duration_s']:.1f} seconds.")
-
-
-def suffix_of(name: str) -> str:
-    """The ending under which an uploaded file is stored; its content decides what it is."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix if suffix in AUDIO_SUFFIXES else ".sound"
 
 
 def _label(speaker: str) -> str:

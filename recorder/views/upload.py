@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import streamlit as st
 
 from recorder import inbox, mover, takes, uploads
 from recorder.phrases import LANGUAGES
-from recorder.views.shared import CONSENT, as_plain, consenting_voice, have_agreed, say, show_said, suffix_of
+from recorder.views.shared import CONSENT, as_plain, consenting_voice, have_agreed, say, show_said
 from stages.common.params import load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError
 from stages.speech import audio
+from stages.speech.clips import AUDIO_SUFFIXES
 
 HELP = """
 - One recording or many: WAV, FLAC, MP3, OGG, Opus, M4A, WebM. Or one ZIP with all of them.
@@ -51,6 +53,12 @@ def examine(upload: uploads.Upload, language: str) -> list[Examined]:
         bar.progress(number / len(upload.pairs), text=done)
     bar.empty()
     return examined
+
+
+def suffix_of(name: str) -> str:
+    """The ending under which an uploaded file is stored; its content decides what it is."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix in AUDIO_SUFFIXES else ".sound"
 
 
 def show_problems(problems: list[uploads.Problem]) -> None:
@@ -161,7 +169,7 @@ if files:
         rows = table(upload, examined, person.speaker, person.language)
         listen(upload, examined)
         names = sorted({(row["Speaker"] or "").strip() for row in rows if row["Save"]} - {""})
-        may_save = have_agreed(names, inbox.consents(), CONSENT)
+        may_save = have_agreed(names, inbox.consents(), CONSENT, "Before these recordings are saved")
         count = sum(row["Save"] for row in rows)
         if st.button(f"Save {counted(count, 'recording')}", type="primary", disabled=not may_save):
             save(rows, person.speaker, upload)
