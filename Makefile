@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pull align review repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench docs lint clean
+.PHONY: help setup demo pull align review repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,9 +75,6 @@ test-all: test test-slow ## run all tests (half an hour)
 bench: $(INSTALLED) ## measure speed against the plain recipe (docs/performance.md)
 	@python -m tests.benchmarks.training
 	@python -m tests.benchmarks.transcription
-
-docs: $(INSTALLED) ## write the stage graph in docs/architecture.md again, from dvc.yaml
-	@python -m tests.stage_graph
 
 lint: $(INSTALLED) ## check style and formatting
 	@ruff check .

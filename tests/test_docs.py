@@ -13,8 +13,7 @@ from ruamel.yaml import YAML
 
 from stages.common.code import direct_imports, file_of
 from stages.common.params import Params
-from tests import stage_graph
-from tests.stage_graph import ROOT
+from tests.workspaces import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").glob("*.md")
@@ -182,16 +181,29 @@ def part_of(path: Path) -> str:
     return "stage" if len(parts) == 2 else parts[1]
 
 
+def diagram(title: str) -> tuple[str, set[tuple[str, str]]]:
+    """A diagram of the page about architecture, and its arrows."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    block = next(body for _, _, body in BLOCK.findall(page) if f"accTitle: {title}" in body)
+    return block, set(re.findall(r"^ +(\w+) -->(?:\|[^|]*\|)? (\w+)$", block, re.MULTILINE))
+
+
 def test_the_diagram_of_imports_shows_the_imports():
     imports = {
         (part_of(Path(file)), part_of(file_of(imported).relative_to(ROOT)))
         for file in sources()
         for imported in direct_imports(file.removesuffix(".py").replace("/", "."))
     }
-    block = next(body for _, _, body in BLOCK.findall(stage_graph.PAGE.read_text()) if "who imports whom" in body)
-    arrows = set(re.findall(r"^ +(\w+) -->(?:\|[^|]*\|)? (\w+)$", block, re.MULTILINE))
+    arrows = diagram("Architecture")[1]
     assert arrows == {(importer, imported) for importer, imported in imports if importer != imported}
 
 
-def test_the_page_shows_the_stages_as_they_are():
-    assert stage_graph.block() in stage_graph.PAGE.read_text(encoding="utf-8"), "run python -m tests.stage_graph"
+def test_the_diagram_of_stages_shows_what_each_reads_and_makes():
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    made = {name: [out if isinstance(out, str) else next(iter(out)) for out in stages[name]["outs"]] for name in stages}
+    makers = {out: name for name, outs in made.items() for out in outs} | {"data/raw": "data_raw"}
+    reads = [(dep, name) for name, stage in stages.items() for dep in stage["deps"] if dep.startswith("data/")]
+    expected = {(makers[out], name) for dep, name in reads for out in makers if f"{dep}/".startswith(f"{out}/")}
+    block, arrows = diagram("Stage graph")
+    assert arrows == expected
+    assert not [name for name, outs in made.items() if f'{name}["{"<br>".join([name, *outs])}"]' not in block]

@@ -14,7 +14,6 @@ from stages.common.params import Params, TrainParams, load_params
 
 ORDER = ["prepare", "split", "train", "evaluate", "card", "push", "deploy"]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-MEGABYTE = 1024 * 1024
 
 
 def outs_of(stage: str) -> dict[str, dict]:
@@ -106,19 +105,6 @@ def test_training_runs_again_for_all_its_settings_but_who_watches_and_who_starts
     assert all("model" in STAGES[stage]["params"] for stage in ("train", "evaluate"))
 
 
-def test_only_train_and_the_voxtral_package_import_torch_and_transformers():
-    files = {path.relative_to(ROOT) for path in (ROOT / "stages").rglob("*.py")}
-    heavy = {file for file in files if imports_heavy(ROOT / file)}
-    allowed = {file for file in files if file.parts[1] == "voxtral"} | {Path("stages/train.py")}
-    assert heavy - allowed == set()
-    assert Path("stages/voxtral/loading.py") in heavy
-
-
-def imports_heavy(path: Path) -> bool:
-    words = ("import torch", "from torch", "import transformers", "from transformers", "import peft", "from peft")
-    return any(line.lstrip().startswith(words) for line in path.read_text().splitlines())
-
-
 @pytest.mark.parametrize("stage", ["push", "deploy"])
 def test_publishing_stage_runs_always_and_its_receipt_is_never_restored(stage):
     # A stage with cached outs can be skipped from the run cache: push A, push B, back to A would send nothing.
@@ -152,13 +138,3 @@ def test_git_ignores_what_stages_and_people_write(path):
     if git("rev-parse").returncode != 0:
         pytest.skip("this copy of the project has no git repository")
     assert git("check-ignore", "--quiet", path).returncode == 0
-
-
-def test_no_file_in_git_is_over_8_megabytes():
-    listed = git("ls-files", "-z")
-    if listed.returncode != 0:
-        pytest.skip("this copy of the project has no git repository")
-    files = [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-    assert ROOT / "dvc.yaml" in files
-    large = {file.relative_to(ROOT).as_posix(): file.stat().st_size for file in files}
-    assert {name: size for name, size in large.items() if size > 8 * MEGABYTE} == {}
