@@ -81,9 +81,9 @@ def test_every_key_is_missed_by_its_full_name(workspace):
         ("learning_rate: auto", "learning_rate: fast", "train.learning_rate: input should be 'auto', found 'fast'"),
         ("    r: 16", "    r: 16.5", "train.lora.r: input should be a valid integer, found 16.5"),
         (
-            "trim_silence: false",
-            "trim_silence: 'false'",
-            "prepare.trim_silence: input should be a valid boolean, found",
+            "gradient_checkpointing: false",
+            "gradient_checkpointing: 'false'",
+            "train.gradient_checkpointing: input should be a valid boolean, found",
         ),
         ("salt: ownvoice", "salt: 15", "split.salt: input should be a valid string, found 15"),
         ("test_fraction: 0.15", "test_fraction: 15", "split.test_fraction: input should be less than 1, found 15"),

@@ -56,7 +56,7 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
         },
     )
     with (raw / "phone/clips.jsonl").open("a") as manifest:
-        manifest.write('{"audio_path": "x.wav"\n')
+        manifest.write('{"audio_path": "x.wav", "text": "\\ud83d"}\n')  # half a surrogate pair
 
     result = run_stage("prepare")
 
@@ -86,7 +86,7 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
     remedies = {row["file"]: row["remedy"] for row in rows}
     assert all(remedies.values())
     assert "prepare.min_duration_s" in remedies["phone/blip.wav"]
-    assert "same bytes as phone/good.wav" in remedies["phone/twin.wav"]
+    assert "make align" in remedies["phone/speech.wav"] and "same bytes as phone/good.wav" in remedies["phone/twin.wav"]
     counts = {reason: list(expected.values()).count(reason) for reason in expected.values()}
     on_screen = dict(re.findall(r"^prepare: (\d+ rejected, [^:]+): e\.g\. (\S+): .+$", result.stdout, re.MULTILINE))
     assert set(on_screen) == {f"{count} rejected, {reason}" for reason, count in counts.items()}
@@ -108,12 +108,9 @@ def test_nothing_usable_is_one_line_and_exit_code_1_and_leaves_nothing(workspace
     assert [path.name for path in (workspace / "data").iterdir()] == ["raw"]
 
 
-@pytest.mark.parametrize("make", [lambda: None, lambda: Path("data/raw").mkdir(parents=True)])
-def test_empty_raw_folder_is_one_line_that_says_what_to_put_there(workspace, run_stage, make):
-    make()
+def test_empty_raw_folder_is_one_line_that_says_what_to_put_there(workspace, run_stage):
     result = run_stage("prepare")
-    assert result.returncode == 1
-    assert len(result.errors) == 1
+    assert (result.returncode, len(result.errors)) == (1, 1)
     assert result.errors[0].startswith("prepare: data/raw holds no recordings: put a folder with audio files")
     assert not (workspace / PREPARED).exists()
 
@@ -175,13 +172,9 @@ def test_workers_and_dask_give_the_same_bytes_as_one_process(workspace, record, 
             results.append(content_of(PREPARED))
     assert results[0] == results[1] == results[2]
     assert len(read_clips(PREPARED / "metadata.jsonl")) == 20
-
-
-def test_dask_scheduler_that_does_not_answer_is_one_line(workspace, record, transcribe, set_param, monkeypatch):
-    record("phone/a.wav")
-    transcribe("phone", {"a.wav": "one"})
-    set_param("prepare.dask_scheduler", "tcp://127.0.0.1:9")
     monkeypatch.setattr(pool, "DASK_ANSWERS_WITHIN_S", 1)
+    monkeypatch.setenv("OWNVOICE_CACHE", str(workspace / "cache"))
+    set_param("prepare.dask_scheduler", "tcp://127.0.0.1:9")
     with pytest.raises(UserError, match=r"^prepare\.dask_scheduler: no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         prepare.main()
 
@@ -197,10 +190,10 @@ def test_dask_scheduler_that_does_not_answer_is_one_line(workspace, record, tran
 def test_recording_that_kills_hangs_or_fills_its_process_costs_itself_alone(
     workspace, record, transcribe, set_param, monkeypatch, deed, remedy
 ):
-    for number in range(30):
+    for number in range(10):
         record(f"phone/{number}.wav", hertz=300 + number, duration_s=0.3)
     hostile = record("phone/hostile.wav", hertz=900).read_bytes()
-    transcribe("phone", {f"{name}.wav": "text" for name in [*range(15), "hostile", *range(15, 30)]})
+    transcribe("phone", {f"{name}.wav": "text" for name in [*range(5), "hostile", *range(5, 10)]})
     set_param("prepare.max_seconds_per_file", 3.0)
     decode = audio.decode
 
@@ -215,23 +208,4 @@ def test_recording_that_kills_hangs_or_fills_its_process_costs_itself_alone(
     rows = read_jsonl(PREPARED / "rejected.jsonl")
     assert [row["file"] for row in rows] == ["phone/hostile.wav"] and remedy in rows[0]["remedy"]
     clips = [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")]
-    assert clips == [f"phone/{number}.wav" for number in range(30)]
-
-
-def test_half_a_surrogate_pair_in_one_text_does_not_stop_the_others(workspace, record, transcribe):
-    record("phone/a.wav")
-    record("phone/b.wav", hertz=500)
-    transcribe("phone", {"a.wav": "one", "b.wav": "two \ud83d"})
-    prepare.main()
-    assert "phone/a.wav" in [clip.recorded_file for clip in read_clips(PREPARED / "metadata.jsonl")]
-
-
-def test_long_recording_with_a_text_in_lines_is_rejected_and_make_align_named(workspace, record, set_param):
-    set_param("prepare.max_duration_s", 2.0)
-    record("tv/talk.wav", duration_s=3.0).with_suffix(".txt").write_text("one two\nthree four\n")
-    record("tv/short.wav").with_suffix(".txt").write_text("one\ntwo\n")
-    prepare.main()
-    assert [clip.text for clip in read_clips(PREPARED / "metadata.jsonl")] == ["one two"]
-    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
-    assert (rejected["file"], rejected["reason"]) == ("tv/talk.wav", "too long")
-    assert "make align" in rejected["remedy"]
+    assert clips == [f"phone/{number}.wav" for number in range(10)]

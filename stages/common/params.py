@@ -20,7 +20,7 @@ from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
 REMOVED = {"min_characters_per_s", "min_snr_db", "min_bandwidth_hz", "min_script_fraction"}
-REMOVED |= {"max_other_language", "max_clips_per_text"}
+REMOVED |= {"max_other_language", "max_clips_per_text", "trim_silence"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -70,7 +70,6 @@ class PrepareParams(Section):
     min_duration_s: NonNegativeFloat
     max_duration_s: PositiveFloat
     channels: Literal["auto", "mix", "left", "right"]
-    trim_silence: bool
     silence_dbfs: Annotated[float, Field(lt=0)]
     max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]
     workers: Annotated[int, Field(ge=0)]

@@ -1,4 +1,4 @@
-"""Sound: decoding, resampling, trimming, measuring.
+"""Sound: decoding, resampling, measuring.
 
 Samples are float32 in [-1, 1]: [frames, channels] as recorded, [frames] once mono.
 """
@@ -25,8 +25,6 @@ SAMPLE_RATE_HZ = 16_000  # of the features that Voxtral's encoder was trained on
 FULL_SCALE = 0.999
 QUIETEST_DBFS = -100.0
 FRAME_S = 0.02
-TRIM_BELOW_PEAK_DB = 40
-TRIM_MARGIN_S = 0.1
 
 # Limits of decoding, whatever a header says: a small file can unpack to days of silence.
 MAX_DURATION_S = 3600
@@ -309,15 +307,6 @@ def _correlations(one: np.ndarray, other: np.ndarray, delays: int) -> np.ndarray
         spectrum = np.fft.rfft(beside, length) * np.conj(np.fft.rfft(part, length))
         total += np.fft.irfft(spectrum, length)[: 2 * delays + 1]
     return total / max(np.sqrt(np.sum(one**2, dtype=float) * np.sum(other**2, dtype=float)), 1e-20)
-
-
-def trim_silence(samples: np.ndarray) -> np.ndarray:
-    """Cut both ends that are 40 dB below the loudest frame, but for a tenth of a second."""
-    import librosa  # imported here: it takes a second, and trimming is optional
-
-    _, (start, end) = librosa.effects.trim(samples, top_db=TRIM_BELOW_PEAK_DB, frame_length=512, hop_length=128)
-    margin = int(TRIM_MARGIN_S * SAMPLE_RATE_HZ)
-    return samples[max(start - margin, 0) : end + margin]
 
 
 def clipped_fraction(samples: np.ndarray) -> float:

@@ -78,12 +78,12 @@ def _unreadable(error: OSError) -> Converted:
 
 def made_by(params: PrepareParams) -> dict:
     """What a converted sound depends on, besides the recorded bytes: part of its key in the cache."""
-    return {"trim_silence": params.trim_silence, "channels": params.channels, **_versions()}
+    return {"channels": params.channels, **_versions()}
 
 
 @functools.cache
 def _versions() -> dict:
-    libraries = [version(package) for package in ("soundfile", "soxr", "librosa", "av")]
+    libraries = [version(package) for package in ("soundfile", "soxr", "av")]
     return {"code": code_hash(__name__), "libraries": libraries}
 
 
@@ -125,8 +125,6 @@ def _entry_of(recorded: BinaryIO, part: Part, params: PrepareParams) -> bytes:
     """An entry of the cache: a line with figures and fingerprint, then the sound. Raises: audio.UnreadableSound."""
     samples, sample_rate_hz = audio.decode(recorded, part.begins_s or 0.0, part.ends_s)
     mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
-    if params.trim_silence:
-        mono = audio.trim_silence(mono)
     spectra = quality.power_spectra(mono)
     figures = {
         **audio.measure(mono),
