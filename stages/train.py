@@ -11,7 +11,6 @@ not repeated unless settings, data, code or versions change.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -60,34 +59,25 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
     return order[: params.max_clips]
 
 
-def check_steps(params: TrainParams, clips: int) -> None:
-    """Raises: UserError if `clips_per_update` is not a multiple of what all devices take at once, or if training would
-    end before its first validation, so that no checkpoint could be chosen.
-    """
+def check_batches(params: TrainParams) -> None:
+    """Raises: UserError if `train.clips_per_update` is not a multiple of what all devices take at once."""
     at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
             f"params.yaml: train.clips_per_update {params.clips_per_update} is not a multiple of train.batch_size "
             f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
         )
-    updates = math.ceil(clips / (params.clips_per_update or at_once)) * params.epochs
-    if params.validate_every_steps and params.validate_every_steps > updates:
-        raise UserError(
-            f"params.yaml: train.validate_every_steps is {params.validate_every_steps}, but training on "
-            f"{counted(clips, 'clip')} has only {counted(updates, 'update')}: lower it, or set it to null for one "
-            f"validation an epoch"
-        )
-
-
-def sound_and_text(clip: Clip) -> list:
-    """Everything of a clip that training depends on."""
-    return [clip.id, prepared.sha256(paths.PREPARED / clip.audio_path), clip.text, clip.language, clip.duration_s]
 
 
 def run_fingerprint(
     source: ModelSource, params: Params, train_clips: Sequence[Clip], validation_clips: Sequence[Clip]
 ) -> str:
     """Names everything that a training's result depends on."""
+    clips = [
+        [clip.id, prepared.sha256(paths.PREPARED / clip.audio_path), clip.text, clip.language, clip.duration_s, part]
+        for part, of_part in (("train", train_clips), ("validation", validation_clips))
+        for clip in of_part
+    ]
     return fingerprint(
         {
             "model": source.identity,
@@ -97,7 +87,7 @@ def run_fingerprint(
             "bfloat16": computes_in_bfloat16(params.model.dtype),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
             "processes": [processes.world_size(), processes.is_sharded()],
-            "clips": [[sound_and_text(clip) for clip in part] for part in (train_clips, validation_clips)],
+            "clips": clips,
             "code": code_hash("stages.train"),
             "versions": {package: version(package) for package in PACKAGES},
         }
@@ -230,7 +220,7 @@ def main() -> str:
     announce("train", model=params.model.name, **params.train.model_dump())
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
-    check_steps(params.train, len(train_clips))
+    check_batches(params.train)
     source = find_model(params.model)
     run_name = run_fingerprint(source, params, train_clips, validation_clips)
     with scratch.scratch_folder(run_name) as folder:

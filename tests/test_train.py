@@ -69,10 +69,10 @@ def test_name_of_a_training_changes_with_everything_that_decides_its_result(demo
 
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory) -> Path:
-    """A workspace with 60 prepared and split clips, whose training takes a few seconds and validates every 3 steps."""
+    """A workspace with 60 prepared and split clips, whose training takes a few seconds: three epochs of 4 updates."""
     workspace = make_workspace(
         tmp_path_factory.mktemp("train"),
-        train__epochs=3, train__max_clips=32, train__batch_size=8, train__validate_every_steps=3,
+        train__epochs=3, train__max_clips=32, train__batch_size=8,
     )  # fmt: skip
     add_demo_clips(workspace, 60)
     run_stages(workspace, "prepare", "split")
@@ -133,7 +133,7 @@ def test_killed_training_resumes_from_its_last_checkpoint_and_gives_the_same_mod
 
     run_stages(short_run, "train")
     resumed = read_json(short_run / "data/checkpoints/training.json")
-    assert resumed["resumed_from_step"] >= 3
+    assert resumed["resumed_from_step"] >= 4
     assert resumed["settings"] == whole["settings"]
     assert (resumed["steps"], resumed["best_step"]) == (whole["steps"], whole["best_step"])
     assert (short_run / "data/checkpoints/curve.csv").read_text() == whole_curve
@@ -150,7 +150,7 @@ def test_only_a_change_that_decides_the_result_trains_again(short_run, tmp_path)
     """A night of training must survive a typo in a comment, and no change of code may give a stale result."""
     workspace = tmp_path / "workspace"
     shutil.copytree(short_run, workspace, ignore=shutil.ignore_patterns("checkpoints", "training"))
-    set_params(workspace, train__epochs=1, train__max_clips=8, train__validate_every_steps=None)
+    set_params(workspace, train__epochs=1, train__max_clips=8)
     init_dvc(workspace)
     dvc(workspace, "add", "--quiet", "data/raw")
     results = workspace / "data/checkpoints"
@@ -197,12 +197,12 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
     process.wait()
     wait_until(lambda: not trainers_in(short_run))
     dvc(short_run, "repro", "train")
-    assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] >= 3
+    assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] >= 4
 
 
 @pytest.mark.slow
 def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run, changed):
-    changed(train__mode="full", train__epochs=1, train__validate_every_steps=None)
+    changed(train__mode="full", train__epochs=1)
     run_stages(short_run, "train", "evaluate", "card")
     training = read_json(short_run / "data/checkpoints/training.json")
     # The encoder's positions are the only weights that stay: 200 positions of width 160.

@@ -119,7 +119,6 @@ class TrainParams(Section):
     scheduler: Literal["cosine", "linear", "constant_with_warmup"]
     weight_decay: NonNegativeFloat
     max_gradient_norm: PositiveFloat
-    validate_every_steps: PositiveInt | None
     early_stopping_patience: PositiveInt | None
     max_clips: PositiveInt | None
     augment: Literal["off", "light"]

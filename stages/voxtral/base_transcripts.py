@@ -5,7 +5,7 @@ The model is loaded only if a transcript is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +18,8 @@ from stages.common.params import ModelParams
 from stages.common.plurals import counted
 from stages.speech.clips import Clip
 from stages.voxtral import loading
-from stages.voxtral.batches import in_batches
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import ModelSource, device_name, enough_memory, find_model
+from stages.voxtral.loading import device_name, enough_memory, find_model
 from stages.voxtral.models import open_model
 from stages.voxtral.transcription import transcribe
 
@@ -65,26 +64,15 @@ def base_transcripts(
     missing = [index for index, entry in enumerate(entries) if entry is None]
     print(f"base model: {len(clips) - len(missing)} of {counted(len(clips), 'transcript')} in the cache", flush=True)
     if missing:
-        made = _transcribe([clips[index] for index in missing], sound_of, source, model_params, batch_size)
-        for index, text in zip(missing, made, strict=True):
+        model, collator = open_model(source, loading.resolve_dtype(model_params.dtype), Path())
+        collator = Listener(collator.processor, collator.sizes, Path(), sound_of)
+        collator.check_lengths([clips[index] for index in missing])
+    for done in range(0, len(missing), KEPT_AT_ONCE):
+        part, title = missing[done : done + KEPT_AT_ONCE], f"base model, {done} of {len(missing)} done"
+        with enough_memory("halve evaluate.batch_size"):
+            heard = [clips[index] for index in part]
+            texts = transcribe(model, collator, heard, batch_size, progress=title, shared=False)
+        for index, text in zip(part, texts, strict=True):
             entries[index] = text.encode()
             cache.write(keys[index], entries[index])
     return [entry.decode() for entry in entries]
-
-
-def _transcribe(
-    clips: Sequence[Clip],
-    sound_of: Callable[[Clip], np.ndarray],
-    source: ModelSource,
-    model_params: ModelParams,
-    batch_size: int,
-) -> Iterator[str]:
-    model, collator = open_model(source, loading.resolve_dtype(model_params.dtype), Path())
-    collator = Listener(collator.processor, collator.sizes, Path(), sound_of)
-    collator.check_lengths(clips)
-    done = 0
-    for part in in_batches(clips, KEPT_AT_ONCE):
-        with enough_memory("halve evaluate.batch_size"):
-            title = f"base model, {done} of {len(clips)} done"
-            yield from transcribe(model, collator, part, batch_size, progress=title, shared=False)
-        done += len(part)

@@ -36,7 +36,6 @@ from transformers.utils import logging as transformers_logging
 from stages.common.files import sha256_of_file
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
-from stages.speech.audio import SAMPLE_RATE_HZ
 
 # What transformers needs, without the second copy of the weights in Mistral's format and without pickles.
 MODEL_FILES = ["*.json", "model*.safetensors"]
@@ -64,7 +63,6 @@ class Sizes:
 
     window_samples: int  # of one encoder window
     window_frames: int  # mel frames of one window
-    audio_token_id: int
     eos_token_id: int
     pad_token_id: int
     max_positions: int  # longest sequence of the decoder, in tokens
@@ -77,8 +75,6 @@ def find_model(params: ModelParams) -> ModelSource:
     """
     folder = Path(params.name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"model.name {params.name}: the folder has no config.json, so it is not a model")
         # Results that may be published name the model, but no path on this machine.
         name = folder.resolve().name if folder.is_absolute() or ".." in folder.parts else params.name
         return ModelSource(name, None, folder, _identity_of(folder))
@@ -160,24 +156,11 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
 
 
 def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
-    """All sizes that depend on the model.
-
-    Raises: UserError if the tokenizer has another window than the encoder, or another sample rate than our clips.
-    """
+    """All sizes that depend on the model."""
     audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
-    if audio.sampling_rate != SAMPLE_RATE_HZ:
-        raise UserError(f"the model hears {audio.sampling_rate} Hz, clips are prepared at {SAMPLE_RATE_HZ} Hz")
-    window_samples = round(audio.chunk_length_s * audio.sampling_rate)
-    window_frames = FRAMES_PER_POSITION * config.audio_config.max_source_positions
-    if window_samples != window_frames * processor.feature_extractor.hop_length:
-        raise UserError(
-            f"the model's encoder takes {window_frames} frames at a time, its tokenizer "
-            f"{window_samples // processor.feature_extractor.hop_length}: they do not belong together"
-        )
     return Sizes(
-        window_samples=window_samples,
-        window_frames=window_frames,
-        audio_token_id=config.audio_token_id,
+        window_samples=round(audio.chunk_length_s * audio.sampling_rate),
+        window_frames=FRAMES_PER_POSITION * config.audio_config.max_source_positions,
         eos_token_id=processor.tokenizer.eos_token_id,
         pad_token_id=processor.tokenizer.pad_token_id,
         max_positions=config.text_config.max_position_embeddings,

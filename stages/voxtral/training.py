@@ -83,7 +83,6 @@ def build_trainer(
 
     params: with numbers for learning_rate, batch_size and clips_per_update. bfloat16: whether to compute in it.
     """
-    when = "steps" if params.validate_every_steps else "epoch"
     on_gpu = torch.cuda.is_available()
     if params.optimizer == "adamw_8bit":
         use_bitsandbytes()
@@ -102,10 +101,8 @@ def build_trainer(
         max_grad_norm=params.max_gradient_norm,
         use_cpu=not on_gpu,
         bf16=bfloat16,
-        eval_strategy=when,
-        eval_steps=params.validate_every_steps,
-        save_strategy=when,
-        save_steps=params.validate_every_steps or 500,
+        eval_strategy="epoch",
+        save_strategy="epoch",
         save_total_limit=KEPT_CHECKPOINTS,
         metric_for_best_model="selection",
         greater_is_better=False,

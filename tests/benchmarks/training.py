@@ -159,7 +159,7 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
         settings = load_params(ROOT / "params.yaml")
         lora = settings.train.lora.model_copy(update={"r": 8, "alpha": 16, "scope": scope})
         changes = {"mode": mode, "lora": lora, "epochs": EPOCHS, "early_stopping_patience": None}
-        train = settings.train.model_copy(update=changes | {"validate_every_steps": 10**9})
+        train = settings.train.model_copy(update=changes)
         model = ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto")
         params = settings.model_copy(update={"model": model, "train": train})
         rates = {}
