@@ -112,7 +112,6 @@ def test_text_has_the_figures_of_both_models_and_of_the_data(card, inputs):
         "Learning rate 1.00e-04, 8 clips an update, 9 epochs, seed 0, 987.6 s on NVIDIA A10G",
     ):
         assert part in text
-    assert "recordings are few" not in text
     inputs["data/evaluation/metrics.json"]["tuned"]["clips"] = 20
     assert "20 test recordings are few: they can hardly show a change of less than 9 points" in card().text
 
@@ -130,43 +129,34 @@ def test_other_peoples_speech_is_on_the_card_or_said_to_be_unmeasured(card, inpu
 
 
 LOADED = {
-    "lora": (
-        "peft",
+    "lora": [
         "LoRA adapters of rank 16 (alpha 32, dropout 0.0) on encoder, projector, decoder: 12,345,678 trainable",
         f'VoxtralForConditionalGeneration.from_pretrained("{BASE}"',
         'PeftModel.from_pretrained(model, "ann/my-voice")',
-    ),
-    "full": (
-        "transformers",
+    ],
+    "qlora": ["held in 4 bits (NF4) while training, where it alone has a word error rate of 43.2 %", "PeftModel"],
+    "full": [
         "Full fine-tuning: 12,345,678 trainable parameters",
         'VoxtralForConditionalGeneration.from_pretrained("ann/my-voice"',
         '"pad_to_multiple_of": 32000, "max_source_positions": 200',
-    ),
+    ],
 }
 
 
 @pytest.mark.parametrize("mode", LOADED)
 def test_code_on_the_card_loads_an_adapter_over_its_base_and_a_full_model_by_itself(card, inputs, set_param, mode):
+    """Catches: a published model that nobody can load as its card says."""
     set_param("push.repo_id", "ann/my-voice")
-    inputs["data/checkpoints/training.json"]["settings"]["mode"] = mode
-    inputs["data/checkpoints/training.json"]["window"] = {"samples": 32000, "frames": 200}
+    training, metrics = inputs["data/checkpoints/training.json"], inputs["data/evaluation/metrics.json"]
+    training["settings"] |= {"mode": mode, "quantisation": "4 bits (NF4)" if mode == "qlora" else None}
+    training["window"] = {"samples": 32000, "frames": 200}
+    metrics["base_quantised"] = {"wer": 0.432}
     rendered = card()
-    library, *wanted = LOADED[mode]
-    assert rendered.data.library_name == library
-    assert ("lora" in rendered.data.tags) == ("PeftModel" in rendered.text) == (mode == "lora")
-    for part in wanted:
-        assert part in rendered.text
+    assert rendered.data.library_name == ("transformers" if mode == "full" else "peft")
+    assert ("lora" in rendered.data.tags) == ("PeftModel" in rendered.text) == (mode != "full")
+    assert all(part in rendered.text for part in LOADED[mode])
     (code,) = re.findall(r"```python\n(.*?)```", rendered.text, re.DOTALL)
     compile(code, "card", "exec")
-
-
-def test_base_in_four_bits_is_told_with_its_own_rate(card, inputs):
-    inputs["data/checkpoints/training.json"]["settings"] |= {"mode": "qlora", "quantisation": "4 bits (NF4)"}
-    inputs["data/evaluation/metrics.json"]["base_quantised"] = {"wer": 0.432}
-    rendered = card()
-    assert rendered.data.library_name == "peft"
-    assert "held in 4 bits (NF4) while training, where it alone has a word error rate of 43.2 %" in rendered.text
-    assert "8 clips an update" in rendered.text
 
 
 def test_speaker_is_described_only_when_asked(card, set_param):
@@ -189,8 +179,3 @@ def test_local_base_is_no_base_model_of_the_hub_and_no_path_is_published(card, i
     assert "huggingface.co/data" not in rendered.content
     assert re.findall(r"""(?:^|[\s"'(=\[])(/[\w.-]+/\S*)""", rendered.content) == []
     assert str(Path.cwd()) not in rendered.content
-
-
-def test_missing_figures_say_which_and_what_to_run(run_stage):
-    result = run_stage("card")
-    assert (result.returncode, result.errors) == (1, ["card: data/prepared/summary.json is missing: run 'dvc repro'"])

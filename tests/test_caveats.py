@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.speech.caveats import caveats, change, changes, conclusion, verdict
+from stages.speech.caveats import caveats, change, conclusion, verdict
 
 
 @pytest.mark.parametrize(
@@ -28,18 +28,11 @@ def test_what_a_set_cannot_show_is_said(clips, wer, difference, words):
         (0.1234, "12.3 points fewer wrong words"),
         (-0.05, "5.0 points more wrong words"),
         (0.0, "no difference"),
-        (-0.0, "no difference"),
         (0.0004, "hardly any difference"),
-        (-0.0004, "hardly any difference"),
     ],
 )
 def test_change_of_wrong_words_reads_without_a_sign(fewer, words):
     assert change(fewer, "points").replace("\u00a0", " ") == words
-
-
-def test_interval_of_a_change_names_both_ends():
-    found = changes(0.0, 1.0, "%").replace("\u00a0", " ")
-    assert found == "anything from no difference to 100.0 % fewer wrong words"
 
 
 @pytest.mark.parametrize(

@@ -76,16 +76,6 @@ def test_repository_in_data_raw_is_refused_before_anything_is_checked_or_fetched
     assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
 
 
-# Catches: DVC notes a smaller set, and trains on recordings that it has not stored.
-def test_bare_dvc_repro_refuses_a_repository_in_data_raw_and_prepares_nothing(tracked):
-    put("data/raw/corpus/.dvc/config", "data/raw/corpus/a.wav")
-    refused = dvc(tracked, "repro", "prepare", check=False)
-    assert refused.returncode == 255
-    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("prepare: ")]
-    assert line.startswith("prepare: data/raw/corpus is a repository of its own (it holds .dvc), ")
-    assert not list(Path("data/prepared").glob("*"))
-
-
 def test_missing_folder_of_an_empty_set_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()

@@ -25,16 +25,17 @@ TRAINING = {
     "versions": {"torch": "2.13.0"},
 }
 CURVE = [{"epoch": 1.0, "validation_wer": 0.4}, {"epoch": 2.0, "validation_wer": 0.2}]
+# language, [(said, heard before, heard after)], what the report says of it
 SETS = {
-    "one recording": ("en", [("turn it on", "turn it off", "turn it on")]),
-    "equal models": ("en", [("turn it on", "turn it off", "turn it off")] * 3),
-    "empty answers": ("en", [("turn it on", "", ""), ("close the door", "", "close the door")]),
-    "endless answer": ("en", [("turn it on", "on " * 40, "turn it on"), ("close the door", "door", "the door")]),
-    "hesitations alone": ("en", [("Mm.", "uh", "mm"), ("Hm, hm.", "", "hm")]),
-    "no spaces between words": ("zh", [("打开灯", "打开门", "打开灯"), ("关上门", "关门", "关上门")]),
-    "right to left": ("ar", [("افتح الباب", "افتح", "افتح الباب"), ("أغلق النافذة", "", "أغلق")]),
-    "letters that are HTML": ("en", [("a <b>bold</b> & 'brave' word", "<script>alert(1)</script>", "a bold word")] * 2),
-    "nothing wrong before": ("en", [("turn it on", "turn it on", "turn it on")] * 2),
+    "one recording": ("en", [("turn it on", "turn it off", "turn it on")], "tells nothing about others"),
+    "equal models": ("en", [("turn it on", "turn it off", "turn it off")] * 3, "equally many mistakes"),
+    "empty answers": ("en", [("turn it on", "", ""), ("close the door", "", "close the door")], "(nothing)"),
+    "endless answer": ("en", [("turn it on", "on " * 40, "turn it on"), ("the door", "door", "the")], "without end"),
+    "hesitations alone": ("en", [("Mm.", "uh", "mm"), ("Hm, hm.", "", "hm")], "hm"),
+    "no spaces": ("zh", [("打开灯", "打开门", "打开灯")] * 2, '<span class="unseen">wrong: </span>门'),
+    "right to left": ("ar", [("افتح الباب", "افتح", "افتح الباب"), ("أغلق", "", "أغلق")], 'lang="ar" dir="auto"'),
+    "letters that are HTML": ("en", [("a <b>bold</b> & word", "<script>alert(1)</script>", "a word")] * 2, "&lt;b&gt;"),
+    "nothing wrong before": ("en", [("turn it on", "turn it on", "turn it on")] * 2, "every word was understood"),
 }
 
 
@@ -45,7 +46,7 @@ def render(tmp_path, monkeypatch, make_clip):
     (tmp_path / "templates").symlink_to(ROOT / "templates")
 
     def write(name: str) -> Path:
-        language, texts = SETS[name]
+        language, texts, _ = SETS[name]
         tone = np.sin(np.arange(8000) / 20).astype(np.float32) / 2
         clips = [
             make_clip(said, id=f"{number:016x}", audio_path=prepared.audio_path(f"{number:016x}"), language=language)
@@ -64,21 +65,10 @@ def render(tmp_path, monkeypatch, make_clip):
     return write
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("one recording", "One test recording tells nothing about others: the intervals are empty."),
-        ("equal models", "Both models make equally many mistakes here."),
-        ("empty answers", "(nothing)"),
-        ("endless answer", "(repeats itself without end)"),
-        ("hesitations alone", "hm"),
-        ("no spaces between words", '<span class="unseen">wrong: </span>门'),
-        ("right to left", 'lang="ar" dir="auto"'),
-        ("letters that are HTML", "&lt;b&gt;"),
-        ("nothing wrong before", "Nothing: every word was understood."),
-    ],
-)
-def test_every_set_has_a_report_that_says_what_is_special_about_it(render, name, words):
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_has_a_report_that_says_what_is_special_about_it(render, name):
+    """Catches: a report that fails, or says nan, after hours of training; a transcript that runs as a script."""
+    words = SETS[name][2]
     page = render(name).read_text()
     assert words in page
     assert "nan" not in page and "None" not in page and "<script" not in page
@@ -111,12 +101,11 @@ def test_report_reads_aloud_with_its_headings_tables_and_mistakes_in_words(rende
 
 @pytest.mark.browser
 def test_report_prints_whole_on_paper(render, page):
-    path = render("endless answer")
-    page.goto(path.as_uri())
+    """Catches: a table cut off at the paper's edge."""
+    page.goto(render("endless answer").as_uri())
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 720, "height": 1000})  # the text's width on A4 at 96 dots an inch
     assert page.evaluate("document.documentElement.scrollWidth") <= 720
     cut_off = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
     assert page.evaluate(cut_off) == 0
     assert not page.locator("audio").first.is_visible()  # paper plays nothing
-    assert page.pdf(format="A4").startswith(b"%PDF")

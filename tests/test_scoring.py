@@ -3,7 +3,6 @@
 import json
 from importlib import resources
 
-import jiwer
 import numpy as np
 import pytest
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
@@ -102,26 +101,15 @@ def test_english_is_normalised_as_the_leaderboard_does(text):
     assert comparable(text, text.upper(), "en") == (theirs(text).strip(), theirs(text.upper()).strip())
 
 
-@pytest.mark.parametrize("case", range(50))
-def test_counts_are_those_of_jiwer(case):
-    rng = np.random.default_rng(case)
-    said, heard = (" ".join(rng.choice(list("abcde"), rng.integers(1, 9))) for _ in range(2))
-    score = score_clip(said, heard, "de")
-    assert score.word_errors / score.reference_words == pytest.approx(jiwer.wer(said, heard))
-    assert score.character_errors / score.reference_characters == pytest.approx(jiwer.cer(said, heard))
-
-
-@pytest.mark.parametrize("hypothesis", ["", "  ", "…"])
-def test_empty_hypothesis_is_all_deletions(hypothesis):
-    score = score_clip("one two three", hypothesis)
-    assert (score.substitutions, score.deletions, score.insertions) == (0, 3, 0)
-    assert score.character_errors == score.reference_characters == len("one two three")
-
-
-@pytest.mark.parametrize("reference", ["", "  ", "?!"])
-def test_empty_reference_has_no_rate(reference):
-    with pytest.raises(ValueError, match="empty reference"):
-        score_clip(reference, "one")
+def test_nothing_heard_is_all_deletions_and_nothing_said_has_no_rate():
+    """Catches: an empty answer that counts as no error, and a division by zero."""
+    for heard in ("", "  ", "…"):
+        score = score_clip("one two three", heard)
+        assert (score.substitutions, score.deletions, score.insertions) == (0, 3, 0)
+        assert score.character_errors == score.reference_characters == len("one two three")
+    for said in ("", "  ", "?!"):
+        with pytest.raises(ValueError, match="empty reference"):
+            score_clip(said, "one")
 
 
 def test_as_written_case_and_punctuation_count():
@@ -154,21 +142,19 @@ def mixed():
     return scores
 
 
-def test_interval_is_the_same_each_time_and_holds_the_rate(mixed):
-    low, high = wer_interval(mixed, samples=1000)
-    assert (low, high) == wer_interval(mixed, samples=1000)
-    assert (low, high) != wer_interval(mixed, samples=1000, seed=1)
-    assert low < summarise(mixed)["wer"] < high
+def test_interval_is_the_same_each_time_and_as_wide_as_theory_has_it(mixed):
+    """Catches: figures that change without a cause, and intervals of another width than 95 %.
 
-
-def test_interval_is_as_wide_as_theory_has_it(mixed):
-    # Linearised variance of a ratio estimate (Cochran, Sampling Techniques, 2.11): 1.96 standard errors to each side.
+    Linearised variance of a ratio estimate (Cochran, Sampling Techniques, 2.11): 1.96 standard errors to each side.
+    """
+    low, high = wer_interval(mixed, samples=4000)
+    assert (low, high) == wer_interval(mixed, samples=4000)
+    assert (low, high) != wer_interval(mixed, samples=4000, seed=1)
     errors = np.array([score.word_errors for score in mixed])
     words = np.array([score.reference_words for score in mixed])
     rate = errors.sum() / words.sum()
     standard_error = np.sqrt(((errors - rate * words) ** 2).sum()) / words.sum()
-    low, high = wer_interval(mixed, samples=4000)
-    assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+    assert low < rate < high and high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
 
 
 @pytest.mark.parametrize(

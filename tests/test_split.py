@@ -42,16 +42,12 @@ def test_no_group_is_in_two_parts_and_no_clip_is_lost(clips, settings, group_by)
     assert sorted(parts_by_id(parts)) == [clip.id for clip in clips]
 
 
-def test_new_clip_never_moves_an_old_one(clips, settings):
-    before = parts_by_id(split(clips[:400], settings()))
+def test_new_clip_never_moves_an_old_one_and_order_decides_nothing(clips, settings):
+    """Catches: a test clip that is learned after the next recording."""
     after = parts_by_id(split(clips, settings()))
-    assert len(after) == 600
-    assert {identity: after[identity] for identity in before} == before
-
-
-def test_order_of_the_clips_decides_nothing(clips, settings):
-    shuffled = random.Random(0).sample(clips, len(clips))
-    assert parts_by_id(split(shuffled, settings())) == parts_by_id(split(clips, settings()))
+    for fewer in (clips[:400], random.Random(0).sample(clips, len(clips))):
+        before = parts_by_id(split(fewer, settings()))
+        assert {identity: after[identity] for identity in before} == before
     test = split(clips, settings())["test"]
     assert [clip.id for clip in test] == sorted(clip.id for clip in test)
 
@@ -60,13 +56,6 @@ def test_same_words_written_differently_stay_together(make_clip):
     texts = ["Turn on the light.", "turn on the light", "TURN ON,  the light!"]
     assert {group_of(make_clip(text), "prompt") for text in texts} == {"turn on the light"}
     assert group_of(make_clip("turn off the light"), "prompt") == "turn off the light"
-
-
-def test_another_salt_draws_other_parts(clips, settings):
-    ours, others = (parts_by_id(split(clips, settings(salt=salt))) for salt in ("ownvoice", "other"))
-    # Two independent draws agree in 0.15² + 0.1² + 0.75² = 0.595 of 300 texts; 4 standard deviations are 0.113.
-    agreement = sum(ours[identity] == others[identity] for identity in ours) / len(ours)
-    assert abs(agreement - 0.595) < 4 * math.sqrt(0.595 * 0.405 / 300)
 
 
 # The part is the one that the files of every earlier run rest on: computed with sha256sum,
@@ -81,12 +70,16 @@ def test_part_follows_from_the_sha256_of_salt_and_group(settings):
         assert part_of("turn on the light", settings(test_fraction=test, validation_fraction=validation)) == part
 
 
-@pytest.mark.parametrize("salt", ["ownvoice", "a"])
-def test_fractions_are_met_for_2000_groups(settings, salt):
-    parts = [part_of(f"group {number}", settings(salt=salt)) for number in range(2000)]
-    for part, fraction in {"test": 0.15, "validation": 0.1, "train": 0.75}.items():
-        # Binomial: 4 standard deviations of a share; exceeded by one draw in 16,000.
-        assert abs(parts.count(part) / 2000 - fraction) < 4 * math.sqrt(fraction * (1 - fraction) / 2000)
+def test_fractions_are_met_and_another_salt_draws_other_parts(settings):
+    """Catches: a hash of which only some bits are used, and a salt that is not hashed."""
+    drawn = {salt: [part_of(f"group {n}", settings(salt=salt)) for n in range(2000)] for salt in ("ownvoice", "a")}
+    for parts in drawn.values():
+        for part, fraction in {"test": 0.15, "validation": 0.1, "train": 0.75}.items():
+            # Binomial: 4 standard deviations of a share; exceeded by one draw in 16,000.
+            assert abs(parts.count(part) / 2000 - fraction) < 4 * math.sqrt(fraction * (1 - fraction) / 2000)
+    # Two independent draws agree in 0.15² + 0.1² + 0.75² = 0.595 of the groups.
+    agreement = sum(one == other for one, other in zip(*drawn.values(), strict=True)) / 2000
+    assert abs(agreement - 0.595) < 4 * math.sqrt(0.595 * 0.405 / 2000)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +117,11 @@ def test_rows_are_written_as_they_came_with_counts_and_minutes(workspace, clips)
     assert read_json(Path("data/split/summary.json")) == {"clips": counts, "minutes": minutes}
 
 
-def test_empty_part_is_one_line_on_the_screen_and_writes_nothing(workspace, make_clip, run_stage):
+def test_what_cannot_be_split_is_one_line_and_writes_nothing(workspace, make_clip, run_stage):
+    """Catches: an earlier split replaced by half of one, or a traceback before prepare has run."""
+    result = run_stage("split")
+    assert result.errors == ["split: data/prepared/metadata.jsonl is missing: run 'dvc repro'"]
     write_clips(workspace / "data/prepared/metadata.jsonl", [make_clip("one")])
     result = run_stage("split")
     assert (result.returncode, len(result.errors)) == (1, 1)
     assert not (workspace / "data/split").exists()
-
-
-def test_split_before_prepare_says_what_to_run(run_stage):
-    result = run_stage("split")
-    assert result.returncode == 1
-    assert result.errors == ["split: data/prepared/metadata.jsonl is missing: run 'dvc repro'"]
