@@ -43,14 +43,9 @@ def inputs(params) -> dict[str, dict]:
             "clips": 400,
             "minutes": 28.75,
             "languages": {"de": 90, "en": 310},
-            "sources": {"phone": 400},
             "rejected": 13,
-            "rejected_by_reason": {"too short": 13},
         },
-        "data/split/summary.json": {
-            "clips": {"train": 301, "validation": 42, "test": 57},
-            "minutes": {"train": 21.5, "validation": 3.0, "test": 4.25},
-        },
+        "data/split/summary.json": {"clips": {"train": 301, "validation": 42, "test": 57}},
         "data/checkpoints/training.json": training,
         "data/evaluation/metrics.json": {
             "base": metrics_of(0.4567, 0.2345),

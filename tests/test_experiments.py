@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.workspaces import DEMO_CLIPS, copy_project, dvc, git, read_json
+from tests.workspaces import DEMO_CLIPS, copy_project, dvc, git, read_json, read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +36,7 @@ def test_one_more_clip_runs_only_what_depends_on_it(repository):
     dvc(repository, "repro")
     folder = repository / "data/raw/recorded"
     shutil.copy(DEMO_CLIPS / "100.opus", folder / "new.opus")
-    text = next(
-        json.loads(line)["text"]
-        for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()
-        if json.loads(line)["audio_path"] == "100.opus"
-    )
+    [text] = [row["text"] for row in read_rows(DEMO_CLIPS / "clips.jsonl") if row["audio_path"] == "100.opus"]
     row = json.dumps({"audio_path": "new.opus", "text": text, "language": "en", "speaker": "Ann"})
     (folder / "clips.jsonl").write_text((folder / "clips.jsonl").read_text() + row + "\n")
     before = set((repository / ".cache/prepared").rglob("*"))

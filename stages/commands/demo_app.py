@@ -15,7 +15,7 @@ from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import load_params
 from stages.common.plurals import counted
-from stages.common.stage import UserError
+from stages.common.stage import UserError, run
 
 APP = Path(__file__).parents[2] / "demo_voxtral/app.py"
 BEST = paths.CHECKPOINTS / "best"
@@ -53,17 +53,15 @@ def _base_of(training: dict, configured: str) -> str:
     return f"{name}@{revision}" if revision else name
 
 
-def main() -> None:
-    try:
-        if len(sys.argv) > 1:
-            os.chdir(sys.argv[1])
-        settings = settings_of_last_result()
-    except (UserError, OSError) as error:
-        print(f"demo-app: {error}", file=sys.stderr)
-        sys.exit(1)
+def main() -> str:
+    if len(sys.argv) > 1:
+        if not Path(sys.argv[1]).is_dir():
+            raise UserError(f"IN={sys.argv[1]} is not a folder: give one that holds data/, such as .demo")
+        os.chdir(sys.argv[1])
+    settings = settings_of_last_result()
     print("demo-app: loading the model; the page opens at the address below. Ctrl-C ends it.", flush=True)
     os.execve(sys.executable, [sys.executable, str(APP)], {**os.environ, **settings})
 
 
 if __name__ == "__main__":
-    main()
+    run("demo-app", main)

@@ -20,18 +20,18 @@ CLIPS, RATES = (12, 25, 50, 100, 200), (0.05, 0.2, 0.5)
 PRECISION = 5.0
 
 
-def held(rate: float, clips: int, alike: bool) -> float:
+def held(rate: float, clips: int, alike: bool, sets: int = SETS) -> float:
     """Share of sets whose interval holds `rate`."""
     rng = np.random.default_rng(clips)
     count = 0
-    for number in range(SETS):
+    for number in range(sets):
         words = rng.integers(3, 13, clips)
         rates = rate if alike else rng.beta(rate * PRECISION, (1 - rate) * PRECISION, clips)
         wrong = rng.binomial(words, rates)
         scores = [ClipScore(int(errors), 0, 0, int(said), 0, 1) for errors, said in zip(wrong, words, strict=True)]
         low, high = wer_interval(scores, DRAWS, seed=number)
         count += low <= rate <= high
-    return count / SETS
+    return count / sets
 
 
 def main() -> None:
