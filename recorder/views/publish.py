@@ -44,13 +44,13 @@ def account() -> tuple[str | None, str]:
         return None, str(error)
 
 
-def show_files(files: list[dict], left_out: list[dict]) -> None:
+def show_files(files: list[dict], left_out: list[str]) -> None:
     with st.expander(f"Files to publish: {amount(files)}"):
         rows = [{"File": file["path"], "Bytes": file["size"], "sha256": file["sha256"]} for file in files]
         st.dataframe(rows, hide_index=True)
         if left_out:
             st.write("Files that stay here:")
-            st.dataframe([{"File": file["path"], "Why": file["reason"]} for file in left_out], hide_index=True)
+            st.dataframe({"File": left_out}, hide_index=True)
 
 
 def ask_repository(section: str, repo_id: str, is_private: bool, question: str, key: str = "repo_id") -> dict:
@@ -95,7 +95,7 @@ def ask_confirmations(clips: list, confirmed: list[str]) -> list[str]:
     names = {clip.speaker for clip in clips}
     chosen = []
     for clip in clips:
-        if kinds := privacy.private_things(clip.text, clip.language, names):
+        if kinds := privacy.private_things(clip.text, names):
             st.html(spoken(clip.text, clip.language))
             label = as_plain(f"{', '.join(kinds)}: publish this text anyway")
             if st.checkbox(label, clip.id in confirmed, key=f"text-{clip.id}"):
