@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
+import socket
 import struct
 import tempfile
 import time
@@ -16,8 +18,6 @@ from stages.hub.local import server
 from stages.hub.local.files import API, REVISION
 from stages.hub.local.messages import Reply, Request, as_json, refusal
 from stages.hub.local.repositories import Commit, Repository
-
-MODES = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}  # variables for the client: how it sends large files
 
 
 @dataclass
@@ -76,7 +76,7 @@ class FaultyHandler(server.Handler):
         kind = fault.kind if fault else None
         request = None if kind == "drop" else self.read_request()
         if request is None:
-            self.end_connection()
+            end(self.connection)
             return
         if kind == "status":
             reply = refusal(fault.status, "Something went wrong: try again")
@@ -86,9 +86,14 @@ class FaultyHandler(server.Handler):
         if kind == "slow":
             time.sleep(fault.seconds)
         if kind == "lost":
-            self.end_connection()
+            end(self.connection)
         else:
             self.send(reply)
+
+
+def end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client was faster
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 # Xet: the client writes to a folder of this machine that stands for the storage server. It locks a folder while it has

@@ -17,7 +17,7 @@ def workspace(trained_project, tmp_path_factory):
 
 
 def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(workspace, page, tmp_path):
-    with HubServer(tokens={"planted-token": "write:ann,*"}) as hub:
+    with HubServer(tokens={"planted-token": "write:ann"}) as hub:
         variables = hub.environment(tmp_path / "home", token="planted-token")
         wanted = {name: value for name, value in variables.items() if name.startswith(("HF_", "NO_PROXY"))}
         with recorder_server(workspace, **wanted | {"HF_HUB_OFFLINE": "0"}) as address:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fnmatch
 import hashlib
 import json
 import re
@@ -11,18 +10,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+import yaml
+
 from stages.hub.local.messages import Refused, Reply, Request, as_json, not_found, refusal
 from stages.hub.local.repositories import Commit, Repository, StoredFile
-from stages.hub.local.spaces import readme_errors
 
 if TYPE_CHECKING:
     from stages.hub.local.server import HubServer
 
-# Larger files must be sent by LFS, whatever .gitattributes says.
-REGULAR_LIMIT_BYTES = 10 * 1024 * 1024
-# Those patterns of the real Hub's first commit that matter here.
-LFS_ENDINGS = ("safetensors", "parquet", "bin", "pt", "npy", "gz", "zip", "flac", "mp3", "ogg", "wav", "png")
-GITATTRIBUTES = "".join(f"*.{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in LFS_ENDINGS).encode()
+# Sent by LFS, as larger and binary files are.
+LFS_SUFFIXES = (".safetensors", ".parquet", ".flac", ".wav", ".png")
+LARGE_BYTES = 10 * 1024 * 1024
+GITATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
 
 
 def tree(_: HubServer, request: Request, __: Repository, commit: Commit, path: str) -> Reply:
@@ -38,9 +37,7 @@ def tree(_: HubServer, request: Request, __: Repository, commit: Commit, path: s
 
 
 def paths_info(_: HubServer, request: Request, __: Repository, commit: Commit) -> Reply:
-    by_json = request.headers.get("content-type", "").startswith("application/json")
-    paths = request.json()["paths"] if by_json else parse_qs(request.body.decode()).get("paths", [])
-    return as_json(_entries(commit, paths))
+    return as_json(_entries(commit, parse_qs(request.body.decode()).get("paths", [])))
 
 
 def _entries(commit: Commit, paths: list[str]) -> list[dict]:
@@ -79,7 +76,8 @@ def preupload(_: HubServer, request: Request, __: Repository, commit: Commit) ->
     listed = []
     for asked in request.json()["files"]:
         known = commit.files.get(asked["path"])
-        by_lfs = _needs_lfs(commit, asked["path"], asked["size"], base64.b64decode(asked["sample"]))
+        is_binary = b"\0" in base64.b64decode(asked["sample"])
+        by_lfs = asked["path"].endswith(LFS_SUFFIXES) or asked["size"] > LARGE_BYTES or is_binary
         listed.append(
             {
                 "path": asked["path"],
@@ -91,20 +89,12 @@ def preupload(_: HubServer, request: Request, __: Repository, commit: Commit) ->
     return as_json({"files": listed, "commitOid": commit.oid})
 
 
-def _needs_lfs(commit: Commit, path: str, size: int, sample: bytes) -> bool:
-    attributes = commit.files[".gitattributes"].content.decode() if ".gitattributes" in commit.files else ""
-    patterns = [line.split()[0] for line in attributes.splitlines() if "filter=lfs" in line]
-    named = any(fnmatch.fnmatch(path.split("/")[-1], pattern) for pattern in patterns)
-    return named or size > REGULAR_LIMIT_BYTES or b"\0" in sample
-
-
-def lfs_batch(hub: HubServer, request: Request, repository: Repository) -> Reply:
+def lfs_batch(hub: HubServer, request: Request, _: Repository) -> Reply:
     """Where to send what the Hub does not hold yet."""
     objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in request.json()["objects"]]
     for one in objects:
         if one["oid"] not in hub.lfs_objects:
-            verify = f"{hub.address_of(repository.kind, repository.name)}.git/info/lfs/objects/verify"
-            one["actions"] = {"upload": {"href": f"{hub.url}/lfs-storage/{one['oid']}"}, "verify": {"href": verify}}
+            one["actions"] = {"upload": {"href": f"{hub.url}/lfs-storage/{one['oid']}"}}
     return as_json({"transfer": "basic", "objects": objects})
 
 
@@ -115,32 +105,25 @@ def lfs_put(hub: HubServer, request: Request, sha256: str) -> Reply:
     return Reply(200, b"", {"ETag": f'"{sha256}"'})
 
 
-def lfs_verify(hub: HubServer, request: Request, _: Repository) -> Reply:
-    wanted = request.json()
-    found = len(hub.lfs_objects.get(wanted["oid"], b"")) == wanted["size"]
-    return as_json({}) if found else refusal(404, "Object not found")
-
-
 def validate_yaml(_: HubServer, request: Request) -> Reply:
-    wanted = request.json()
-    errors = [{"message": message} for message in readme_errors(wanted["content"], wanted.get("repoType", "model"))]
-    return as_json({"errors": errors, "warnings": []}, 400 if errors else 200)
+    """Whether the Hub takes the block of metadata at the head of a README."""
+    metadata = re.match(r"---\n(.*?)\n---", request.json()["content"], re.DOTALL)
+    try:
+        yaml.safe_load(metadata[1] if metadata else "")
+    except yaml.YAMLError as error:
+        return as_json({"errors": [{"message": f"Invalid YAML in README.md: {error}"}], "warnings": []}, 400)
+    return as_json({"errors": [], "warnings": []})
 
 
 def commit_changes(hub: HubServer, request: Request, repository: Repository, commit: Commit) -> Reply:
     """All of a commit's lines or none."""
     lines = [json.loads(line) for line in request.body.splitlines() if line.strip()]
     header = next(line["value"] for line in lines if line["key"] == "header")
-    if commit is not repository.head or "create_pr" in request.query:
-        return refusal(400, "Only main can be committed to here")
     if header.get("parentCommit") not in (None, repository.head.oid):
         return refusal(412, "A commit has happened since. Please refresh and try again.")
     files = dict(commit.files)
     for line in lines:
         _apply(line["key"], line["value"], files, hub.lfs_objects)
-    readme = files["README.md"].content.decode(errors="replace") if "README.md" in files else ""
-    if errors := readme_errors(readme, repository.kind):
-        return refusal(400, "Invalid metadata in README.md: " + "; ".join(errors))
     made = repository.add_commit(files, header["summary"])
     if repository.space:
         repository.space.polls_left = hub.build_polls
@@ -152,10 +135,7 @@ def _apply(key: str, value: dict, files: dict[str, StoredFile], lfs_objects: dic
     """Apply one line of a commit to `files`. LFS files were sent before."""
     path = value.get("path", "")
     if key == "file":
-        content = base64.b64decode(value["content"])
-        if len(content) > REGULAR_LIMIT_BYTES:
-            raise Refused(refusal(400, f"{path} is larger than 10 MiB and must be sent with LFS"))
-        files[path] = StoredFile(content)
+        files[path] = StoredFile(base64.b64decode(value["content"]))
     elif key == "lfsFile":
         if value["oid"] not in lfs_objects:
             raise Refused(refusal(400, f"{path}: the LFS object {value['oid']} was not uploaded"))
@@ -177,7 +157,6 @@ ROUTES = [
     ("GET", rf"{_GIT}/resolve/{REVISION}/(?P<path>.+)", "read", download),
     ("POST", rf"{API}/preupload/{REVISION}", "write", preupload),
     ("POST", rf"{_GIT}\.git/info/lfs/objects/batch", "write", lfs_batch),
-    ("POST", rf"{_GIT}\.git/info/lfs/objects/verify", "write", lfs_verify),
     ("PUT", r"/lfs-storage/(?P<sha256>[0-9a-f]{64})", "any", lfs_put),
     ("POST", r"/api/validate-yaml", "any", validate_yaml),
     ("POST", rf"{API}/commit/{REVISION}", "write", commit_changes),

@@ -5,40 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from stages.hub.local.repositories import Repository
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: role "write", "read" or "none" (no token), and the namespaces that are theirs ("*": all)."""
-
-    role: str = "none"
-    name: str = ""
-    namespaces: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, description: str) -> Caller:
-        """Of "write" (the user "me"), "read:ann" or "write:ann,team"."""
-        role, _, names = description.partition(":")
-        namespaces = tuple(names.split(",")) if names else ("me",)
-        return cls(role, namespaces[0], namespaces)
-
-    def owns(self, repository: str) -> bool:
-        return "*" in self.namespaces or repository.split("/")[0] in self.namespaces
-
-    def may_read(self, repository: Repository) -> bool:
-        return not repository.private or self.owns(repository.name)
-
-    def check_write(self, name: str) -> None:
-        """Raises: Refused if this caller may not write to a repository of this name."""
-        if self.role == "none":
-            raise Refused(refusal(401, "Invalid username or password."))
-        if self.role != "write":
-            raise Refused(refusal(403, "You have read access but not the required permissions for this operation"))
-        if not self.owns(name):
-            namespace = name.split("/")[0]
-            raise Refused(refusal(403, f"You don't have the rights to write under the namespace {namespace}"))
-
 
 @dataclass
 class Request:
@@ -47,10 +13,18 @@ class Request:
     query: dict[str, list[str]]
     headers: dict[str, str] = field(repr=False)  # names in small letters; they hold the token: never print them
     body: bytes = field(repr=False)
-    caller: Caller = Caller()
+    role: str = "none"  # of who asks: "write", "read" or "none" (no token)
+    user: str = ""
 
     def json(self) -> dict:
         return json.loads(self.body or b"{}")
+
+    def check_write(self) -> None:
+        """Raises: Refused if who asks may not write."""
+        if self.role == "none":
+            raise Refused(refusal(401, "Invalid username or password."))
+        if self.role != "write":
+            raise Refused(refusal(403, "You have read access but not the required permissions for this operation"))
 
 
 @dataclass

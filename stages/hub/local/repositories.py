@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class StoredFile:
 class Commit:
     oid: str
     message: str
-    date: str
     files: dict[str, StoredFile] = field(repr=False)  # all files after this commit, not only those that it changed
 
 
@@ -51,16 +49,11 @@ class Commit:
 class Space:
     """What a Space has besides its files."""
 
-    sdk: str
     hardware: str = "cpu-basic"
-    requested_hardware: str = "cpu-basic"
     variables: dict[str, dict] = field(default_factory=dict)
     secrets: dict[str, dict] = field(default_factory=dict, repr=False)
-    polls_left: int = 0  # how often `runtime` still says that it builds
-    has_run: bool = False
-    paused: bool = False
-    built_stage: str = "RUNNING"  # after building; or BUILD_ERROR, RUNTIME_ERROR
-    log: list[str] = field(default_factory=lambda: ["===== Application"])
+    polls_left: int = 0  # how often it still says that it builds
+    built_stage: str = "RUNNING"  # after building; or BUILD_ERROR, RUNTIME_ERROR, PAUSED
 
 
 @dataclass
@@ -89,9 +82,5 @@ class Repository:
         parent = self.head.oid if self.commits else ""
         listing = [(path, file.git_id) for path, file in sorted(files.items())]
         oid = hashlib.sha1(repr([self.kind, self.name, parent, message, listing]).encode()).hexdigest()
-        self.commits.append(Commit(oid, message, now(), dict(sorted(files.items()))))
+        self.commits.append(Commit(oid, message, dict(sorted(files.items()))))
         return self.head
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import threading
 import traceback
@@ -22,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from stages.hub.local import files, spaces
 from stages.hub.local.files import API, REVISION
-from stages.hub.local.messages import Caller, Refused, Reply, Request, as_json, not_found, refusal
+from stages.hub.local.messages import Refused, Reply, Request, as_json, not_found, refusal
 from stages.hub.local.repositories import Commit, Repository, Space, StoredFile
 
 Route = tuple[str, str, str, Callable[..., Reply]]
@@ -34,8 +33,7 @@ class HubServer:
     Args:
         repositories: public ones that are there from the start, {(kind, "owner/name"): {path: content}}. Kinds are
             model, dataset and space.
-        tokens: {token: "role:name[,namespace...]"}; role is write or read, the name is the user's and a namespace of
-            theirs ("*": all namespaces). Only "write" or "read": the user "me".
+        tokens: {token: "role:user"}; role is write or read, of all repositories. Only a role: the user "me".
 
     Attributes: `url`, `requests` ("METHOD /path" of each), `errors` (tracebacks of its own faults; any of them fails
     the end of the context), `build_polls` (how often a Space's runtime says that it builds before it runs).
@@ -46,8 +44,7 @@ class HubServer:
         repositories: dict[tuple[str, str], dict[str, bytes]] | None = None,
         tokens: dict[str, str] | None = None,
     ) -> None:
-        tokens = tokens or {"write-token": "write", "read-token": "read"}
-        self.callers = {token: Caller.of(description) for token, description in tokens.items()}
+        self.tokens = tokens or {"write-token": "write", "read-token": "read"}
         self.lock = threading.RLock()
         self.requests: list[str] = []
         self.errors: list[str] = []
@@ -55,7 +52,7 @@ class HubServer:
         self.lfs_objects: dict[str, bytes] = {}  # by sha256
         self.repositories: dict[tuple[str, str], Repository] = {}
         for (kind, name), contents in (repositories or {}).items():
-            repository = Repository(kind, name, space=Space("gradio") if kind == "space" else None)
+            repository = Repository(kind, name, space=Space() if kind == "space" else None)
             repository.add_commit({path: StoredFile(content) for path, content in contents.items()}, "initial commit")
             self.repositories[kind, name] = repository
         # Method, path, who may (any; user: with a token; read, write: this repository), and what answers.
@@ -73,7 +70,6 @@ class HubServer:
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
-        self.server.close_connections()
         if self.errors and error is None:
             raise AssertionError("the local Hub failed:\n" + "\n".join(self.errors))
 
@@ -96,7 +92,7 @@ class HubServer:
         method = "GET" if request.method == "HEAD" else request.method
         with self.lock:
             try:
-                request.caller = self._caller(request)
+                self._recognise(request)
                 for route_method, pattern, right, action in self.routes:
                     if method == route_method and (match := re.fullmatch(pattern, request.path)):
                         groups = {name: unquote(value or "") for name, value in match.groupdict().items()}
@@ -108,22 +104,25 @@ class HubServer:
                 return refusal(500, "the local Hub failed: see its errors")
         return refusal(404, f"{request.method} {request.path} is not served here")
 
-    def _caller(self, request: Request) -> Caller:
+    def _recognise(self, request: Request) -> None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if token and token not in self.callers:
+        if not token:
+            return
+        if token not in self.tokens:
             raise Refused(refusal(401, "Invalid credentials in Authorization header"))
-        return self.callers[token] if token else Caller()
+        request.role, _, name = self.tokens[token].partition(":")
+        request.user = name or "me"
 
     def _answer_if_allowed(self, action: Callable, right: str, request: Request, groups: dict) -> Reply:
-        if right == "user" and request.caller.role == "none":
+        if right == "user" and request.role == "none":
             return refusal(401, "Invalid username or password.")
         if right in ("any", "user"):
             return action(self, request, **groups)
         repository = self.repositories.get((groups.pop("kind") or "model", groups.pop("repository")))
-        if repository is None or not request.caller.may_read(repository):
+        if repository is None or (repository.private and request.role == "none"):
             return not_found("Repo")
         if right == "write":
-            request.caller.check_write(repository.name)
+            request.check_write()
         if "revision" in groups:
             groups["commit"] = repository.at(groups.pop("revision") or "main")
             if groups["commit"] is None:
@@ -135,57 +134,36 @@ class HubServer:
 
 
 def whoami(_: HubServer, request: Request) -> Reply:
-    return as_json({"type": "user", "name": request.caller.name, "orgs": [], "auth": {"type": "access_token"}})
+    return as_json({"type": "user", "name": request.user, "orgs": [], "auth": {"type": "access_token"}})
 
 
 def _named(request: Request) -> tuple[str, str]:
     """(kind, "owner/name") of the repository that a request asks to create or delete."""
     wanted = request.json()
-    return wanted.get("type") or "model", f"{wanted.get('organization') or request.caller.name}/{wanted['name']}"
+    return wanted.get("type") or "model", f"{wanted.get('organization') or request.user}/{wanted['name']}"
 
 
 def create(hub: HubServer, request: Request) -> Reply:
     wanted, (kind, name) = request.json(), _named(request)
-    request.caller.check_write(name)
+    request.check_write()
     if (kind, name) in hub.repositories:
         return as_json({"error": f"You already created {name}", "url": hub.address_of(kind, name)}, 409)
-    repository = Repository(kind, name, private=wanted.get("visibility", "public") != "public")
-    contents = {".gitattributes": StoredFile(files.GITATTRIBUTES)}
-    if kind == "space":
-        hardware = wanted.get("hardware") or "cpu-basic"
-        repository.space = Space(wanted["sdk"], hardware, hardware)
-        for what in ("variables", "secrets"):
-            for value in wanted.get(what) or []:
-                spaces.set_value(repository.space, what, value)
-        contents["README.md"] = StoredFile(f"---\ntitle: {name}\nsdk: {wanted['sdk']}\n---\n".encode())
-    repository.add_commit(contents, "initial commit")
+    private = wanted.get("visibility", "public") != "public"
+    repository = Repository(kind, name, private, Space() if kind == "space" else None)
+    repository.add_commit({".gitattributes": StoredFile(files.GITATTRIBUTES)}, "initial commit")
     hub.repositories[kind, name] = repository
     return as_json({"url": hub.address_of(kind, name), "name": name, "id": f"{kind}-{name}"})
 
 
 def delete(hub: HubServer, request: Request) -> Reply:
-    repository = hub.repositories.get(_named(request))
-    if repository is None or not request.caller.may_read(repository):
-        return not_found("Repo")
-    request.caller.check_write(repository.name)
-    del hub.repositories[repository.kind, repository.name]
-    return as_json({})
+    request.check_write()
+    return as_json({}) if hub.repositories.pop(_named(request), None) else not_found("Repo")
 
 
 def info(_: HubServer, __: Request, repository: Repository, commit: Commit) -> Reply:
-    content = {
-        "id": repository.name,
-        "author": repository.name.split("/")[0],
-        "sha": commit.oid,
-        "createdAt": repository.commits[0].date,
-        "lastModified": repository.head.date,
-        "private": repository.private,
-        "tags": [],
-        "siblings": [{"rfilename": path} for path in commit.files],
-    }
-    if repository.space:
-        content |= {"sdk": repository.space.sdk, "runtime": spaces.described(repository)}
-    return as_json(content)
+    siblings = [{"rfilename": path} for path in commit.files]
+    private = repository.private
+    return as_json({"id": repository.name, "sha": commit.oid, "private": private, "tags": [], "siblings": siblings})
 
 
 def refs(_: HubServer, __: Request, repository: Repository) -> Reply:
@@ -220,14 +198,6 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # header and body are two packets: 40 ms a reply without this
     server: Server
 
-    def setup(self) -> None:
-        super().setup()
-        self.server.connections.add(self.connection)
-
-    def finish(self) -> None:
-        self.server.connections.discard(self.connection)
-        super().finish()
-
     def do_GET(self) -> None:
         self.server.hub.requests.append(f"{self.command} {unquote(urlsplit(self.path).path)}")
         self.respond()
@@ -237,8 +207,6 @@ class Handler(BaseHTTPRequestHandler):
     def respond(self) -> None:
         if request := self.read_request():
             self.send(self.server.hub.answer(request))
-        else:
-            self.end_connection()
 
     def read_request(self) -> Request | None:
         """None if the client died while it sent this: half a request is not one."""
@@ -257,10 +225,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(reply.body)
 
-    def end_connection(self) -> None:
-        self.close_connection = True
-        end(self.connection)
-
     def log_message(self, *_: object) -> None:
         """Says nothing: `requests` has it."""
 
@@ -271,25 +235,12 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, hub: HubServer, handler: type[Handler]) -> None:
         self.hub = hub
-        self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), handler)
-
-    def close_connections(self) -> None:
-        """The clients keep them open; without this a stopped server would still answer."""
-        for connection in list(self.connections):
-            end(connection)
 
     def handle_error(self, *_: object) -> None:
         """A client that went away is not an error."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             self.hub.errors.append(traceback.format_exc())
-
-
-def end(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # the client was faster
 
 
 def clean_environment(home: Path, **variables: str) -> dict[str, str]:
