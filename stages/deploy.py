@@ -12,6 +12,7 @@ from stages.common.files import read_json
 from stages.common.params import Params, load_params
 from stages.common.stage import UserError, announce, run
 from stages.hub.receipts import discard_receipt, reason_to_stay, write_receipt
+from stages.hub.space import publish_space, wait_until_running
 
 
 def variables_of(params: Params, pushed: dict, training: dict, languages: dict[str, int]) -> dict[str, str]:
@@ -42,8 +43,6 @@ def variables_of(params: Params, pushed: dict, training: dict, languages: dict[s
 
 def publish_demo(params: Params) -> dict:
     """Publish the Space and wait for it; returns the receipt. Raises: UserError if it does not run."""
-    from stages.hub.space import publish_space, wait_until_running
-
     section = params.deploy
     if section.space_id is None:
         raise UserError("params.yaml: deploy.enabled is true, but deploy.space_id names no Space: set USER/NAME")

@@ -8,12 +8,7 @@ the Hub does not hold yet, as one commit. Writes data/receipts/push.json: what w
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import asdict
-from pathlib import Path
-
-from ruamel.yaml import YAML
 
 from stages.common import paths
 from stages.common.cache import fingerprint
@@ -22,29 +17,12 @@ from stages.common.params import Params, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
 from stages.hub import release
+from stages.hub.publish import listing, publish
 from stages.hub.receipts import amount, discard_receipt, reason_to_stay, write_receipt
-
-
-def version_of_run() -> str:
-    """The repository's state for a commit message: git's, if there is one, and DVC's hash of the model."""
-    parts = []
-    if shutil.which("git"):
-        git = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--tags"], capture_output=True, text=True, check=False
-        )
-        if git.returncode == 0:
-            parts.append(f"git {git.stdout.strip()}")
-    lock = Path("dvc.lock")
-    if lock.exists():
-        outs = YAML(typ="safe").load(lock).get("stages", {}).get("train", {}).get("outs", [])
-        parts += [f"dvc {out['md5'][:8]}" for out in outs if out["path"] == paths.CHECKPOINTS.as_posix()]
-    return ", ".join(parts) or "no version control"
 
 
 def publish_model(params: Params) -> dict:
     """Publish the model; returns the receipt. Raises: UserError if it may not or cannot be published."""
-    from stages.hub.publish import held, listing, publish
-
     section = params.push
     if section.repo_id is None and not section.dry_run:
         raise UserError("params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME")
@@ -52,20 +30,14 @@ def publish_model(params: Params) -> dict:
     refusal = release.reason_to_refuse(section, read_json(paths.EVALUATION / "metrics.json"))
     if refusal and not section.dry_run:
         raise UserError(refusal)
-    release.check_harmless(model | results)
+    formats = {"": model}  # by folder on the Hub
     expected = release.clips_to_check(
         read_jsonl(paths.EVALUATION / "predictions.jsonl"), section.checked_clips, params.evaluate.batch_size
     )
-    checked, merged = False, {}
     if section.merged and release.is_adapter(model):
-        folder = release.merged_folder(model, params)
-        if not folder.exists():
-            shutil.rmtree(folder.parent, ignore_errors=True)  # of other adapters, each as large as the base
-            release.check_reproduces([model], expected, merge_into=folder)
-            checked = True
-        merged = release.model_files(folder)
-        release.check_harmless(merged)
-    files = model | results | {f"{release.MERGED}/{name}": path for name, path in merged.items()}
+        formats["merged/"] = release.merge(model, params, expected)
+    files = results | {f"{folder}{name}": path for folder, made in formats.items() for name, path in made.items()}
+    release.check_harmless(files)
     listed = listing(files)
     if section.dry_run:
         return {
@@ -76,15 +48,15 @@ def publish_model(params: Params) -> dict:
             "files": listed,
             "left_out": left_out,
         }
-    if not checked and not held(section.repo_id, "model", files, private=section.private):
-        release.check_reproduces([model, merged] if merged else [model], expected)
+    tag = f"v-{fingerprint({entry['path']: entry['sha256'] for entry in listed})[:8]}"
     published = publish(
         section.repo_id,
         "model",
         files,
         private=section.private,
-        message=f"Model ({version_of_run()})",
-        tag=f"v-{fingerprint({entry['path']: entry['sha256'] for entry in listed})[:8]}",
+        message=f"Model ({tag})",
+        tag=tag,
+        check=lambda: release.check_reproduces(list(formats.values()), expected),
     )
     return {"published": True, "reason": None, **asdict(published), "left_out": left_out}
 

@@ -18,7 +18,7 @@ from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub import release
 from stages.speech import prepared
-from tests.hub import MODES, Fault, HubServer
+from tests.hub import Fault, HubServer
 from tests.workspaces import ROOT, copy_project, git, read_json, read_rows, set_params
 
 TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
@@ -77,14 +77,13 @@ class Pushed:
 
     hub: HubServer
     workspace: Path
-    mode: dict[str, str]
     dry: dict
     requests_of_dry: list[str]
     receipt: dict
 
 
-@pytest.fixture(scope="module", params=[pytest.param("lfs", marks=pytest.mark.slow), "xet"])
-def pushed(request, trained_project, tmp_path_factory):
+@pytest.fixture(scope="module")
+def pushed(trained_project, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pushed") / "workspace"
     workspace = copy_project(trained_project, folder, push__enabled=True, push__repo_id="me/voice")
     assert read_json(workspace / "data/evaluation/metrics.json")["improvement"]["low"] > 0
@@ -93,13 +92,12 @@ def pushed(request, trained_project, tmp_path_factory):
         (best / name).parent.mkdir(exist_ok=True)
         (best / name).write_bytes(b"must stay here")
     (workspace / "data/card/notes.md").write_text("mine")
-    mode = MODES[request.param]
     with HubServer(tokens={TOKEN: "write"}) as hub:
         set_params(workspace, push__dry_run=True)
-        dry = push(hub, workspace, **mode)
+        dry = push(hub, workspace)
         requests_of_dry = list(hub.requests)
         set_params(workspace, push__dry_run=False)
-        yield Pushed(hub, workspace, mode, dry, requests_of_dry, push(hub, workspace, **mode))
+        yield Pushed(hub, workspace, dry, requests_of_dry, push(hub, workspace))
 
 
 def run(hub: HubServer, workspace: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess:
@@ -138,15 +136,15 @@ def in_receipt(receipt: dict) -> dict[str, str]:
     return {entry["path"]: entry["sha256"] for entry in receipt["files"]}
 
 
-def transcribe_from_hub(hub: HubServer, workspace: Path, base: str | None, inside: str = "", **extra: str) -> dict:
+def transcribe_from_hub(hub: HubServer, workspace: Path, base: str | None, inside: str = "") -> dict:
     """{clip id: text} of the test clips, in a fresh process with its own cache."""
     clips = []
     for row in read_rows(workspace / "data/split/test.jsonl"):
         sound = workspace.parent / f"{row['id']}.flac"
         sound.write_bytes(prepared.content(workspace / "data/prepared" / row["file_name"]))
         clips.append({"path": str(sound), **{name: row[name] for name in ("id", "language", "duration_s")}})
-    extra["HF_HOME"] = str(workspace.parent / "reader")
-    result = run(hub, workspace, "-c", TRANSCRIBE, json.dumps(["me/voice", inside, base, clips]), **extra)
+    asked = json.dumps(["me/voice", inside, base, clips])
+    result = run(hub, workspace, "-c", TRANSCRIBE, asked, HF_HOME=str(workspace.parent / "reader"))
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -161,29 +159,28 @@ def test_the_allowed_files_go_up_and_transcribe_from_there_as_in_the_evaluation(
     assert set(on_the_hub(pushed.hub)) == PUBLISHED and repository.private
     assert in_receipt(receipt) == on_the_hub(pushed.hub)
     assert receipt["published"] and receipt["commit"] == repository.head.oid == repository.tags[receipt["tag"]]
-    left_out = {entry["path"]: entry["reason"] for entry in receipt["left_out"]}
-    assert left_out == {
-        "data/card/notes.md": release.UNKNOWN,
-        "data/checkpoints/best/optimizer.pt": release.UNKNOWN,
-        "data/checkpoints/best/recording.flac": release.UNKNOWN,
-        "data/checkpoints/best/sub/adapter_model.safetensors": release.UNKNOWN,
-        "data/checkpoints/best/training_args.bin": release.UNKNOWN,
-        "data/checkpoints/validation.json": release.UNKNOWN,  # its figures go up in training.json
-        "data/evaluation/predictions.jsonl": release.TRANSCRIPTS,
-        "data/evaluation/report.html": release.TRANSCRIPTS,
-        "data/evaluation/details.json": release.TRANSCRIPTS,
-        "data/evaluation/groups.csv": "names speakers and sources",
-        "data/evaluation/misheard.csv": release.TRANSCRIPTS,
-        "data/evaluation/other_speakers.jsonl": release.TRANSCRIPTS,
-    }
-    heard = transcribe_from_hub(pushed.hub, pushed.workspace, base="data/demo/voxtral-tiny", **pushed.mode)
+    assert receipt["left_out"] == [
+        "data/card/notes.md",
+        "data/checkpoints/best/optimizer.pt",
+        "data/checkpoints/best/recording.flac",
+        "data/checkpoints/best/sub/adapter_model.safetensors",
+        "data/checkpoints/best/training_args.bin",
+        "data/checkpoints/validation.json",
+        "data/evaluation/details.json",
+        "data/evaluation/groups.csv",
+        "data/evaluation/misheard.csv",
+        "data/evaluation/other_speakers.jsonl",
+        "data/evaluation/predictions.jsonl",
+        "data/evaluation/report.html",
+    ]
+    heard = transcribe_from_hub(pushed.hub, pushed.workspace, base="data/demo/voxtral-tiny")
     assert heard == evaluated(pushed.workspace) and len(heard) >= 5
 
 
 def test_nothing_changed_sends_nothing_loads_nothing_and_leaves_the_same_receipt(pushed):
     first = (pushed.workspace / "data/receipts/push.json").read_bytes()
     pushed.hub.requests.clear()
-    result = run(pushed.hub, pushed.workspace, "-m", "stages.push", **pushed.mode)
+    result = run(pushed.hub, pushed.workspace, "-m", "stages.push")
     assert result.returncode == 0 and "heard" not in result.stdout
     assert {request.split()[0] for request in pushed.hub.requests} == {"GET"}
     assert (pushed.workspace / "data/receipts/push.json").read_bytes() == first

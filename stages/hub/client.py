@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.common.stage import UserError
@@ -21,17 +21,22 @@ Result = TypeVar("Result")
 
 # Retried: timeouts, a repository that something else writes to (409), a moved head (412), limits, outages.
 TRY_AGAIN = (408, 409, 412, 425, 429, 500, 502, 503, 504)
-FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 30.0
-PATIENCE_S = 330.0  # of one call, waits included: the Hub counts its limits over five minutes
+PAUSES_S = (1, 2, 4, 8, 16, 30, 60, 90, 120)  # together more than five minutes, over which the Hub counts its limits
 SILENCE_S = 120.0  # an open connection without a byte for so long is dead
 # hf_xet raises a bare ConnectionError for every failure between it and the Hub.
 XET_REFUSAL = re.compile(r"HTTP status client error \((40[0-9])")
 TOKENS = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{20,}")
+LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
+ADVICE = {
+    401: f"the Hub does not know the token: {LOGIN}",
+    402: "the Hub wants a paid plan for this: choose another deploy.hardware",
+    403: f"the token may not do this: {LOGIN}, with a token that may write",
+    404: f"not there, or not for this token: check the name, {LOGIN}",
+}
 
 
 class Refused(UserError):
-    """The Hub refuses, and another try would not help. `status` is its HTTP status."""
+    """The Hub refuses, and another try would not help. `status` is its HTTP status; None: nothing was asked."""
 
     def __init__(self, text: str, status: int | None) -> None:
         super().__init__(text)
@@ -57,50 +62,45 @@ def api() -> HfApi:
     return HfApi()
 
 
-def call(what: str, function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+def call(
+    what: str, function: Callable[..., Result], *arguments: Any, pauses_s: Sequence[float] | None = None, **named: Any
+) -> Result:
     """Returns `function(...)`, called again while the Hub limits, fails or drops the connection.
 
-    what: names the call in a message, such as "publishing ann/voice". Replies get lost, so
-    the function must allow another call after it had its effect.
-    Raises: Refused (a UserError) if another try would not help, UserError when patience ends.
+    what: names the call in a message, such as "publishing ann/voice". Replies get lost, so the function must allow
+    another call after it had its effect. pauses_s: before each other try; PAUSES_S if it is None.
+    Raises: Refused (a UserError) if another try would not help, UserError after the last one.
     """
     import httpx2
 
-    began_s = time.monotonic()
-    wait_s = FIRST_WAIT_S
-    while True:
+    for pause_s in (*(PAUSES_S if pauses_s is None else pauses_s), None):
         try:
             return function(*arguments, **named)
         except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
-            problem, pause_s = _passing(error)
+            problem = _passing(error)
             if problem is None:
                 # Not `from error`: a chain of exceptions would print what ours leaves out.
                 raise _refusal(what, error) from None
-        pause_s = wait_s if pause_s is None else pause_s
-        if time.monotonic() - began_s + pause_s > PATIENCE_S:
-            raise UserError(f"{what}: {problem}, for {PATIENCE_S / 60:.0f} minutes: run it again later") from None
-        print(f"{what}: {problem}, trying again in {pause_s:g} s", flush=True)
-        time.sleep(pause_s)
-        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        if pause_s is not None:
+            print(f"{what}: {problem}, trying again in {pause_s:g} s", flush=True)
+            time.sleep(pause_s)
+    raise UserError(f"{what}: {problem}: run it again later")
 
 
-def _passing(error: Exception) -> tuple[str | None, float | None]:
-    """(words for a problem that may be over soon, the pause that the Hub asks for); (None, None) for other errors."""
+def _passing(error: Exception) -> str | None:
+    """Words for a problem that may be over soon; None for other errors."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, HfHubHTTPError):
-        if error.response.status_code not in TRY_AGAIN:
-            return None, None
-        asked = error.response.headers.get("Retry-After", "")
-        return f"the Hub answers {error.response.status_code}", float(asked) if asked.isdigit() else None
-    if isinstance(error, OfflineModeIsEnabled):
-        return None, None
-    if isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError):
-        return (None, None) if XET_REFUSAL.search(str(error)) else ("the Hub cannot be reached", None)
+        status = error.response.status_code
+        return f"the Hub answers {status}" if status in TRY_AGAIN else None
     if isinstance(error, json.JSONDecodeError):  # the client reads a body as JSON before it looks at the status
-        return "the Hub answers with something unreadable", None
-    return None, None
+        return "the Hub answers with something unreadable"
+    if isinstance(error, OfflineModeIsEnabled) or XET_REFUSAL.search(str(error)):
+        return None
+    is_connection = isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
+    return "the Hub cannot be reached" if is_connection else None
 
 
 def _refusal(what: str, error: Exception) -> Exception:
@@ -113,42 +113,31 @@ def _refusal(what: str, error: Exception) -> Exception:
         RepositoryNotFoundError,
     )
 
-    def refused(words: str, status: int | None) -> Refused:
-        return Refused(f"{what}: {words}", status)
-
-    login = "log in with 'hf auth login', or set HF_TOKEN"
     if isinstance(error, OfflineModeIsEnabled):
-        return refused("HF_HUB_OFFLINE is set: unset it to publish", None)
-    if isinstance(error, LocalTokenNotFoundError):
-        return refused(f"no token: {login}", 401)
+        return Refused(f"{what}: HF_HUB_OFFLINE is set: unset it", None)
     if isinstance(error, HFValidationError):
-        return refused(f"not a name on the Hub (USER/NAME): {one_line(error)}", None)
+        return Refused(f"{what}: not a name on the Hub (USER/NAME): {one_line(error)}", 400)
     if isinstance(error, ValueError) and "README.md" in str(error):
-        return refused(f"the Hub does not accept the card: {one_line(error)}", 400)
-    if isinstance(error, ConnectionError) and (found := XET_REFUSAL.search(str(error))):
-        return refused(
-            f"the upload was refused ({one_line(error)}): {login}, with a token that may write", int(found[1])
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return refused(f"not there, or not for this token: check the name, {login}", 404)
-    if not isinstance(error, HfHubHTTPError):
+        return Refused(f"{what}: the Hub does not accept the card: {one_line(error)}", 400)
+    if isinstance(error, LocalTokenNotFoundError):
+        status = 401
+    elif isinstance(error, RepositoryNotFoundError):  # also a 401 of somebody without a token
+        status = 404
+    elif isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+    elif found := XET_REFUSAL.search(str(error)):
+        status = int(found[1])
+    else:
         return error
-    status = error.response.status_code
-    reason = f" ({one_line(error.server_message)})" if error.server_message else ""
-    if status == 401:
-        return refused(f"the Hub does not know the token: {login}", status)
-    if status == 402:
-        return refused(f"the Hub wants a paid plan for this{reason}: choose another deploy.hardware", status)
-    if status == 403:
-        return refused(f"the token may not do this{reason}: {login}, with a token that may write", status)
-    return refused(f"the Hub answers {status}{reason}: {one_line(error)}", status)
+    reason = getattr(error, "server_message", None) or error
+    return Refused(f"{what}: {ADVICE.get(status, f'the Hub answers {status}')} ({one_line(reason)})", status)
 
 
-def one_line(text: object, most: int = 300) -> str:
-    """A message in one line of at most `most` characters, without tokens."""
+def one_line(text: object) -> str:
+    """A message in one line of at most 300 characters, without tokens."""
     from huggingface_hub import get_token
 
     line = " ".join(str(text).split())
     if token := get_token():
         line = line.replace(token, "<token>")
-    return TOKENS.sub("<token>", line)[:most]
+    return TOKENS.sub("<token>", line)[:300]

@@ -7,11 +7,11 @@ commits the difference on top of that very commit or not at all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages.common.files import sha256_of_file
 from stages.common.stage import UserError
@@ -38,7 +38,6 @@ OF_THE_HUB = (".gitattributes",)
 # A tag on every repository that ownvoice made: nothing is written over somebody's other work by a mistyped name.
 MARK = "ownvoice"
 UNMARKED = (*OF_THE_HUB, "README.md", "LICENSE", "LICENSE.md")  # what the Hub's own page puts into a new repository
-ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,6 @@ class Published:
     private: bool
     tag: str | None
     files: list[dict]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A repository that may be written to; `made` is True if it is new."""
-
-    private: bool
-    tags: set[str]
-    made: bool
 
 
 def listing(files: Files) -> list[dict]:
@@ -81,56 +71,50 @@ def publish(
     *,
     private: bool,
     message: str,
-    tag: str | None,
-    create: Mapping[str, Any] = {},
+    tag: str | None = None,
+    check: Callable[[], object] = lambda: None,
 ) -> Published:
     """Make main of a repository, created if missing, hold `files`, and tag that commit.
 
-    create: further arguments of `HfApi.create_repo`. A tag that exists stays where it is: name it after the content.
+    tag: one that exists stays where it is, so name it after the content. check: called before anything is created or
+    sent, unless main holds these files already.
     Raises: UserError for a public repository that should be private, one with somebody's other files, a token that may
-    not write, a Hub that cannot be reached.
+    not write, a Hub that cannot be reached; and what `check` raises.
     """
-    opened = open_repository(repo_id, kind, private, create)
-    listed = listing(files)
     what = f"publishing {repo_id}"
-    for _ in range(ROUNDS):
-        # Reading, comparing and committing are retried as one: after a lost reply the commit may be there.
-        head, committed = call(what, _converge, repo_id, kind, files, listed, message)
-        if not committed:
-            break
-    else:
-        raise UserError(f"{what}: {head} on the Hub differs from what was sent, {ROUNDS} times: is it being edited?")
-    if tag and tag not in opened.tags:
+    listed = listing(files)
+    info = _find(repo_id, kind, private)
+    if info is None or any(call(what, _differences, repo_id, kind, info.sha, files, listed)):
+        check()
+    is_private = open_repository(repo_id, kind, private)
+    # Reading, comparing and committing are retried as one: after a lost reply the commit may be there.
+    head = call(what, _converge, repo_id, kind, files, listed, message)
+    if tag and tag not in _tags(what, repo_id, kind):
         call(what, api().create_tag, repo_id, tag=tag, revision=head, repo_type=kind, exist_ok=True)
-    return Published(repo_id, address(repo_id, kind), head, opened.private, tag, listed)
+    return Published(repo_id, address(repo_id, kind), head, is_private, tag, listed)
 
 
-def held(repo_id: str, kind: Kind, files: Files, *, private: bool) -> bool:
-    """Whether main holds these files already, and none that should go. Changes nothing.
-
-    Raises: UserError if the repository is public and should be private.
-    """
-    what = f"looking at {repo_id}"
-    info = _info(what, repo_id, kind)
-    if info is None:
-        return False
-    _check_private(info, repo_id, kind, private)
-    return not any(_differences(kind, files, listing(files), call(what, _tree, repo_id, kind, info.sha)))
-
-
-def open_repository(repo_id: str, kind: Kind, private: bool, create: Mapping[str, Any] = {}) -> Opened:
-    """The repository, created if missing, and marked as ours.
+def open_repository(repo_id: str, kind: Kind, private: bool) -> bool:
+    """Create a repository if it is missing, mark it as ours, and return whether it is private.
 
     Raises: UserError if it is public and should be private, or holds somebody's other files.
     """
     what = f"opening {repo_id}"
-    info, made = _info(what, repo_id, kind), False
+    info = _find(repo_id, kind, private)
     if info is None:
+        sdk = {"space_sdk": "gradio"} if kind == "space" else {}
         # exist_ok: the reply to a first try may have been lost. It hides an existing public one: hence looking again.
-        call(what, api().create_repo, repo_id, repo_type=kind, private=private, exist_ok=True, **create)
-        info, made = call(what, api().repo_info, repo_id, repo_type=kind), True
-    _check_private(info, repo_id, kind, private)
-    return Opened(bool(info.private), _marked(repo_id, kind, info.sha), made)
+        call(what, api().create_repo, repo_id, repo_type=kind, private=private, exist_ok=True, **sdk)
+        info = call(what, api().repo_info, repo_id, repo_type=kind)
+        _check_private(info, repo_id, kind, private)
+    if MARK not in _tags(what, repo_id, kind):
+        if others := sorted({file.rfilename for file in info.siblings} - set(UNMARKED)):
+            raise UserError(
+                f"{repo_id} on the Hub was not made by ownvoice and holds {others[0]}: choose another name, or hand it "
+                f"over with 'hf repos tag create {repo_id} {MARK} --type {kind}'"
+            )
+        call(what, api().create_tag, repo_id, tag=MARK, revision=info.sha, repo_type=kind, exist_ok=True)
+    return bool(info.private)
 
 
 def address(repo_id: str, kind: Kind) -> str:
@@ -138,16 +122,21 @@ def address(repo_id: str, kind: Kind) -> str:
     return f"{api().endpoint}/{folder}{repo_id}"
 
 
-def _info(what: str, repo_id: str, kind: Kind) -> RepoInfo | None:
-    """None if there is no such repository, or this token may not see it."""
+def _find(repo_id: str, kind: Kind, private: bool) -> RepoInfo | None:
+    """None if there is no such repository, or this token may not see it.
+
+    Raises: UserError if it is public and should be private.
+    """
     if repo_id.count("/") != 1:
         raise UserError(f"params.yaml: {SECTIONS[kind]}: {repo_id!r} is not a name on the Hub: write USER/NAME")
     try:
-        return call(what, api().repo_info, repo_id, repo_type=kind)
+        info = call(f"looking at {repo_id}", api().repo_info, repo_id, repo_type=kind)
     except Refused as refusal:
         if refusal.status != 404:
             raise
         return None
+    _check_private(info, repo_id, kind, private)
+    return info
 
 
 def _check_private(info: RepoInfo, repo_id: str, kind: Kind, private: bool) -> None:
@@ -159,48 +148,33 @@ def _check_private(info: RepoInfo, repo_id: str, kind: Kind, private: bool) -> N
         )
 
 
-def _marked(repo_id: str, kind: Kind, head: str) -> set[str]:
-    """The tags of a repository, which gets our mark. Raises: UserError if it has none, and holds files."""
-    what = f"opening {repo_id}"
-    tags = {tag.name for tag in call(what, api().list_repo_refs, repo_id, repo_type=kind).tags}
-    if MARK in tags:
-        return tags
-    if others := sorted(set(call(what, _tree, repo_id, kind, head)) - set(UNMARKED)):
-        raise UserError(
-            f"{repo_id} on the Hub was not made by ownvoice and holds {others[0]}: choose another name, or hand it "
-            f"over with 'hf repos tag create {repo_id} {MARK} --type {kind}'"
-        )
-    call(what, api().create_tag, repo_id, tag=MARK, revision=head, repo_type=kind, exist_ok=True)
-    return tags
+def _tags(what: str, repo_id: str, kind: Kind) -> set[str]:
+    return {tag.name for tag in call(what, api().list_repo_refs, repo_id, repo_type=kind).tags}
 
 
-def _tree(repo_id: str, kind: Kind, commit: str) -> dict[str, RepoFile]:
-    from huggingface_hub.hf_api import RepoFile
-
-    entries = api().list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=kind)
-    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-
-
-def _converge(repo_id: str, kind: Kind, files: Files, listed: list[dict], message: str) -> tuple[str, bool]:
-    """(head, False) if main's checksums are those of `files`; else commits the difference: (new head, True)."""
+def _converge(repo_id: str, kind: Kind, files: Files, listed: list[dict], message: str) -> str:
+    """Commit how `files` differ from main, if they do; returns main's commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     head = api().repo_info(repo_id, repo_type=kind).sha
-    changed, gone = _differences(kind, files, listed, _tree(repo_id, kind, head))
+    changed, gone = _differences(repo_id, kind, head, files, listed)
     if not changed and not gone:
-        return head, False
+        return head
     operations = [
         *(CommitOperationAdd(path, files[path]) for path in changed),
         *(CommitOperationDelete(path) for path in gone),
     ]
-    commit = api().create_commit(repo_id, operations, commit_message=message, repo_type=kind, parent_commit=head)
-    return commit.oid, True
+    return api().create_commit(repo_id, operations, commit_message=message, repo_type=kind, parent_commit=head).oid
 
 
 def _differences(
-    kind: Kind, files: Files, listed: list[dict], remote: Mapping[str, RepoFile]
+    repo_id: str, kind: Kind, commit: str, files: Files, listed: list[dict]
 ) -> tuple[list[str], list[str]]:
-    """(paths to send, paths to remove)."""
+    """(paths to send, paths to remove) for this commit to hold `files`."""
+    from huggingface_hub.hf_api import RepoFile
+
+    entries = api().list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=kind)
+    remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
     changed = [entry["path"] for entry in listed if not _is_same(remote.get(entry["path"]), entry, files)]
     gone = [
         path

@@ -1,6 +1,6 @@
 """The model's release: which files are published, the search for secrets in them, and the check that they work.
 
-Files are named one by one. The receipt names the others, which stay here.
+Files are named one by one. The receipt lists the others, which stay here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,23 +52,12 @@ RESULTS = {
     "curve.csv": paths.CHECKPOINTS / "curve.csv",
     "metrics.json": paths.EVALUATION / "metrics.json",
 }
-MERGED = "merged"  # folder on the Hub of the whole model with the adapter in it
-TRANSCRIPTS = "holds transcripts of private recordings"
-PRIVATE = {
-    paths.EVALUATION / "predictions.jsonl": TRANSCRIPTS,
-    paths.EVALUATION / "report.html": TRANSCRIPTS,
-    paths.EVALUATION / "details.json": TRANSCRIPTS,
-    paths.EVALUATION / "other_speakers.jsonl": TRANSCRIPTS,
-    paths.EVALUATION / "misheard.csv": TRANSCRIPTS,
-    paths.EVALUATION / "groups.csv": "names speakers and sources",
-}
-UNKNOWN = "not on the list of published files"
 LONGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit; a broken file can name any size
 HOMES = rb"""(?<![\w./:-])(/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\)[^\s"'<>)]*"""
 
 
-def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path], list[dict]]:
-    """The model and its results, each {path on the Hub: file here}, and [{"path", "reason"}] of files that stay here.
+def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
+    """The model and its results, each {path on the Hub: file here}, and the files that stay here.
 
     Raises: UserError if a file is missing.
     """
@@ -81,11 +71,7 @@ def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path],
             raise UserError(f"{path} is missing: run 'dvc repro'")
     folders = (paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
     present = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
-    left_out = [
-        {"path": path.as_posix(), "reason": PRIVATE.get(path, UNKNOWN)}
-        for path in sorted(present - {*model.values(), *RESULTS.values()})
-    ]
-    return model, RESULTS, left_out
+    return model, RESULTS, sorted(path.as_posix() for path in present - {*model.values(), *RESULTS.values()})
 
 
 def model_files(folder: Path) -> dict[str, Path]:
@@ -141,26 +127,16 @@ def _readable_part(path: Path) -> bytes:
 
 def reason_to_refuse(params: PushParams, metrics: Mapping) -> str | None:
     """Why a model with these metrics may not be published under these params; None if it may."""
-    return _not_good_enough(params.require, metrics) or _forgets_too_much(
-        params.max_forgetting, metrics.get("other_speakers")
-    )
-
-
-def _not_good_enough(require: str, metrics: Mapping) -> str | None:
-    if require == "none":
-        return None
-    base, tuned, improvement = metrics["base"], metrics["tuned"], metrics["improvement"]
-    low, high = improvement["low"], improvement["high"]
-    figures = f"word error rate {base['wer']:.1%} before, {tuned['wer']:.1%} after"
+    found = verdict(metrics)
+    if params.require == "none" or found == "better" or (params.require == "not_worse" and found != "worse"):
+        return _forgets_too_much(params.max_forgetting, metrics.get("other_speakers"))
+    figures = f"word error rate {metrics['base']['wer']:.1%} before, {metrics['tuned']['wer']:.1%} after"
+    low, high = metrics["improvement"]["low"], metrics["improvement"]["high"]
     if low is not None:  # else the base model made no mistake
         figures += f", improvement {low:.0%} to {high:.0%} (95 % interval)"
-    found = verdict(metrics)
-    if found == "better" or (require == "not_worse" and found != "worse"):
-        return None
-    weaker = "not_worse or none" if require == "better" else "none"
     return (
-        f"the tuned model is not shown to be {require.replace('_', ' ')}: {figures}; record more clips, or set "
-        f"push.require to {weaker} in params.yaml"
+        f"the tuned model is not shown to be {params.require.replace('_', ' ')}: {figures}; record more clips, or set "
+        f"a weaker push.require in params.yaml"
     )
 
 
@@ -173,9 +149,8 @@ def _forgets_too_much(allowed: float | None, other_speakers: Mapping | None) -> 
     highest = -other_speakers["improvement"]["difference_low"]
     if highest <= allowed:
         return None
-    figures = f"{other_speakers['base']['wer']:.1%} before, {other_speakers['tuned']['wer']:.1%} after"
     return (
-        f"for other people the word error rate may be {100 * highest:.1f} points higher (95 % interval; {figures}), "
+        f"for other people the word error rate may be {100 * highest:.1f} points higher (95 % interval), and "
         f"push.max_forgetting allows {100 * allowed:.1f}: train fewer epochs or a smaller rank, or name more speech in "
         f"evaluate.other_speakers"
     )
@@ -216,16 +191,8 @@ def check_reproduces(
             for name, path in files.items():
                 (folders[-1] / name).symlink_to(path.resolve())
         request, reply = Path(temporary, "request.json"), Path(temporary, "reply.json")
-        request.write_text(
-            json.dumps(
-                {
-                    "models": [str(folder) for folder in folders],
-                    "clips": list(expected),
-                    "merge_into": str(merge_into) if merge_into else None,
-                    "reply": str(reply),
-                }
-            )
-        )
+        asked = {"models": folders, "clips": list(expected), "merge_into": merge_into, "reply": reply}
+        request.write_text(json.dumps(asked, default=str))
         result = subprocess.run([sys.executable, "-m", "stages.voxtral.verify", str(request)], check=False)
         if result.returncode != 0 or not reply.exists():
             raise UserError("the files to publish do not load, see above: nothing was sent")
@@ -238,12 +205,16 @@ def check_reproduces(
             )
 
 
-def merged_folder(model: Mapping[str, Path], params: Params) -> Path:
-    """The folder in the cache for the whole model made of this adapter."""
+def merge(model: Mapping[str, Path], params: Params, expected: Mapping[str, str]) -> dict[str, Path]:
+    """The whole model with this adapter in it, by name: made and checked once, then taken from the cache."""
     key = {
         "files": {name: sha256_of_file(path) for name, path in model.items()},
         "base": read_json(RESULTS["training.json"])["base_model_identity"],
         "dtype": params.model.dtype,
         "versions": {package: version(package) for package in ("torch", "transformers", "peft", "safetensors")},
     }
-    return paths.cache_root() / "merged" / fingerprint(key)[:16]
+    folder = paths.cache_root() / "merged" / fingerprint(key)[:16]
+    if not folder.exists():
+        shutil.rmtree(folder.parent, ignore_errors=True)  # of other adapters, each as large as the base
+        check_reproduces([model], expected, merge_into=folder)
+    return model_files(folder)

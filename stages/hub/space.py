@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from stages.common.params import DeployParams
 from stages.common.plurals import counted
 from stages.common.stage import UserError
-from stages.hub.client import Refused, api, call, one_line
-from stages.hub.publish import Published, open_repository, publish
+from stages.hub.client import LOGIN, Refused, api, call, one_line
+from stages.hub.publish import Published, address, open_repository, publish
 
 if TYPE_CHECKING:
     from huggingface_hub import SpaceRuntime
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 FOLDER = Path("demo_voxtral")
 LEFT_BY_PYTHON = "__pycache__"
 POLL_S = 2.0
-LOG_LINES = 15
 UP = ("RUNNING", "SLEEPING")  # a visitor wakes it
 
 
@@ -39,31 +38,25 @@ def folder_files(folder: Path = FOLDER) -> dict[str, Path]:
 
 
 def publish_space(params: DeployParams, variables: Mapping[str, str], needs_token: bool, version: str) -> Published:
-    """Give the Space these files, variables, secret and hardware. Only differences are sent: each change restarts it.
+    """Give the Space these variables, secret, hardware and files. Only differences are sent: each change restarts it.
 
     needs_token: give it the client's token as the secret HF_TOKEN, to read a private model with.
     Raises: UserError.
     """
     files = folder_files()
-    secrets = [_token_secret()] if needs_token else []
-    create = {
-        "space_sdk": "gradio",
-        "space_hardware": params.hardware,
-        "space_secrets": secrets,
-        "space_variables": [{"key": key, "value": value} for key, value in variables.items()],
-    }
-    opened = open_repository(params.space_id, "space", params.private, create)
-    if not opened.made:  # a new one was created with all of these
-        _set_up(params, variables, secrets)
-    return publish(params.space_id, "space", files, private=params.private, message=f"Demo ({version})", tag=None)
+    secret = _token_secret() if needs_token else None
+    open_repository(params.space_id, "space", params.private)
+    _set_up(params, variables, secret)  # before the files: its first build knows the model
+    return publish(params.space_id, "space", files, private=params.private, message=f"Demo ({version})")
 
 
 def wait_until_running(space_id: str, minutes: float) -> None:
-    """Raises: UserError with the end of the log if it does not build or run, or takes longer."""
+    """Raises: UserError if the Space does not build or run, or takes longer."""
     print(f"deploy: waiting until {space_id} runs, at most {counted(minutes, 'minute')}", flush=True)
-    runtime = call(f"waiting for {space_id}", _wait, space_id, minutes)
-    if runtime.stage not in UP:
-        raise UserError(f"the Space {space_id} does not run ({runtime.stage}): {_end_of_log(space_id, runtime)}")
+    stage = call(f"waiting for {space_id}", _wait, space_id, minutes).stage
+    if stage not in UP:
+        which = "build" if stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE") else "container"
+        raise UserError(f"the Space does not run ({stage}): see {address(space_id, 'space')}?logs={which}")
 
 
 def _wait(space_id: str, minutes: float) -> SpaceRuntime:
@@ -76,18 +69,17 @@ def _wait(space_id: str, minutes: float) -> SpaceRuntime:
         ) from None
 
 
-def _set_up(params: DeployParams, variables: Mapping[str, str], secrets: list[dict]) -> None:
-    """Variables, secret and hardware of a Space that is there already: creating it again would not set them."""
+def _set_up(params: DeployParams, variables: Mapping[str, str], secret: dict[str, str] | None) -> None:
+    """Variables, secret and hardware of a Space."""
     space_id, what = params.space_id, f"setting up {params.space_id}"
     present = call(what, api().get_space_variables, space_id)
     for key, value in variables.items():
         if key not in present or present[key].value != value:
             call(what, api().add_space_variable, space_id, key, value)
-    known = call(what, api().get_space_secrets, space_id)
-    for secret in secrets:
-        if secret["key"] not in known or known[secret["key"]].description != secret["description"]:
-            call(what, api().add_space_secret, space_id, **secret)
-    if not secrets and "HF_TOKEN" in known:
+    known = call(what, api().get_space_secrets, space_id).get("HF_TOKEN")
+    if secret and (known is None or known.description != secret["description"]):
+        call(what, api().add_space_secret, space_id, **secret)
+    if known and not secret:
         call(what, api().delete_space_secret, space_id, "HF_TOKEN")
     runtime = call(what, api().get_space_runtime, space_id)
     if params.hardware not in (runtime.requested_hardware, runtime.hardware):
@@ -100,17 +92,6 @@ def _token_secret() -> dict[str, str]:
 
     token = get_token()
     if token is None:
-        raise Refused("no token for the Space to read the private model with: log in with 'hf auth login'", 401)
+        raise Refused(f"no token for the Space to read the private model with: {LOGIN}", 401)
     digest = hashlib.sha256(token.encode()).hexdigest()[:8]
     return {"key": "HF_TOKEN", "value": token, "description": f"reads the private model ({digest})"}
-
-
-def _end_of_log(space_id: str, runtime: SpaceRuntime) -> str:
-    """Last lines of the build's or the app's log, in one."""
-    build = runtime.stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE")
-    try:
-        lines = call(f"reading the log of {space_id}", lambda: list(api().fetch_space_logs(space_id, build=build)))
-    except Refused as refusal:
-        lines = [str(refusal)]
-    parts = [line.strip() for text in lines for line in text.splitlines() if line.strip()]
-    return one_line(" | ".join(parts[-LOG_LINES:]) or "its log is empty", most=2000)
