@@ -7,17 +7,17 @@ marked as processed without being read. So each change waits in a folder of its 
 to the disk before the page says "saved". Moving means: with DVC's lock held and no stage running, apply all changes in
 their order, `dvc add data/raw`, remove them from the inbox. If it is killed at any point, the next one does the same
 again with the same result. The inbox is moved after each change (if a DVC command is running, after that), at the
-start and end of each run, and whenever the page is drawn; without a server or a run the changes wait.
+start and end of each run, and whenever the page is drawn.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -48,7 +48,6 @@ CHANGE_NAME = re.compile(r"(\d{20})-[0-9a-f]{8}")  # nanoseconds since 1970, and
 UNFINISHED, GONE = ".partial-", ".gone-"
 LOG = INBOX / ".mover.log"
 PAUSE_S = 0.5
-PATIENCE_S = 10.0
 ABANDONED_S = 24 * 3600
 
 
@@ -143,12 +142,13 @@ def record_consent(speaker: str, wording: str, publish: bool | None = None) -> N
 
 def consents() -> dict[str, dict]:
     """The latest consent of each speaker."""
-    return {row["speaker"]: row for row in _state(SOURCES[0], pending()).consents}
+    _, rows = _state(SOURCES[0], pending())
+    return {row["speaker"]: row for row in rows}
 
 
 def agreed_to_publish() -> set[str]:
     """Speakers whose latest answer about publishing is yes."""
-    rows = _state(SOURCES[0], pending()).consents
+    _, rows = _state(SOURCES[0], pending())
     latest = {row["speaker"]: row["publish"] for row in rows if "publish" in row}
     return {speaker for speaker, agreed in latest.items() if agreed is True}
 
@@ -167,7 +167,7 @@ def _stored_clips(waiting_names: tuple[str, ...], *versions: tuple[int, ...]) ->
     clips = [
         StoredClip(source=source, **{name: value for name, value in row.items() if name in fields})
         for source in SOURCES
-        for row in _state(source, changes).clips.values()
+        for row in _state(source, changes)[0].values()
     ]
     return sorted(clips, key=lambda clip: clip.recorded_at or "")
 
@@ -232,50 +232,45 @@ def move(repository: Repo) -> int:
     return len(changes)
 
 
-@dataclass
-class _State:
-    clips: dict[str, dict]
-    consents: list[dict]
-
-
-def _state(source: str, changes: list[Change]) -> _State:
-    """A source's rows with the changes applied; writes nothing."""
+def _state(source: str, changes: list[Change]) -> tuple[dict[str, dict], list[dict]]:
+    """A source's clips by their paths, and its consents, with the changes applied; writes nothing."""
     folder = paths.RAW / source
-    state = _State({row["audio_path"]: row for row in _rows(folder / CLIPS)}, _rows(folder / CONSENTS))
+    clips, given = {row["audio_path"]: row for row in _rows(folder / CLIPS)}, _rows(folder / CONSENTS)
     for change in changes:
         if change.source != source:
             continue
         name = change.row.get("audio_path")
         if change.kind == "clip":
-            state.clips.setdefault(name, change.row)
-        elif change.kind == "text" and name in state.clips:
-            state.clips[name] = {**state.clips[name], "text": change.row["text"]}
+            clips.setdefault(name, change.row)
+        elif change.kind == "text" and name in clips:
+            clips[name] = {**clips[name], "text": change.row["text"]}
         elif change.kind == "delete":
-            state.clips.pop(name, None)
-        elif change.kind == "consent" and change.row not in state.consents:
-            state.consents.append(change.row)
-    return state
+            clips.pop(name, None)
+        elif change.kind == "consent" and change.row not in given:
+            given.append(change.row)
+    return clips, given
 
 
 def _apply(source: str, changes: list[Change]) -> None:
     """Write a source's rows and sounds: new sounds before their rows, removed sounds after them."""
     folder = paths.RAW / source
-    state = _state(source, changes)
+    clips, given = _state(source, changes)
     folder.mkdir(parents=True, exist_ok=True)
+    changes = [change for change in changes if change.source == source]
     for change in changes:
         name = change.row.get("audio_path")
-        if change.source == source and change.kind == "clip" and name in state.clips and not (folder / name).exists():
+        if change.kind == "clip" and name in clips and not (folder / name).exists():
             # Copied in the inbox, renamed into data/raw: no half file is ever there, and the inbox keeps its own.
             partial = change.folder / f".{name}"
             shutil.copyfile(change.folder / name, partial)
             os.replace(partial, folder / name)
-    for name, rows in ((CLIPS, state.clips.values()), (CONSENTS, state.consents)):
+    for name, rows in ((CLIPS, clips.values()), (CONSENTS, given)):
         if rows or (folder / name).exists():
             partial = changes[-1].folder / f".{name}"
             write_jsonl(partial, rows)
             os.replace(partial, folder / name)
     for change in changes:
-        if change.source == source and change.kind == "delete" and change.row["audio_path"] not in state.clips:
+        if change.kind == "delete" and change.row["audio_path"] not in clips:
             kept = _kept(source, change.row["audio_path"])
             if kept is not None:
                 kept.unlink(missing_ok=True)
@@ -294,10 +289,9 @@ def _put(kind: str, source: str, row: dict, content: bytes | None = None) -> Non
         _write_through(partial / row["audio_path"], content)
     _write_through(partial / CHANGE, json.dumps({"kind": kind, "source": source, "row": row}).encode())
     _flush(partial)
-    digest = hashlib.sha256(f"{os.getpid()} {partial.name}".encode()).hexdigest()[:8]
     # After all that are waiting, even if the clock was set back.
     newest_ns = max((int(CHANGE_NAME.fullmatch(name)[1]) for name in _names()), default=0)
-    partial.rename(INBOX / f"{max(time.time_ns(), newest_ns + 1):020d}-{digest}")
+    partial.rename(INBOX / f"{max(time.time_ns(), newest_ns + 1):020d}-{secrets.token_hex(4)}")
     _flush(INBOX)
 
 
@@ -359,16 +353,13 @@ def _rows(path: Path) -> list[dict]:
 
 
 def main() -> str:
-    """Move until nothing is waiting, or until DVC has been busy for PATIENCE_S."""
+    """Move until nothing is waiting, as soon as no dvc command runs."""
     os.nice(10)  # the page stays quick
     moved = 0
-    gives_up_at_s = time.monotonic() + PATIENCE_S
     while waiting():
         try:
             moved += bring_in()
-        except Busy as busy:
-            if time.monotonic() > gives_up_at_s:
-                return f"{counted(waiting(), 'change')} waiting for {busy}"
+        except Busy:
             time.sleep(PAUSE_S)
     return f"{counted(moved, 'change')} moved into {paths.RAW}"
 

@@ -5,35 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 
 from recorder import inbox
-from stages.common.dvc import running_commands
-from stages.common.stage import UserError
 
-LOOK_AGAIN_S = 1.0
 _mover: subprocess.Popen | None = None  # the process that this one started last
-_watcher: threading.Thread | None = None
-_starting = threading.RLock()  # two open pages are two threads of one server
+_watcher: threading.Thread | None = None  # waits for it
+_starting = threading.Lock()  # two open pages are two threads of one server
 
 
 def start_moving() -> None:
-    """Move the inbox in a process beside the page: at once, or when a running stage or the last such process ends."""
-    global _watcher
+    """Move the inbox in a process beside the page, as soon as no dvc command runs."""
+    global _mover, _watcher
     with _starting:
-        _start_mover()
         if _watcher is None:
+            _mover = _start()
             _watcher = threading.Thread(target=_watch, daemon=True)
             _watcher.start()
 
 
-def _start_mover() -> None:
-    global _mover
-    if (_mover and _mover.poll() is None) or _is_running():
-        return
+def _start() -> subprocess.Popen:
     inbox.INBOX.mkdir(parents=True, exist_ok=True)
     with inbox.LOG.open("wb") as log:
-        _mover = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "recorder.inbox"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -42,28 +35,17 @@ def _start_mover() -> None:
         )
 
 
-def _is_running() -> bool:
-    try:
-        return bool(running_commands())
-    except UserError:  # DVC's list is damaged: the mover says so
-        return False
-
-
 def _watch() -> None:
-    """Start the next mover until nothing is waiting or one has failed: a change may come while one ends."""
-    global _watcher
+    """Start the next process until nothing is waiting or one has failed: a change may come while one ends."""
+    global _mover, _watcher
     while True:
         # A killed process that nobody waits for stays in the list of processes, and DVC would take it for running.
-        if mover := _mover:
-            mover.wait()
+        _mover.wait()
         with _starting:
-            if mover is _mover and (problem() or not inbox.waiting()):
+            if _mover.returncode or not inbox.waiting():
                 _watcher = None
                 return
-        time.sleep(LOOK_AGAIN_S)
-        with _starting:
-            if not problem():
-                _start_mover()
+            _mover = _start()
 
 
 def problem() -> str | None:

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,36 +67,30 @@ class Run:
     @property
     def log(self) -> str:
         """What the run has printed so far."""
-        try:
-            return self.log_path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
 
 
 def history() -> list[Run]:
     """All runs, the newest first."""
-    return list(_newest_first())
+    found = []
+    is_running = is_locked(RUN_LOCK)
+    for path in sorted(RUNS.glob("*/run.json"), reverse=True):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if row["outcome"] == "running" and (found or not is_running):  # only the newest can be
+            row |= {"outcome": "interrupted", "why": "It was killed, or the machine was switched off. Start it again."}
+        found.append(Run(**{name: row[name] for name in Run.__dataclass_fields__ if name in row}))
+    return found
 
 
 def newest() -> Run | None:
     """The run that was started last."""
-    return next(_newest_first(), None)
+    return next(iter(history()), None)
 
 
 def current() -> Run | None:
     """The run that is running, None if none is."""
     last = newest()
     return last if last and last.outcome == "running" else None
-
-
-def _newest_first() -> Iterator[Run]:
-    is_running = is_locked(RUN_LOCK)
-    for path in sorted(RUNS.glob("*/run.json"), reverse=True):
-        row = json.loads(path.read_text(encoding="utf-8"))
-        if row["outcome"] == "running" and not is_running:
-            row |= {"outcome": "interrupted", "why": "It was killed, or the machine was switched off. Start it again."}
-        yield Run(**{name: row[name] for name in Run.__dataclass_fields__ if name in row})
-        is_running = False  # only the newest can be
 
 
 def start(started_by: str) -> None:

@@ -44,11 +44,7 @@ def change_settings(changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
         *sections, name = key.split(".")
         section = _at(values, ".".join(sections))
-        written = section.get(name)
-        if isinstance(written, list) and isinstance(value, list):
-            written[:] = value  # keeps the list on its line
-        # Equal values stay as they are written; but True equals 1 in Python and not in the schema.
-        elif written != value or isinstance(written, bool) != isinstance(value, bool):
+        if section.get(name) != value:  # an equal one stays as it is written
             section[name] = value
     text = StringIO()
     yaml.dump(values, text)

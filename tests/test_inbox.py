@@ -91,14 +91,6 @@ def test_saved_clip_is_stored_at_once_and_in_data_raw_after_moving():
         assert [getattr(raw_clip, name) for name in names] == [getattr(stored_clip, name) for name in names]
 
 
-def test_same_take_is_one_clip_however_often_it_is_saved():
-    clip = save(0)
-    assert inbox.save_clip(make_take(0), text="other", language="de", speaker="bob") == (clip.id, False)
-    inbox.bring_in()
-    assert inbox.save_clip(make_take(0), text="x", language="de", speaker=None, source="uploaded") == (clip.id, False)
-    assert inbox.stored_clips() == [clip]
-
-
 def copy_of_newest_change() -> Path:
     """The newest change twice, as two tabs leave it that saved a take before either could see the other's."""
     newest = inbox.pending()[-1].folder
@@ -107,14 +99,17 @@ def copy_of_newest_change() -> Path:
     return copy
 
 
-def test_first_of_two_tabs_that_saved_the_same_take_counts():
+def test_same_take_is_one_clip_however_often_it_is_saved_and_of_two_tabs_the_first_counts():
     clip = save(0, text="first")
+    assert inbox.save_clip(make_take(0), text="other", language="de", speaker="bob") == (clip.id, False)
     second = copy_of_newest_change() / "change.json"
     second.write_text(second.read_text().replace("first", "second"))
     assert inbox.waiting() == 2
     assert stored(clip.id).text == "first"
     inbox.bring_in()
     assert [row["text"] for row in rows_in_raw()] == ["first"] and tracked_files() == 2
+    assert inbox.save_clip(make_take(0), text="x", language="de", speaker=None, source="uploaded") == (clip.id, False)
+    assert inbox.stored_clips() == [clip]
 
 
 def save_many(place: Path, numbers: list[int]) -> None:
@@ -378,10 +373,9 @@ def test_nothing_is_moved_while_a_stage_reads_and_all_of_it_after(repro):
     clip = save(1)
     with pytest.raises(inbox.Busy, match=rf"^process {repro.pid} \(dvc repro\)$"):
         inbox.bring_in()
-    last = mover._mover
     mover.start_moving()
-    assert mover._mover is last and mover.problem() is None  # no process for nothing
-    assert inbox.waiting() == 1 and files_in_raw() == before
+    time.sleep(1)
+    assert mover.problem() is None and inbox.waiting() == 1 and files_in_raw() == before
     Path("go-on").touch()
     assert repro.wait(60) == 0
     assert clip.audio_path not in Path("heard.txt").read_text()
@@ -401,7 +395,10 @@ def test_stage_that_was_killed_does_not_block_the_inbox(repro):
 
 def test_clip_saved_while_a_mover_ends_is_moved_by_the_next_one(monkeypatch):
     """It has seen that nothing is waiting, and is still a process."""
-    monkeypatch.setattr(mover, "_mover", subprocess.Popen(["sleep", "1"]))
+    real = mover._start
+    monkeypatch.setattr(mover, "_start", lambda: subprocess.Popen(["sleep", "1"]))
+    mover.start_moving()
+    monkeypatch.setattr(mover, "_start", real)
     clip = save(0)
     mover.start_moving()
     wait_until(lambda: inbox.waiting() == 0)

@@ -132,21 +132,6 @@ def wait_until_over() -> runs.Run:
     return runs.history()[0]
 
 
-def wait_until_nothing_runs(workspace: Path) -> None:
-    """What still runs waits for a file that this test does not make yet, or ends by itself: patience hides nothing."""
-    wait_until(lambda: not processes_in(workspace))
-
-
-def dvc_of(run: runs.Run) -> int:
-    return read_json(runs.RUNS / run.id / "run.json")["dvc_pid"]
-
-
-def kill_supervisor(workspace: Path) -> None:
-    (supervisor,) = [process for process in processes_in(workspace) if "recorder.runs" in process.cmdline()]
-    supervisor.kill()
-    wait_until(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE)
-
-
 # What a log tells
 
 
@@ -194,6 +179,8 @@ def test_curve_and_bar_of_the_training_are_read_from_its_log(trained, log):
     assert progress.left
     after = read_progress(log[: log.index("> exec python -m stages.evaluate")], STAGES)
     assert (after.current, after.fraction, after.left) == ("evaluate", None, "")
+    bar = log[: log.index("train: 0step")] + "\rtrain:  50%|#####     | 5/10 [00:10<1:01:05,  1.00step/s]"
+    assert (read_progress(bar, STAGES).fraction, read_progress(bar, STAGES).left) == (0.5, "1:01:05")
 
 
 def test_second_run_skips_what_is_done(trained, monkeypatch):
@@ -204,14 +191,6 @@ def test_second_run_skips_what_is_done(trained, monkeypatch):
     expected = dict.fromkeys(STAGES[:5], "skipped") | dict.fromkeys(STAGES[5:], "done")
     assert finished(read_progress(newest.log, STAGES)).stages == expected
     assert newest.wer_tuned == first.wer_tuned
-
-
-def test_bar_gives_the_time_left(log):
-    began = log[: log.index("train: 0step")]
-    progress = read_progress(began + "\rtrain:  50%|#####     | 5/10 [00:10<1:01:05,  1.00step/s]", STAGES)
-    assert (progress.fraction, progress.left) == (0.5, "1:01:05")
-    progress = read_progress(began + "\rtrain:   0%|  | 0/10 [00:00<?, ?step/s]", STAGES)
-    assert (progress.fraction, progress.left) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -229,12 +208,8 @@ def test_reason_of_a_failure_is_what_the_stage_said_last(said, code, why):
     progress = read_progress(f"{skipped}Running stage 'train':\n> exec python -m stages.train\n{said}{error}", STAGES)
     assert progress.error.startswith(why)
     assert [progress.stages[stage] for stage in ("prepare", "train", "evaluate")] == ["skipped", "failed", "waiting"]
-
-
-def test_reason_before_any_stage_is_what_dvc_says():
-    progress = read_progress("ERROR: you are not inside of a DVC repository\n", STAGES)
-    assert progress.error == "you are not inside of a DVC repository"
-    assert set(progress.stages.values()) == {"waiting"}
+    before_any = read_progress("ERROR: you are not inside of a DVC repository\n", STAGES)
+    assert before_any.error == "you are not inside of a DVC repository"
 
 
 # Starting, and ending well
@@ -258,7 +233,7 @@ def test_started_twice_is_one_run_and_a_message(quick):
     assert (ended.id, ended.outcome, ended.wer_base, ended.wer_tuned) == (run.id, "done", 0.5, 0.25)
     assert len(runs.history()) == 1
     assert len(read_rows(Path("data/prepared/metadata.jsonl"))) == CLIPS
-    wait_until_nothing_runs(quick)
+    wait_until(lambda: not processes_in(quick))
     assert inbox.waiting() == 0 and len(read_rows(Path("data/raw/recorded/clips.jsonl"))) == CLIPS + 1
 
 
@@ -313,61 +288,43 @@ def test_ctrl_c_in_the_terminal_cancels(quick):
     assert processes_in(quick) == []
 
 
-def test_cancelling_a_run_that_has_ended_does_nothing(quick):
-    (quick / "go-on").touch()
-    runs.start("page")
-    old = wait_until_over()
-    for path in (quick / "go-on", quick / "began", quick / "data/checkpoints/weights"):
-        path.unlink()
-    save(CLIPS)
-    runs.start("page")
-    new = wait_until_training(quick)
-    runs.cancel(old.id)  # from a page that was not loaded again since
-    assert not (runs.RUNS / old.id / runs.CANCELLED).exists()
-    time.sleep(1)
-    assert runs.current().id == new.id
-
-
-# DVC runs a stage through the one that SHELL names.
-@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash", marks=pytest.mark.slow)])
-def test_killed_dvc_is_told_and_the_next_start_works(quick, monkeypatch, shell):
+# DVC runs a stage through the shell that SHELL names.
+@pytest.mark.parametrize(
+    ("killed", "shell"),
+    [
+        ("dvc", "/bin/sh"),
+        pytest.param("dvc", "/bin/bash", marks=pytest.mark.slow),
+        ("supervisor", "/bin/sh"),
+        ("machine", "/bin/sh"),
+    ],
+)
+def test_run_that_is_killed_is_told_and_the_next_one_ends_well(quick, monkeypatch, killed, shell):
+    """A stage that trains on beside the next run, or a lock that blocks it for ever."""
     monkeypatch.setenv("SHELL", shell)
     runs.start("page")
     run = wait_until_training(quick)
-    os.kill(dvc_of(run), signal.SIGKILL)
-    ended = wait_until_over()
-    assert ended.outcome == "failed" and "-9" in ended.why
-    wait_until_nothing_runs(quick)  # the stage has not gone on alone
-    next_run_ends_well(quick, "failed")
-
-
-def next_run_ends_well(quick: Path, before: str) -> None:
-    (quick / "go-on").touch()
-    runs.start("page")
-    assert wait_until_over().outcome == "done"
-    assert [run.outcome for run in runs.history()] == ["done", before]
-
-
-def test_run_whose_supervisor_was_killed_blocks_others_until_it_is_cancelled(quick):
-    runs.start("page")
-    run = wait_until_training(quick)
-    kill_supervisor(quick)
-    assert runs.current().id == run.id
-    with pytest.raises(UserError, match=r"^The training is already running\."):
-        runs.start("page")
-    runs.cancel(run.id)
-    assert wait_until_over().outcome == "interrupted"
-    wait_until_nothing_runs(quick)
-    next_run_ends_well(quick, "interrupted")
-
-
-def test_killed_machine_leaves_nothing_that_blocks(quick):
-    runs.start("page")
-    wait_until_training(quick)
-    for process in processes_in(quick):
+    dvc_pid = read_json(runs.RUNS / run.id / "run.json")["dvc_pid"]
+    is_killed = {
+        "dvc": lambda process: process.pid == dvc_pid,
+        "supervisor": lambda process: "recorder.runs" in process.cmdline(),
+        "machine": lambda process: True,
+    }[killed]
+    for process in filter(is_killed, processes_in(quick)):
         process.kill()
-    assert wait_until_over().outcome == "interrupted"
-    next_run_ends_well(quick, "interrupted")
+    if killed == "supervisor":  # dvc goes on, and can be stopped
+        time.sleep(1)
+        assert runs.current().id == run.id
+        with pytest.raises(UserError, match=r"^The training is already running\."):
+            runs.start("page")
+        runs.cancel(run.id)
+    ended = wait_until_over()
+    assert ended.outcome == ("failed" if killed == "dvc" else "interrupted") and ended.why
+    wait_until(lambda: not processes_in(quick))
+    runs.start("page")
+    runs.cancel(run.id)  # from a page that was not loaded again since: ends no other run
+    (quick / "go-on").touch()
+    assert wait_until_over().outcome == "done"
+    assert [run.outcome for run in runs.history()] == ["done", ended.outcome]
 
 
 # Beside other commands of DVC
@@ -393,20 +350,15 @@ def test_run_waits_for_another_repro_and_then_takes_what_came_meanwhile(quick, p
     wait_until(lambda: runs.current().waits_for)
     assert runs.current().waits_for == f"process {plain_repro.pid} (dvc repro)"
     assert runs.current().log == ""
+    runs.cancel(runs.current().id)
+    assert (wait_until_over().outcome, plain_repro.poll()) == ("cancelled", None)
+    runs.start("page")
+    wait_until(lambda: runs.current().waits_for)
     (quick / "go-on").touch()
     assert plain_repro.wait(60) == 0
     run = wait_until_over()
     assert (run.outcome, run.waits_for) == ("done", None)
     assert len(read_rows(Path("data/prepared/metadata.jsonl"))) == CLIPS + 1
-
-
-def test_waiting_run_can_be_cancelled(quick, plain_repro):
-    runs.start("page")
-    wait_until(lambda: runs.current().waits_for)
-    runs.cancel(runs.current().id)
-    run = wait_until_over()
-    assert (run.outcome, run.why) == ("cancelled", "Stopped before it began.")
-    assert plain_repro.poll() is None
 
 
 # By itself
@@ -456,7 +408,7 @@ def test_cancelled_training_leaves_nothing_running_and_resumes_the_next_time(tra
     runs.cancel(run.id)
     cancelled = wait_until_over()
     assert (cancelled.id, cancelled.outcome) == (run.id, "cancelled")
-    wait_until_nothing_runs(workspace)
+    wait_until(lambda: not processes_in(workspace))
     progress = read_progress(cancelled.log, STAGES)
     assert progress.stages["train"] == "failed" and progress.stages["evaluate"] == "waiting"
     runs.start("page")

@@ -122,12 +122,12 @@ def locked_repository() -> Iterator[Repo]:
 
     Raises: Busy if another command runs, UserError if this folder is not a repository or DVC fails.
     """
-    from dvc.exceptions import DvcException, NotDvcRepoError
+    if commands := running_commands():  # without the lock, so that a waiting process does not disturb others
+        raise Busy(", ".join(commands))
+    from dvc.exceptions import DvcException, NotDvcRepoError  # 100 MB, which a waiting process does not need
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
-    if commands := running_commands():  # without the lock, so that a waiting process does not disturb others
-        raise Busy(", ".join(commands))
     try:
         with Repo() as repository, lock_repo(repository):
             if commands := running_commands():
