@@ -9,7 +9,6 @@ from stages.common.files import read_jsonl
 from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from tests.benchmarks import hostile
 from tests.sounds import encode, speech_like
-from tests.workspaces import ROOT
 
 NAMES = [
     "two\nlines.wav",
@@ -17,28 +16,14 @@ NAMES = [
     "-rf.wav",
     "$(touch outside).wav",
     "%s%n.wav",
-    "utterance with spaces.wav",
-    "a" * 240 + ".wav",
     "no ending",
-    "录音.wav",
-    "हिन्दी.wav",
-    "العربية.wav",
-    "ελληνικά.wav",
-    "русский.wav",
-    "ไทย.wav",
-    "한국어.wav",
-    "עברית.wav",
-    "\u202egnidrocer.wav",
-    "🎙️.wav",
 ]
+NAMES += ["with spaces.wav", "a" * 240 + ".wav", "录音.wav", "हिन्दी.wav", "العربية.wav", "\u202egnidrocer.wav", "🎙️.wav"]
 
 
-def test_originals_that_are_damaged_are_all_accepted_while_they_are_whole():
-    assert [hostile.judge(content) for content in hostile.originals()] == ["accepted"] * len(hostile.originals())
-
-
-def test_every_mutation_changes_every_original_and_is_the_same_each_time():
+def test_each_original_is_accepted_while_it_is_whole_and_its_damages_are_the_same_each_time():
     files = hostile.originals()
+    assert [hostile.judge(content) for content in files] == ["accepted"] * len(files)
     made = [hostile.make(number, files) for number in range(200)]
     assert made == [hostile.make(number, files) for number in range(200)]
     assert sum(content == files[number % len(files)] for number, content in enumerate(made)) < 10
@@ -52,29 +37,6 @@ def test_damaged_files_are_decoded_to_sane_sound_or_refused_in_words(damaged):
     assert verdicts.total() == damaged
     assert verdicts["accepted"] > damaged / 10 and verdicts["refused"] > damaged / 10
     assert peak_bytes < 1e9
-
-
-def test_crash_and_hang_are_noticed_and_the_other_files_are_still_decoded(tmp_path, monkeypatch):
-    # Python runs sitecustomize first, in the process that decodes.
-    acts = "{3: lambda: os.kill(os.getpid(), signal.SIGSEGV), 6: lambda: time.sleep(30), 8: lambda: 1 / 0}"
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, runpy, signal, sys, time\n"
-        "import tests.benchmarks.hostile as hostile\n"
-        f"acts = {acts}\n"
-        "hostile.LIMIT_S = 2\n"
-        "hostile.originals = list\n"
-        "hostile.make = lambda number, files: number\n"
-        "hostile.judge = lambda number: acts.get(number, bool)() or 'accepted'\n"
-        "hostile.decode_numbers(*map(int, sys.orig_argv[4:]))\n"
-        "os._exit(0)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    verdicts, failures, _ = hostile.run(12)
-    assert verdicts["accepted"] == 12 - 3
-    assert sorted(failure.partition(":")[0] for failure in failures) == ["file 3", "file 6", "file 8"]
-    words = dict(failure.split(": ", 1) for failure in failures)
-    assert words["file 3"].startswith("crash -11") and words["file 6"] == f"more than {hostile.LIMIT_S} s"
-    assert words["file 8"].startswith("FAILED ZeroDivisionError")
 
 
 def test_prepare_names_each_hostile_file_once_and_writes_nothing_outside(workspace, run_stage):
@@ -91,7 +53,7 @@ def test_prepare_names_each_hostile_file_once_and_writes_nothing_outside(workspa
     for number, name in enumerate(NAMES):
         put(name, encode((0.9 - number / 100) * speech_like(1, 16_000), 16_000, "WAV"), "")
     files = hostile.originals()
-    for number in range(60):
+    for number in range(30):
         put(f"damaged-{number}.wav", hostile.make(number, files), "whatever")
     (workspace / "secret.wav").write_bytes(whole)
     (source / "link.wav").symlink_to(workspace / "secret.wav")

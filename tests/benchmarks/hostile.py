@@ -2,35 +2,32 @@
 
     python -m tests.benchmarks.hostile [FILES]        (10,000 take half an hour of two cores)
 
-A file's number decides all of it, so one that fails can be made again. The files are decoded in processes of their own,
-whose death (a crash, a file that takes too long) is noted; the next one goes on behind the file that killed it.
+A file's number decides all of it, so one that fails can be made again. The files are decoded in the processes in which
+prepare decodes, so that a crash or a hang costs one file.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import re
-import resource
-import signal
 import struct
-import subprocess
 import sys
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
 
+from stages.common.pool import Failed, run_each
 from stages.speech import audio
 from tests.memory import peak_bytes
 from tests.sounds import encode, encode_by_ffmpeg, speech_like, video
 
-LIMIT_S = 60
-LIMIT_BYTES = 4 * 2**30
+LIMIT_S = 60.0
 EXTREMES = (0, 1, 0x7FFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1_092_676)
 
 
+@functools.cache
 def originals() -> list[bytes]:
     """Whole files of every kind, of a second each."""
     by_libsndfile = (
@@ -129,8 +126,7 @@ def _decode(file: BinaryIO, *times: float) -> str:
     assert samples.dtype == np.float32 and samples.ndim == 2, (samples.dtype, samples.shape)
     assert samples.size <= audio.MAX_SAMPLES
     assert audio.LOWEST_RATE_HZ <= sample_rate_hz <= audio.HIGHEST_RATE_HZ
-    if not np.isfinite(samples).all():  # prepare refuses these
-        return "samples that are no numbers"
+    assert np.isfinite(samples).all()
     try:
         mono = audio.to_mono_16k(samples, sample_rate_hz)
     except audio.ChannelsDiffer:
@@ -142,72 +138,33 @@ def _decode(file: BinaryIO, *times: float) -> str:
     return "accepted"
 
 
-def decode_numbers(begin: int, step: int, end: int) -> None:
-    """In a process of its own: a line for each file begun and a line for what came of it."""
-    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
-    files = originals()
-    for number in range(begin, end, step):
-        content = make(number, files)
-        signal.alarm(LIMIT_S)  # kills this process, also within C
-        print(f"begun {number}", flush=True)
-        try:
-            verdict = judge(content)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it is what we look for
-            verdict = f"FAILED {type(error).__name__}: {error}"
-        signal.alarm(0)
-        print(f"ended {verdict}", flush=True)
-    print(f"peak {peak_bytes()}", flush=True)
+def verdict_of(number: int) -> tuple[str, int]:
+    """What becomes of a damaged file, and the highest memory of the process so far, in bytes."""
+    try:
+        verdict = judge(make(number, originals()))
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it is what we look for
+        verdict = f"FAILED {type(error).__name__}: {error}"
+    return verdict, peak_bytes()
 
 
 def run(count: int) -> tuple[Counter, list[str], int]:
-    """Decode damaged files 0 to `count`, in two processes at a time.
+    """Decode damaged files 0 to `count`, in two processes.
 
     Returns: how often each verdict came, what went wrong (with the file's number), and the highest memory in bytes.
     """
     verdicts, failures, highest_bytes = Counter(), [], 0
-    with ThreadPoolExecutor(2) as pool:
-        for lines, returncode, errors in itertools.chain.from_iterable(pool.map(_decode_all, (0, 1), (count, count))):
-            number = None
-            for line in lines:
-                kind, _, words = line.partition(" ")
-                if kind == "begun":
-                    number = int(words)
-                elif kind == "ended":
-                    verdicts[words if words.startswith(("accepted", "FAILED")) else "refused"] += 1
-                    if words.startswith("FAILED"):
-                        failures.append(f"file {number}: {words}")
-                else:
-                    highest_bytes = max(highest_bytes, int(words))
-            if returncode:
-                too_long = returncode == -signal.SIGALRM
-                ended = f"more than {LIMIT_S} s" if too_long else f"crash {returncode}: {errors[-300:]}"
-                failures.append(f"file {number}: {ended}")
+    originals()  # before the processes are forked
+    for number, result in enumerate(run_each(verdict_of, range(count), 2, LIMIT_S)):
+        verdict, used_bytes = (f"FAILED {result.why}", 0) if isinstance(result, Failed) else result
+        highest_bytes = max(highest_bytes, used_bytes)
+        verdicts[verdict if verdict.startswith(("accepted", "FAILED")) else "refused"] += 1
+        if verdict.startswith("FAILED"):
+            failures.append(f"file {number}: {verdict}")
     return verdicts, failures, highest_bytes
 
 
-def _decode_all(begin: int, count: int) -> list[tuple[list[str], int, str]]:
-    """Every second file from `begin`, in one process after the other: each goes on behind the file that killed one.
-
-    Returns: what each process printed, its exit code and its errors.
-    """
-    ended = []
-    while begin < count:
-        command = [sys.executable, "-m", "tests.benchmarks.hostile", "decode", str(begin), "2", str(count)]
-        result = subprocess.run(command, capture_output=True, text=True)
-        lines = result.stdout.splitlines()
-        ended.append((lines, result.returncode, result.stderr))
-        begun = [int(line.split()[1]) for line in lines if line.startswith("begun")]
-        if not result.returncode or not begun:
-            break
-        begin = begun[-1] + 2
-    return ended
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["decode"]:
-        decode_numbers(*map(int, sys.argv[2:]))
-    else:
-        verdicts, failures, highest_bytes = run(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
-        print(*failures, sep="\n")
-        print(dict(verdicts), f"{len(failures)} failures, at most {highest_bytes / 1e6:.0f} MB a process")
-        sys.exit(bool(failures))
+    verdicts, failures, highest_bytes = run(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    print(*failures, sep="\n")
+    print(dict(verdicts), f"{len(failures)} failures, at most {highest_bytes / 1e6:.0f} MB a process")
+    sys.exit(bool(failures))
