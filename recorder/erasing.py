@@ -37,7 +37,8 @@ EXPERIMENTS = Path(".dvc/tmp/exps")  # their copies of this folder
 CACHES = ("prepared", "copies", "duplicates", "pieces", "alignment", "base-transcripts", "base-predictions", "encoded")
 CACHES += ("training", "merged", "dataset", "recorder")
 PUBLIC_CACHES = ("hub", "phrases")
-TRANSCRIPT = re.compile(r"\.txt|(\.[a-z]{2})?\.(srt|vtt)")  # a recording's name without its ending comes before
+# What follows a recording's name in those of the texts beside it (stages/speech/sources.py).
+TRANSCRIPT = re.compile(r"(\.[a-z]{2})?\.(txt|srt|vtt)", re.IGNORECASE)
 
 
 @dataclass

@@ -35,7 +35,8 @@ LAYOUTS = (
     "*.csv",
     "*.tsv",
 )
-COMMON_VOICE_MANIFEST = "validated.tsv"
+TEXT_SUFFIX = ".txt"
+BESIDE = (TEXT_SUFFIX, *subtitles.SUFFIXES)
 FOLDERS_OF_SOUND = ("clips", "wav", "wavs")  # below a table that does not name them: Common Voice, Piper, LJSpeech
 
 
@@ -120,29 +121,22 @@ def manifests_of(source: Path, names: list[str]) -> list[Path]:
     return []
 
 
-def read_tables(source: Path, manifests: Iterable[Path], names: list[str]) -> list[Item]:
-    """The rows of tables, under the names of the recordings on the disk."""
-    return _named_as_on_disk(source, names, [item for manifest in manifests for item in tables.read(manifest, source)])
-
-
 def _read_source(source: Path) -> Iterator[Item]:
     names = names_in(source)
     manifests = manifests_of(source, names)
-    items = read_tables(source, manifests, names)
+    items = [item for manifest in manifests for item in tables.read(manifest, source)]
+    items = _named_as_on_disk(source, names, items)
     named = {_path_of(item) for item in items}
-    texts, strays = _files_beside(source, names, (".txt",))
-    for recording, paths in texts.items():
-        if recording not in named:
-            items.append(_read_text_file(source, recording, paths))
-    cues, stray_cues = _files_beside(source, names, subtitles.SUFFIXES)
-    items = list(_cut_by_subtitles(source, items, cues))
+    beside, strays = _files_beside(source, names)
+    items += [_read_text_files(source, recording, beside[recording]) for recording in beside if recording not in named]
+    items = [part for item in items for part in _cut_by_subtitles(source, item, beside.get(_path_of(item), []))]
     for item in items:
         is_part = isinstance(item, RawClip) and item.begins_s is not None
         # What was said in one go shares its room, day and microphone.
         yield replace(item, session=item.session or item.path_in_source) if is_part else item
     if not manifests:  # beside a table they may be about something else
         remedy = "put the recording of the same name beside it, or remove it"
-        for path in strays + stray_cues:
+        for path in strays:
             yield Rejection(where_in(path, source), "missing audio", remedy)
     # Reject recordings without a transcript by name.
     named = {_path_of(item) for item in items}
@@ -175,8 +169,6 @@ def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list
     """
     there = set(names)
     paths = list(map(_path_of, items))
-    if all(path in there and path == item.path_in_source for path, item in zip(paths, items, strict=True) if path):
-        return items
     alike: dict[str, list[str]] = {}
     for name in there.difference(paths):
         stem, suffix = os.path.splitext(name)
@@ -189,8 +181,9 @@ def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list
     named = []
     for path, item in zip(paths, items, strict=True):
         found = [path] if path in there else alike.get(_alike(path), [])
-        is_other = path and len(found) == 1
-        named.append(replace(item, recorded_file=f"{source.name}/{found[0]}") if is_other else item)
+        if path and len(found) == 1 and found[0] != item.path_in_source:
+            item = replace(item, recorded_file=f"{source.name}/{found[0]}")
+        named.append(item)
     return named
 
 
@@ -198,14 +191,12 @@ def _alike(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
-def _files_beside(
-    source: Path, names: list[str], suffixes: tuple[str, ...]
-) -> tuple[dict[str, list[Path]], list[Path]]:
-    """{recording: files with these endings that are named like it}, and files that are named like none.
+def _files_beside(source: Path, names: list[str]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """{recording: text files and subtitles that are named like it}, and those that are named like none.
 
     talk.srt, or talk.en.srt, is beside talk.wav.
     """
-    files = [name for name in names if name.lower().endswith(suffixes) and (source / name).is_file()]
+    files = [name for name in names if name.lower().endswith(BESIDE) and (source / name).is_file()]
     recordings: dict[str, list[str]] = {}
     for name in names if files else []:
         if _is_audio(source / name):
@@ -222,59 +213,51 @@ def _files_beside(
     return found, strays
 
 
-def _read_text_file(source: Path, recording: str, paths: list[Path]) -> Item:
-    if len(paths) > 1:
-        return _one_too_many(f"{source.name}/{recording}", paths)
-    text = read_text(paths[0], source)
-    row = {"text": text, "language": _language_in(paths[0], recording)}
-    return raw_clip(source, recording, row) if isinstance(text, str) else text
+def _read_text_files(source: Path, recording: str, beside: list[Path]) -> Item:
+    """A recording with the text beside it, or without one if there are only subtitles."""
+    clip = raw_clip(source, recording, {"text": ""})
+    texts = [path for path in beside if path.suffix.lower() == TEXT_SUFFIX]
+    if len(texts) > 1:
+        return _one_too_many(clip, texts)
+    text = read_text(texts[0], source) if texts else ""
+    if isinstance(text, Rejection):
+        return text
+    return replace(clip, text=text, language=_language_in(texts[0], clip) if texts else None)
 
 
-def _one_too_many(where: str, paths: list[Path]) -> Rejection:
-    names = ", ".join(path.name for path in paths)
-    return Rejection(where, "two transcripts", f"of {names} keep the one in the language spoken")
-
-
-def _language_in(path: Path, recording: str) -> str | None:
-    """en in talk.en.srt."""
-    return path.stem.removeprefix(Path(recording).stem).removeprefix(".") or None
-
-
-def _cut_by_subtitles(source: Path, items: Iterable[Item], found: dict[str, list[Path]]) -> Iterator[Item]:
-    """Recordings with subtitles beside them as one clip for each cue; a row with times of its own stays."""
-    for item in items:
-        paths = found.pop(_path_of(item), None)
-        if paths and item.begins_s is None:
-            yield from _cut_by(source, paths, item)
-        else:
-            yield item
-    for name, paths in sorted(found.items()):
-        yield from _cut_by(source, paths, raw_clip(source, name, {"text": ""}))
-
-
-def _cut_by(source: Path, paths: list[Path], clip: RawClip) -> Iterator[Item]:
-    if len(paths) > 1:
-        yield _one_too_many(clip.recorded_file, paths)
+def _cut_by_subtitles(source: Path, item: Item, beside: list[Path]) -> Iterator[Item]:
+    """A recording with subtitles beside it as one clip for each cue; a row with times of its own stays."""
+    files = [path for path in beside if path.suffix.lower() != TEXT_SUFFIX]
+    if not files or isinstance(item, Rejection) or item.begins_s is not None:
+        yield item
         return
-    (path,) = paths
-    parts = list(subtitles.read(path, source))
+    if len(files) > 1:
+        yield _one_too_many(item, files)
+        return
+    parts = list(subtitles.read(files[0], source))
     cues = [part for part in parts if isinstance(part, subtitles.Cue)]
-    if clip.text and normalise(clip.text) != normalise(" ".join(cue.text for cue in cues)):
-        remedy = f"its text and {where_in(path, source)} differ: make them say the same, or remove one of them"
-        yield Rejection(clip.recorded_file, "two transcripts", remedy)
+    where = where_in(files[0], source)
+    if item.text and normalise(item.text) != normalise(" ".join(cue.text for cue in cues)):
+        remedy = f"its text and {where} differ: make them say the same, or remove one of them"
+        yield Rejection(item.recorded_file, "two transcripts", remedy)
         return
     yield from (part for part in parts if isinstance(part, Rejection))
     if not cues:
-        yield Rejection(clip.recorded_file, "no transcript", f"{where_in(path, source)} holds no cue with words")
+        yield Rejection(item.recorded_file, "no transcript", f"{where} holds no cue with words")
     for cue in cues:
-        yield replace(
-            clip,
-            text=cue.text,
-            begins_s=cue.begins_s,
-            ends_s=cue.ends_s,
-            speaker=clip.speaker or cue.speaker,
-            language=clip.language or _language_in(path, clip.path_in_source),
-        )
+        speaker, language = item.speaker or cue.speaker, item.language or _language_in(files[0], item)
+        times = {"begins_s": cue.begins_s, "ends_s": cue.ends_s}
+        yield replace(item, text=cue.text, speaker=speaker, language=language, **times)
+
+
+def _one_too_many(clip: RawClip, paths: list[Path]) -> Rejection:
+    names = ", ".join(path.name for path in paths)
+    return Rejection(clip.recorded_file, "two transcripts", f"of {names} keep the one in the language spoken")
+
+
+def _language_in(path: Path, clip: RawClip) -> str | None:
+    """en in talk.en.srt."""
+    return path.stem.removeprefix(Path(clip.recorded_file).stem).removeprefix(".") or None
 
 
 def names_in(source: Path) -> list[str]:
