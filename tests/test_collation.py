@@ -51,12 +51,6 @@ def test_batch_is_what_the_library_makes_of_the_same_sound(collator, clips):
     assert torch.allclose(batch["input_features"], expected["input_features"], atol=1e-3)
 
 
-def test_each_clip_is_asked_for_in_its_own_language(collator, clips):
-    texts = collator.processor.batch_decode(collator.transcription_batch(clips)["input_ids"], skip_special_tokens=False)
-    for clip, text in zip(clips, texts, strict=True):
-        assert text.endswith(f"[/INST]lang:{clip.language}[TRANSCRIBE]")
-
-
 def test_features_are_those_of_the_whole_window(collator):
     """The silence behind the sound is not transformed, but made up: for every length and level."""
     rng = np.random.default_rng(1)
@@ -104,11 +98,6 @@ def test_loss_is_that_of_a_mask_and_a_logit_for_every_position(collator, clips):
         ours = model(**collator.training_batch(clips))
     assert ours.logits.shape[1] < expected.logits.shape[1]
     assert ours.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
-
-
-def test_transcript_survives_its_tokens(collator):
-    for text in ["turn on the light", "नमस्ते दुनिया", "Grüße, 25 °C!", "今日は"]:
-        assert collator.processor.decode(collator.target_ids(text), skip_special_tokens=True) == text
 
 
 def test_variant_has_the_windows_of_its_clip_and_the_clip_stays_as_it_is(collator, clips):

@@ -201,14 +201,22 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
 
 
 @pytest.mark.slow
-def test_full_fine_tuning_trains_every_weight_and_loads_again(short_run, changed):
-    changed(train__mode="full", train__epochs=1)
+def test_full_fine_tuning_trains_every_weight_and_loads_again_and_names_no_path_of_this_machine(short_run, changed):
+    """Results may be published: the model's folder, elsewhere on this machine, must be in none of them."""
+    model = (short_run / "data/demo/voxtral-tiny").resolve()
+    changed(model__name=str(model), train__mode="full", train__epochs=1)
     run_stages(short_run, "train", "evaluate", "card")
     training = read_json(short_run / "data/checkpoints/training.json")
     # The encoder's positions are the only weights that stay: 200 positions of width 160.
     assert training["trainable_parameters"] == 2_468_000 - 200 * 160
     assert (short_run / "data/checkpoints/best/model.safetensors").exists()
     assert "Full fine-tuning" in (short_run / "data/card/README.md").read_text()
+    written = [
+        path for name in ("checkpoints", "evaluation", "card") for path in (short_run / "data" / name).rglob("*")
+    ]
+    texts = [path for path in written if path.suffix in (".json", ".jsonl", ".md", ".html", ".csv")]
+    assert len(texts) >= 7
+    assert not [path.name for path in texts if str(short_run) in path.read_text()]
 
 
 @pytest.mark.slow
@@ -236,18 +244,6 @@ def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(trained_p
     assert {"adapter_config.json", "adapter_model.safetensors", "tekken.json", "processor_config.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     assert read_json(best / "adapter_config.json")["base_model_name_or_path"] == "data/demo/voxtral-tiny"
-
-
-@pytest.mark.slow
-def test_way_to_a_model_elsewhere_on_this_machine_is_in_no_result(short_run, changed):
-    changed(model__name=str((short_run / "data/demo/voxtral-tiny").resolve()), train__epochs=1)
-    run_stages(short_run, "train", "evaluate", "card")
-    written = [
-        path for name in ("checkpoints", "evaluation", "card") for path in Path(short_run, "data", name).rglob("*")
-    ]
-    texts = [path for path in written if path.suffix in (".json", ".jsonl", ".md", ".html", ".csv")]
-    assert len(texts) >= 7
-    assert not [path.name for path in texts if str(short_run) in path.read_text()]
 
 
 def test_training_that_diverges_says_so_and_leaves_nothing(short_run, changed):

@@ -1,39 +1,34 @@
 """The training loop's own rules: which checkpoint is best, which is resumed, which learning rate."""
 
 import csv
-from pathlib import Path
 
 import pytest
 import torch
 
-from stages.common.params import load_params
 from stages.common.stage import UserError, run
 from stages.voxtral.training import resolve_learning_rate, selection, write_curve
 
-TRAIN = load_params(Path("params.yaml")).train
 
-
-def test_one_wrong_word_less_always_wins():
+def test_best_checkpoint_has_the_fewest_wrong_words_and_among_these_the_lowest_loss():
     for words in (10, 100, 1000):
-        assert selection(3 / words, loss=50.0, reference_words=words) < selection(
-            4 / words, loss=0.0, reference_words=words
-        )
+        fewer_errors = selection(3 / words, loss=50.0, reference_words=words)
+        assert fewer_errors < selection(4 / words, loss=0.0, reference_words=words)
+        assert selection(0.1, 0.4, words) < selection(0.1, 0.5, words)
 
 
-def test_equal_wer_is_decided_by_the_loss():
-    assert selection(0.1, loss=0.4, reference_words=20) < selection(0.1, loss=0.5, reference_words=20)
-
-
-def test_automatic_learning_rate_falls_with_the_width():
-    # The middle of the published LoRA rates (5e-5 to 2e-4) at the width of the 3B model; ten times that at a tenth.
-    assert resolve_learning_rate(TRAIN, 3072) == pytest.approx(1e-4, rel=0.03)
-    assert resolve_learning_rate(TRAIN, 307.2) == pytest.approx(1e-3, rel=0.03)
-    full = TRAIN.model_copy(update={"mode": "full"})
-    assert resolve_learning_rate(full, 3072) == pytest.approx(2e-5, rel=0.03)
-
-
-def test_learning_rate_given_is_taken():
-    assert resolve_learning_rate(TRAIN.model_copy(update={"learning_rate": 3e-4}), 3072) == 3e-4
+@pytest.mark.parametrize(
+    ("settings", "width", "expected"),
+    [
+        # The middle of the published LoRA rates (5e-5 to 2e-4) at the width of the 3B model; ten times that at a tenth.
+        ({}, 3072, 1e-4),
+        ({}, 307.2, 1e-3),
+        ({"mode": "full"}, 3072, 2e-5),
+        ({"learning_rate": 3e-4}, 3072, 3e-4),
+    ],
+)
+def test_learning_rate_is_the_given_one_or_falls_with_the_width(params, settings, width, expected):
+    train = params.train.model_copy(update=settings)
+    assert resolve_learning_rate(train, width) == pytest.approx(expected, rel=0.03)
 
 
 def test_curve_has_a_row_for_each_validation_with_the_mean_loss_before_it(tmp_path):
