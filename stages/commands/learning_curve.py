@@ -4,7 +4,7 @@
     make learning-curve CLIPS="25 50 100 200 400"
 
 Each part contains the one before (train.max_clips) and is a DVC experiment; an interrupted run resumes. Writes
-data/experiments/learning_curve.{csv,svg} and says what more minutes would bring, or that the data cannot tell.
+data/experiments/learning_curve.csv and says what more minutes would bring, or that the data cannot tell.
 
 The curve is a power law, error = floor + b * minutes ** -c, as found for speech recognisers and their data (Hestness et
 al. 2017, arXiv 1712.00409). Its interval: the points are moved at random within their own intervals and fitted again.
@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from stages.commands.experiments import Experiment, run_all
 from stages.common import paths
-from stages.common.files import read_jsonl, write_csv, write_whole
+from stages.common.files import read_jsonl, write_csv
 from stages.common.plurals import lasting
 from stages.common.stage import UserError, run
 from stages.speech.scoring import TWO_SIDED_95
 
-FOLDER = Path("data/experiments")
+RESULT = Path("data/experiments/learning_curve.csv")
 CLIPS = (10, 20, 50, 100)
 REFITS = 300
 LEAST_POINTS = 4
@@ -107,40 +106,17 @@ def sentence(laws: np.ndarray, minutes: float) -> str:
     )
 
 
-def draw(laws: np.ndarray, rows: Sequence[dict[str, float]]) -> bytes:
-    """The points with their intervals, and the curve, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    minutes, wers, lows, highs = (
-        np.array([row[name] for row in rows]) for name in ("minutes", "wer", "wer_low", "wer_high")
-    )
-    along = np.geomspace(minutes.min(), 2 * minutes.max(), 60)
-    figure, axes = pyplot.subplots(figsize=(8, 5))
-    axes.plot(along, 100 * power_law(along, *laws[0]), label="fitted curve")
-    axes.errorbar(minutes, 100 * wers, 100 * np.abs([wers - lows, highs - wers]), fmt="o", label="95 % interval")
-    axes.set(xlabel="minutes of recordings trained on", ylabel="wrong words, %", ylim=(0, None))
-    axes.legend()
-    content = BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    return content.getvalue()
-
-
 def main() -> str:
     sizes = sizes_of(sys.argv[1:], len(read_jsonl(paths.SPLIT / "train.jsonl")))
     points = run_all("curve", [{"train.max_clips": "null" if size is None else str(size)} for size in sizes])
     rows = [row_of(point) for point in points]
     minutes, wers = ([row[name] for row in rows] for name in ("minutes", "wer"))
     laws = fit(minutes, wers, [standard_error(point.tuned) for point in points])
-    write_csv(FOLDER / "learning_curve.csv", list(rows[0]), rows)
-    write_whole(FOLDER / "learning_curve.svg", draw(laws, rows))
+    write_csv(RESULT, list(rows[0]), rows)
     for row in rows:
         trained_on = f"{row['clips']:5d} clips {row['minutes']:6.1f} min"
         print(f"{trained_on}  {row['wer']:8.1%} wrong words ({row['wer_low']:.1%} to {row['wer_high']:.1%})")
-    return f"{sentence(laws, minutes[-1])} -> {FOLDER / 'learning_curve.svg'}"
+    return f"{sentence(laws, minutes[-1])} -> {RESULT}"
 
 
 if __name__ == "__main__":
