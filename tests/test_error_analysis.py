@@ -2,7 +2,6 @@
 
 import pytest
 
-from stages.speech.clips import Clip
 from stages.speech.error_analysis import flag, groups, keyword_recall, misheard_words
 from stages.speech.scoring import score_clip
 
@@ -10,11 +9,7 @@ from stages.speech.scoring import score_clip
 @pytest.fixture
 def pairs(make_clip):
     """`pairs(("said", "heard"), ...)`: clips and what a model heard."""
-
-    def make(*texts: tuple[str, str], language: str = "en") -> list[tuple[Clip, str]]:
-        return [(make_clip(said, language=language), heard) for said, heard in texts]
-
-    return make
+    return lambda *texts, language="en": [(make_clip(said, language=language), heard) for said, heard in texts]
 
 
 def test_word_is_listed_with_what_it_became_the_commonest_first(pairs):
