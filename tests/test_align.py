@@ -131,8 +131,7 @@ def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk):
     text = "\n".join(" ".join(row["text"] for row in rows[start : start + 3]) for start in range(0, 120, 3))
     params = load_params()
     cut = align.cut_in_pauses(RawClip("tv", "tv/talk.wav", text), params.prepare)
-    (heard,) = align.hear([cut], params)
-    lines = alignment.place(alignment.lines_of(text), cut.pieces, heard, "en")
+    lines = alignment.place(alignment.lines_of(text), cut.pieces, align.hear(cut, params), "en")
     found = [number for number, line in enumerate(lines) if align.problem_of(line, align.AGREEMENT) is None]
     assert len(found) >= 5, found
     for number in found:

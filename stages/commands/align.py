@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from stages.common import paths
 from stages.common.dvc import Busy, locked_repository
@@ -94,31 +93,30 @@ def cut_in_pauses(clip: RawClip, params: PrepareParams) -> Talk:
         return Talk(clip, (clip.language or params.language).lower(), *alignment.find_pieces(recorded, params.channels))
 
 
-def hear(talks: Sequence[Talk], params: Params) -> list[list[str]]:
-    """What the base model hears in each piece of each talk; nothing in pieces of a length that prepare would reject."""
+def hear(talk: Talk, params: Params) -> list[str]:
+    """What the base model hears in each piece of a talk; nothing in pieces of a length that prepare would reject."""
     from stages.voxtral.base_transcripts import base_transcripts  # torch: mistakes are reported before it is loaded
 
     limits = params.prepare
-    clips, keys = [], []
-    for talk in talks:
-        recorded_sha256 = sha256_of_file(talk.path)
-        for begins_s, ends_s in talk.pieces:
-            if limits.min_duration_s <= ends_s - begins_s <= limits.max_duration_s:
-                part = replace(talk.clip, text="", language=talk.language, begins_s=begins_s, ends_s=ends_s)
-                clip = Clip(
-                    **vars(part), id=clip_id(recorded_sha256, begins_s, ends_s), audio_path="",
-                    duration_s=ends_s - begins_s, peak_dbfs=0, level_dbfs=0, snr_db=0, clipped_fraction=0,
-                )  # fmt: skip
-                clips.append(clip)
-                keys.append({"part": clip.id, "recorded": recorded_sha256, "channels": limits.channels})
+    recorded_sha256 = sha256_of_file(talk.path)
+    clips = {
+        number: Clip(
+            **vars(replace(talk.clip, text="", language=talk.language, begins_s=begins_s, ends_s=ends_s)),
+            id=clip_id(recorded_sha256, begins_s, ends_s), audio_path="", duration_s=ends_s - begins_s,
+            peak_dbfs=0, level_dbfs=0, snr_db=0, clipped_fraction=0,
+        )
+        for number, (begins_s, ends_s) in enumerate(talk.pieces)
+        if limits.min_duration_s <= ends_s - begins_s <= limits.max_duration_s
+    }  # fmt: skip
+    keys = [{"part": clip.id, "recorded": recorded_sha256, "channels": limits.channels} for clip in clips.values()]
 
     def sound_of(piece: Clip) -> np.ndarray:
-        with (paths.RAW / piece.recorded_file).open("rb") as recorded:
+        with talk.path.open("rb") as recorded:
             return audio.to_mono_16k(*audio.decode(recorded, piece.begins_s, piece.ends_s), limits.channels)
 
-    texts = base_transcripts(clips, keys, sound_of, params.model, params.evaluate.batch_size)
-    heard = {(clip.recorded_file, clip.begins_s): text for clip, text in zip(clips, texts, strict=True)}
-    return [[heard.get((talk.clip.recorded_file, begins_s), "") for begins_s, _ in talk.pieces] for talk in talks]
+    texts = base_transcripts(list(clips.values()), keys, sound_of, params.model, params.evaluate.batch_size)
+    heard = dict(zip(clips, texts, strict=True))
+    return [heard.get(number, "") for number in range(len(talk.pieces))]
 
 
 def problem_of(line: Line, limit: float) -> str | None:
@@ -176,29 +174,24 @@ def _clock(seconds: float) -> str:
 
 def main(file: str | None = None, agreement: float = AGREEMENT) -> str:
     params = load_params()
-    talks, short, problems = [], 0, []
-    for clip in tqdm(choose(file), desc="looking for pauses", unit="recording"):
+    done, short, problems = 0, 0, []
+    for clip in choose(file):
+        print(f"align: {clip.recorded_file}", flush=True)
         try:
             talk = cut_in_pauses(clip, params.prepare)
             if file is None and talk.duration_s <= params.prepare.max_duration_s:
                 short += 1
-            else:
-                subtitles_path(talk.path)  # refused before the model hears an hour of it
-                talks.append(talk)
+                continue
+            subtitles_path(talk.path)  # refused before the model hears an hour of it
+            write_subtitles(talk, hear(talk, params), agreement)
+            done += 1
         except (UserError, audio.UnreadableSound) as error:
             problems.append(f"{clip.recorded_file}: {error}")
-    for talk, heard in zip(talks, hear(talks, params) if talks else [], strict=True):
-        try:
-            write_subtitles(talk, heard, agreement)
-        except UserError as error:
-            problems.append(f"{talk.clip.recorded_file}: {error}")
     for problem in problems[:-1]:
         print(f"align: {problem}", flush=True)
     if problems:
         raise UserError(problems[-1])
-    return (
-        f"subtitles for {counted(len(talks), 'recording')}; {short} not longer than prepare.max_duration_s left whole"
-    )
+    return f"subtitles for {counted(done, 'recording')}; {short} not longer than prepare.max_duration_s left whole"
 
 
 if __name__ == "__main__":
