@@ -6,7 +6,6 @@ import contextlib
 import glob
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -16,11 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recorder import inbox, reading, runs
-from recorder.settings import change_settings
 from stages.common import paths
 from stages.common.dvc import DVC_LOCK
 from stages.common.files import sha256_of_file, write_json, write_whole
-from stages.common.params import PARAMS_FILE, load_params
 from stages.common.stage import UserError
 from stages.speech import prepared
 from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH, RawClip, clip_id
@@ -197,7 +194,7 @@ def _remove_rows(table: Path, speaker: str | None, gone: set[str]) -> None:
 
 
 def _erase_by_name(erasure: Erasure) -> None:
-    """Remove what the page keeps by a speaker's name or a recording's id, and all logs: they name recordings."""
+    """Remove what the page keeps by a speaker's name, and all logs: they name recordings."""
     phrases, pseudonyms = read_dict(reading.OWN_PHRASES), read_dict(paths.PSEUDONYMS)
     for by_name in (phrases, *(known["speakers"] for known in pseudonyms.values())):
         for name in [name for name in by_name if clean(name) == erasure.speaker]:
@@ -205,16 +202,12 @@ def _erase_by_name(erasure: Erasure) -> None:
     for path, content in ((reading.OWN_PHRASES, phrases), (paths.PSEUDONYMS, pseudonyms)):
         if content != read_dict(path):
             write_json(path, content)
-    if PARAMS_FILE.exists() and set(erasure.ids) & set(confirmed := load_params().push.dataset.confirmed):
-        change_settings({"push.dataset.confirmed": [one for one in confirmed if one not in erasure.ids]})
     for log in (*runs.FOLDER.rglob("*.txt"), *runs.FOLDER.rglob("*.log"), inbox.LOG):
         log.unlink(missing_ok=True)
 
 
 def collect_garbage(repository: Repo) -> list[str]:
     """Remove from DVC's cache and remotes all that the present version does not use; returns what went wrong."""
-    # DVC warns of outputs that are not made yet, and counts objects: nothing for the person who reads this.
-    logging.getLogger("dvc").setLevel(logging.ERROR)
     repository.gc(workspace=True, force=True)
     for left in Path(repository.cache.local.path).rglob("*.tmp"):  # of a dvc that was killed while it copied
         left.unlink()

@@ -118,8 +118,8 @@ def finish(erasure: Erasure, is_begun: bool) -> None:
     if problems:
         print(*(f"still there: {problem}" for problem in problems), sep="\n")
         raise UserError(
-            f"not finished, {counted(len(problems), 'place')} to clear by hand: see above. Remove the file, or in a "
-            "table the row and any recording that it still names; then run this again"
+            f"not finished, {counted(len(problems), 'place')} to clear by hand: see above. Remove the file, the row "
+            "with any recording that it still names, or in params.yaml the id; then run this again"
         )
     erasure.path.unlink()
     if Path(".git").exists():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -128,6 +129,7 @@ def locked_repository() -> Iterator[Repo]:
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # its hints and warnings are for a person who types dvc commands
     try:
         with Repo() as repository, lock_repo(repository):
             if commands := running_commands():
