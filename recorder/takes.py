@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,11 +14,9 @@ import soundfile
 from stages.common.params import PrepareParams
 from stages.speech import audio
 from stages.speech.clips import ID_LENGTH
-from stages.speech.text import WITHOUT_SPACES, normalise
 
 TOO_QUIET_DBFS = -45.0  # of the loudest parts; conversation close to a microphone reaches -15 to -30
 NOISY_SNR_DB = 12.0  # below this, single sounds of speech are lost in it
-SLIP_S = 0.7  # a shorter one without any sound was a mistake
 HAS_PAUSES_S = 1.0  # a shorter recording may be all speech, with no pause to measure the noise in
 CLIPPED_FRACTION = 0.001
 # A recording that begins or ends louder than this is cut inside a word. START_S is one period of a low voice: a longer
@@ -27,8 +26,6 @@ START_S, END_S = 0.01, 0.02
 START_BELOW_SPEECH_DB, END_BELOW_SPEECH_DB = 7.0, 12.0
 EDGE_ABOVE_NOISE_DB = 15.0
 OVERSHOOT_S = 0.1  # the microphone stops this late at most when a recording reaches its longest time
-# Nobody speaks faster. Letters a second, without spaces; a sign of Japanese or Chinese is a syllable or two.
-LETTERS_PER_S, SIGNS_PER_S = 25.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -60,83 +57,26 @@ class Take:
         return any(finding.blocking for finding in self.findings)
 
 
-def from_recording(samples: np.ndarray, sample_rate_hz: int, text: str, language: str, limits: PrepareParams) -> Take:
+def from_recording(samples: np.ndarray, sample_rate_hz: int, limits: PrepareParams) -> Take:
     """A take from the microphone's samples [frames], kept without loss as 16-bit FLAC at the rate they came in."""
     longest = int(limits.max_duration_s * sample_rate_hz)
     if len(samples) - longest <= OVERSHOOT_S * sample_rate_hz:
         samples = samples[:longest]
     file = io.BytesIO()
     soundfile.write(file, np.clip(np.nan_to_num(samples), -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
-    return _examined(file.getvalue(), ".flac", samples[:, None], sample_rate_hz, text, language, limits)
+    return _examined(file.getvalue(), ".flac", samples[:, None], sample_rate_hz, limits)
 
 
-def from_file(content: bytes, suffix: str, text: str, language: str, limits: PrepareParams) -> Take:
+def from_file(content: bytes, suffix: str, limits: PrepareParams) -> Take:
     """A take from an uploaded file, which is kept byte for byte."""
     try:
         samples, sample_rate_hz = audio.decode(content)
     except audio.UnreadableSound as error:
         return _refused(content, suffix, "unreadable", f"This sound cannot be used: {error}.")
-    return _examined(content, suffix, samples, sample_rate_hz, text, language, limits)
+    return _examined(content, suffix, samples, sample_rate_hz, limits)
 
 
-def with_text(take: Take, text: str, language: str, limits: PrepareParams) -> Take:
-    """The same take, judged against another text."""
-    if not take.figures:  # no text makes it usable
-        return take
-    return replace(take, findings=find(take.samples, take.sample_rate_hz, take.figures, text, language, limits))
-
-
-def find(
-    samples: np.ndarray,
-    sample_rate_hz: int,
-    figures: dict[str, float],
-    text: str,
-    language: str,
-    limits: PrepareParams,
-) -> tuple[Finding, ...]:
-    """What is wrong with a take, the worst first; empty if it is good."""
-    level_dbfs, duration_s = figures["level_dbfs"], figures["duration_s"]
-    if level_dbfs < limits.silence_dbfs:
-        words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
-        if duration_s < SLIP_S:  # record was pressed twice
-            words = "That was too short to hear anything. Press record once, speak, then press stop."
-        return (Finding("silent", words, blocking=True),)
-    findings = []
-    if duration_s < limits.min_duration_s or duration_s < _shortest_s(text, language):
-        words = "This is very short for these words. Press record first, then speak, then press stop."
-        findings.append(Finding("too_short", words, blocking=duration_s < limits.min_duration_s))
-    if figures["clipped_fraction"] > CLIPPED_FRACTION:
-        words = "This is too loud, and distorted. Move a little away from the microphone, or turn it down."
-        blocking = figures["clipped_fraction"] > limits.max_clipped_fraction
-        findings.append(Finding("clipped", words, blocking))
-    elif level_dbfs < TOO_QUIET_DBFS:
-        words = "This is too quiet. Come closer to the microphone, or turn it up."
-        findings.append(Finding("too_quiet", words))
-    if figures["snr_db"] < NOISY_SNR_DB and duration_s >= HAS_PAUSES_S:
-        words = "There is much noise. Close the window, switch off fan, radio and television, and come closer."
-        findings.append(Finding("noisy", words))
-    else:
-        # The beginning of speech can be told from noise only if speech is clearly louder.
-        starts_dbfs, ends_dbfs = _edge_levels(samples, sample_rate_hz)
-        above_noise_dbfs = level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB
-        if starts_dbfs > max(level_dbfs - START_BELOW_SPEECH_DB, above_noise_dbfs):
-            words = "The beginning is cut off. Press record, wait a moment, then speak."
-            findings.append(Finding("cut_start", words))
-        if ends_dbfs > max(level_dbfs - END_BELOW_SPEECH_DB, above_noise_dbfs):
-            words = "The end is cut off. Wait a moment after the last word before you press stop."
-            findings.append(Finding("cut_end", words))
-    return tuple(findings)
-
-
-def _examined(
-    content: bytes,
-    suffix: str,
-    samples: np.ndarray,
-    sample_rate_hz: int,
-    text: str,
-    language: str,
-    limits: PrepareParams,
-) -> Take:
+def _examined(content: bytes, suffix: str, samples: np.ndarray, sample_rate_hz: int, limits: PrepareParams) -> Take:
     if not np.isfinite(samples).all():
         return _refused(content, suffix, "unreadable", "Some samples are not numbers. Record or export it again.")
     try:
@@ -155,8 +95,7 @@ def _examined(
         **audio.measure(audio.to_mono_16k(mono[:, None], sample_rate_hz)),
         "clipped_fraction": audio.clipped_fraction(samples),
     }
-    findings = find(mono, sample_rate_hz, figures, text, language, limits)
-    return Take(content, suffix, mono, sample_rate_hz, figures, findings)
+    return Take(content, suffix, mono, sample_rate_hz, figures, tuple(_find(mono, sample_rate_hz, figures, limits)))
 
 
 def _refused(content: bytes, suffix: str, code: str, words: str) -> Take:
@@ -165,10 +104,33 @@ def _refused(content: bytes, suffix: str, code: str, words: str) -> Take:
     return Take(content, suffix, nothing, audio.SAMPLE_RATE_HZ, {}, (Finding(code, words, blocking=True),))
 
 
-def _shortest_s(text: str, language: str) -> float:
-    """The shortest time in which anybody can say a text; 0 for an empty one."""
-    letters = sum(char.isalnum() for char in normalise(text))
-    return letters / (SIGNS_PER_S if language in WITHOUT_SPACES else LETTERS_PER_S)
+def _find(
+    samples: np.ndarray, sample_rate_hz: int, figures: dict[str, float], limits: PrepareParams
+) -> Iterator[Finding]:
+    """What is wrong with a take, the worst first; nothing if it is good."""
+    level_dbfs, duration_s = figures["level_dbfs"], figures["duration_s"]
+    if level_dbfs < limits.silence_dbfs:
+        words = "Nothing can be heard. Check that the microphone is plugged in and switched on, then record again."
+        yield Finding("silent", words, blocking=True)
+        return
+    if duration_s < limits.min_duration_s:
+        words = "This is too short. Press record first, then speak, then press stop."
+        yield Finding("too_short", words, blocking=True)
+    if figures["clipped_fraction"] > CLIPPED_FRACTION:
+        words = "This is too loud, and distorted. Move a little away from the microphone, or turn it down."
+        yield Finding("clipped", words, blocking=figures["clipped_fraction"] > limits.max_clipped_fraction)
+    elif level_dbfs < TOO_QUIET_DBFS:
+        yield Finding("too_quiet", "This is too quiet. Come closer to the microphone, or turn it up.")
+    if figures["snr_db"] < NOISY_SNR_DB and duration_s >= HAS_PAUSES_S:
+        words = "There is much noise. Close the window, switch off fan, radio and television, and come closer."
+        yield Finding("noisy", words)
+        return  # the beginning of speech can be told from noise only if speech is clearly louder
+    starts_dbfs, ends_dbfs = _edge_levels(samples, sample_rate_hz)
+    above_noise_dbfs = level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB
+    if starts_dbfs > max(level_dbfs - START_BELOW_SPEECH_DB, above_noise_dbfs):
+        yield Finding("cut_start", "The beginning is cut off. Press record, wait a moment, then speak.")
+    if ends_dbfs > max(level_dbfs - END_BELOW_SPEECH_DB, above_noise_dbfs):
+        yield Finding("cut_end", "The end is cut off. Wait a moment after the last word before you press stop.")
 
 
 def _edge_levels(samples: np.ndarray, sample_rate_hz: int) -> tuple[float, float]:

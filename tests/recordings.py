@@ -41,7 +41,7 @@ def make_take(number: int) -> Take:
     """The same number is the same recording; others differ, also beyond the demo's clips."""
     samples, sample_rate_hz = spoken(number % len(DEMO_ROWS))
     slower = 0.95 ** (number // len(DEMO_ROWS))  # a louder or softer copy would be the same take to prepare
-    return takes.from_recording(samples, round(sample_rate_hz * slower), text_of(number), "en", limits())
+    return takes.from_recording(samples, round(sample_rate_hz * slower), limits())
 
 
 def track_recordings(folder: Path, no_scm: bool = True) -> None:

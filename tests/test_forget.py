@@ -374,7 +374,7 @@ def test_a_recording_in_which_others_may_speak_is_named_before_anything_is_erase
     rows.append(rows[0] | {"speaker": BOB if "another's" in case else None, "begins_s": 0.5, "ends_s": 1})
     if "uploaded" in case:
         rows = [{"audio_path": "a.wav", "text": "one", "speaker": ANN}]
-        take = takes.from_file(content, ".wav", "words", "en", load_params().prepare)
+        take = takes.from_file(content, ".wav", load_params().prepare)
         inbox.save_clip(take, text="words", language="en", speaker=BOB, source="uploaded")
         track_recordings(workspace)
         inbox.bring_in()

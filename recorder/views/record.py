@@ -157,15 +157,12 @@ def record_phrase(place: Place) -> None:
         has_take=place.take is not None,
     )
     if recording and recording.prompt == prompt:
-        place.take = takes.from_recording(
-            recording.samples, recording.sample_rate_hz, place.phrase, place.language, params.prepare
-        )
+        place.take = takes.from_recording(recording.samples, recording.sample_rate_hz, params.prepare)
         place.can_hear, place.message, place.pressed_once = True, None, ""
     elif recording:  # it was still on its way when something else was chosen
         place.message = ("error", "Not saved: the phrase had changed. Go back and record it again.")
     if place.take and place.kind == FREE:
-        said = st.text_area("What was said, word for word", key=place.said_key, persist_state="session")
-        place.take = takes.with_text(place.take, said, place.language, params.prepare)
+        st.text_area("What was said, word for word", key=place.said_key, persist_state="session")
 
 
 def show_buttons(place: Place, earlier: inbox.StoredClip | None) -> None:

@@ -52,7 +52,7 @@ def record(person: Voice, tried: Tried | None) -> takes.Take | None:
         to_be_saved=False,
     )
     if recording and recording.prompt == prompt:
-        return takes.from_recording(recording.samples, recording.sample_rate_hz, "", person.language, params.prepare)
+        return takes.from_recording(recording.samples, recording.sample_rate_hz, params.prepare)
     return None
 
 
@@ -88,8 +88,7 @@ def keep(tried: Tried) -> None:
         tried.is_sure, tried.problem = True, None
         return
     try:
-        judged = takes.with_text(tried.take, said, tried.voice.language, params.prepare)
-        inbox.save_clip(judged, text=said, language=tried.voice.language, speaker=tried.voice.speaker)
+        inbox.save_clip(tried.take, text=said, language=tried.voice.language, speaker=tried.voice.speaker)
     except UserError as error:
         tried.problem = str(error)
         return

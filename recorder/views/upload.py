@@ -37,13 +37,13 @@ class Examined:
     blocked: bool
 
 
-def examine(upload: uploads.Upload, language: str) -> list[Examined]:
+def examine(upload: uploads.Upload) -> list[Examined]:
     """Measure and check each recording."""
     limits = load_params().prepare
     examined = []
     bar = st.progress(0.0, text="Checking the recordings")
     for number, pair in enumerate(upload.pairs, 1):
-        take = takes.from_file(pair.content, suffix_of(pair.name), pair.text, pair.language or language, limits)
+        take = takes.from_file(pair.content, suffix_of(pair.name), limits)
         remarks = [finding.words for finding in take.findings]
         if pair.language and pair.language not in LANGUAGES:
             remarks.append(f"Its language {pair.language} is unknown: choose one.")
@@ -129,7 +129,7 @@ def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
     for number, (row, pair) in enumerate(chosen, 1):
         text, language = row["What was said"] or "", row["Language"]
         try:
-            take = takes.from_file(pair.content, suffix_of(pair.name), text, language, limits)
+            take = takes.from_file(pair.content, suffix_of(pair.name), limits)
             _, is_new = inbox.save_clip(
                 take, text=text, language=language, speaker=(row["Speaker"] or "").strip() or person, source="uploaded"
             )
@@ -157,11 +157,11 @@ files = st.file_uploader(
 )
 show_said("upload")
 if files:
-    identity = (person.language, *(file.file_id for file in files))
+    identity = [file.file_id for file in files]
     if state.get("examined", (None,))[0] != identity:
         with st.spinner("Reading the files"):
             upload = uploads.read_uploads([(file.name, file.getvalue()) for file in files])
-        state["examined"] = (identity, upload, examine(upload, person.language))
+        state["examined"] = (identity, upload, examine(upload))
     _, upload, examined = state["examined"]
     show_problems(upload.problems)
     if upload.pairs:
