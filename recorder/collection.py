@@ -13,10 +13,6 @@ from stages.common.stage import UserError
 from stages.speech.clips import AUDIO_SUFFIXES
 
 
-def newest_first(clips: Sequence[StoredClip]) -> list[StoredClip]:
-    return sorted(reversed(clips), key=lambda clip: clip.recorded_at or "", reverse=True)
-
-
 def search(clips: Sequence[StoredClip], words: str) -> list[StoredClip]:
     """Clips that have each of the words in their text, speaker or language, in any case."""
     wanted = words.casefold().split()

@@ -104,13 +104,10 @@ def meaning(metrics: Mapping) -> str:
     return f"{words}Record more, and train again."
 
 
-def whose(clips: list[HeardClip], speaker: str) -> str:
-    """The end of a sentence: who speaks in the test recordings, and whether `speaker` is one of them."""
+def whose(clips: list[HeardClip]) -> str:
+    """Who speaks in the test recordings."""
     counts = Counter(clip.speaker or "no name" for clip in clips)
-    if not counts.keys() - {speaker}:
-        return "."
-    ends = ": " + ", ".join(f"{name} {count}" for name, count in counts.most_common()) + "."
-    return ends if not speaker or speaker in counts else f"{ends} None of them is of {speaker}."
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
 def trained_with(training: Mapping) -> str:

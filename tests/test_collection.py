@@ -12,18 +12,6 @@ def stored(text: str, name: str = "a.flac", source: str = "recorded", **fields: 
     return StoredClip(source, name, text, **{"language": "en", "speaker": "Ann", **fields})
 
 
-def test_newest_comes_first_across_sources_and_undated_ones_last():
-    clips = [
-        stored("undated"),
-        stored("old", recorded_at="2026-01-01T10:00:00+01:00"),
-        stored("same second, first", recorded_at="2026-01-03T10:00:00+01:00"),
-        stored("same second, second", recorded_at="2026-01-03T10:00:00+01:00"),
-        stored("between", source="uploaded", recorded_at="2026-01-02T10:00:00+01:00"),
-    ]
-    texts = [clip.text for clip in collection.newest_first(clips)]
-    assert texts == ["same second, second", "same second, first", "between", "old", "undated"]
-
-
 @pytest.mark.parametrize(
     ("words", "found"),
     [

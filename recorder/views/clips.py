@@ -71,7 +71,7 @@ def show_recordings(clips: list[StoredClip]) -> None:
             st.write(as_plain(f"Training also uses recordings from elsewhere: {', '.join(others)} (in data/raw)."))
         return
     words = st.text_input("Search in texts, speakers and languages", key="clips_search")
-    found = collection.search(collection.newest_first(clips), words)
+    found = collection.search(clips[::-1], words)
     minutes = sum(clip.duration_s or 0.0 for clip in found) / 60
     st.text(f"{len(found)} of {counted(len(clips), 'recording')}, {minutes:.1f} minutes, the newest first")
     for clip in a_page_of(found, f"recordings {words}"):

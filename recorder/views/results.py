@@ -29,10 +29,9 @@ def explain(found: results.Results, is_running: bool) -> None:
     elif newer := results.newer_clips():
         st.info(f"Not in this result: {counted(newer, 'newer recording')}. Train again to include all.")
     charts.bars([("Before", 100 * base["wer"]), ("After", 100 * tuned["wer"])], "%", "Wrong words")
-    speaker = st.session_state.get("speaker") or ""
     st.write(
         f"Measured on {counted(tuned['clips'], 'recording')} ({counted(tuned['reference_words'], 'word')}) that "
-        f"training never heard{as_plain(results.whose(found.clips, speaker))} "
+        f"training never heard: {as_plain(results.whose(found.clips))}. "
         "The 95 % interval: where the figure would most likely be with other recordings of the same kind."
     )
     rows = [
