@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +27,6 @@ from stages.voxtral.transcription import transcribe
 
 TRAINING = paths.CHECKPOINTS / "training.json"
 MEMORY_REMEDY = "close other programs that use the GPU, or wait until the training has ended"
-
-
-@dataclass(frozen=True)
-class TakeCollator(Collator):
-    """A collator for the one recording whose samples [frames] it holds."""
-
-    samples: np.ndarray
-
-    def samples_of(self, clip: Clip) -> np.ndarray:
-        return self.samples
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ def models() -> Models:
         check_base(source)
     dtype = resolve_dtype(params.dtype)
     with enough_memory(MEMORY_REMEDY):
-        base, collator = open_model(source, dtype, Path())
+        base, collator = open_model(source, dtype)
         tuned = open_tuned(BEST, base, dtype) if training else None
     if training and is_adapter(BEST):
         base = tuned
@@ -105,7 +95,7 @@ def transcribe_both(models: Models, content: bytes, language: str | None) -> dic
         **figures,
     )
     prepared, _ = audio.decode(audio.encode_flac(mono))  # rounded as prepare writes it
-    collator = TakeCollator(models.collator.processor, models.collator.sizes, Path(), prepared[:, 0])
+    collator = replace(models.collator, samples_of=lambda _: prepared[:, 0])
     try:
         collator.check_lengths([clip])
     except UserError:

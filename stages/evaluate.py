@@ -70,7 +70,7 @@ def transcribe_base(
             # For the seconds; the text does not depend on them.
             "batch_size": batch_size,
             "processes": processes.world_size(),
-            "sound": prepared.sha256(collator.folder / clip.audio_path),
+            "sound": prepared.sha256(paths.PREPARED / clip.audio_path),
             "language": clip.language,
             "code": code,
             "libraries": libraries,
@@ -164,14 +164,14 @@ def main() -> str:
         predictions = {}
         if quantisation:
             # What the training began with: a base in 4 bits may answer what is said instead of writing it down.
-            model, collator = open_model(source, dtype, paths.PREPARED, four_bit=True)
+            model, collator = open_model(source, dtype, four_bit=True)
             collator.check_lengths(everything)
             identity = f"{source.identity} {quantisation}"
             predictions["base_quantised"] = transcribe_base(
                 model, collator, everything, params.batch_size, identity, quantisation
             )
             del model
-        model, collator = open_model(source, dtype, paths.PREPARED)
+        model, collator = open_model(source, dtype)
         collator.check_lengths(everything)
         predictions["base"] = transcribe_base(model, collator, everything, params.batch_size, source.identity)
         if is_adapter(BEST):

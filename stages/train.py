@@ -99,12 +99,12 @@ def open_trainee(source: ModelSource, params: Params) -> tuple[torch.nn.Module, 
     train = params.train
     if train.mode == "full":
         # Full precision weights under mixed precision: updates of a millionth would vanish in bfloat16.
-        model, collator = open_model(source, torch.float32, paths.PREPARED)
+        model, collator = open_model(source, torch.float32)
         # Fixed sinusoids by design; the library freezes them, but loading weights thaws them again.
         model.model.audio_tower.embed_positions.requires_grad_(False)
         return model.train(), collator, {}
     dtype = resolve_dtype(params.model.dtype)
-    model, collator = open_model(source, dtype, paths.PREPARED, four_bit=train.mode == "qlora")
+    model, collator = open_model(source, dtype, four_bit=train.mode == "qlora")
     layers = adapters.matched_layers(model, train.lora.scope)
     return adapters.add_lora(model, train.lora).train(), collator, layers
 

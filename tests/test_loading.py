@@ -61,7 +61,7 @@ def test_missing_folder_is_named(name):
 
 def test_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(UserError, match="its processor does not load"):
-        open_model(find(tmp_path), torch.float32, tmp_path)
+        open_model(find(tmp_path), torch.float32)
 
 
 def break_weights(folder):
@@ -84,7 +84,7 @@ def add_a_layer(folder):
 def test_files_that_do_not_belong_together_are_one_line(model_copy, damage, words):
     damage(model_copy)
     with pytest.raises(UserError, match=words) as error:
-        open_model(find(model_copy), torch.float32, model_copy)
+        open_model(find(model_copy), torch.float32)
     assert "\n" not in str(error.value)
 
 

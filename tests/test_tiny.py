@@ -76,10 +76,10 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
         samples = speech.synthesise(text, speech.random_voice(rng)).samples
         if len(samples) > (architecture.TINY.window_s - 0.1) * 16_000:
             continue
-        name = f"{len(clips)}.flac"
-        soundfile.write(tmp_path / name, np.clip(samples, -1, 1), 16_000)
-        clips.append(make_clip(text, audio_path=name, duration_s=len(samples) / 16_000))
-    heard = transcribe(*open_tiny(tmp_path), clips, batch_size=50)
+        path = tmp_path / f"{len(clips)}.flac"
+        soundfile.write(path, np.clip(samples, -1, 1), 16_000)
+        clips.append(make_clip(text, audio_path=str(path), duration_s=len(samples) / 16_000))
+    heard = transcribe(*open_tiny(), clips, batch_size=50)
     scores = [score_clip(clip.text, text) for clip, text in zip(clips, heard, strict=True)]
     assert summarise(scores)["wer"] <= 0.05
 

@@ -1,7 +1,5 @@
 """The tiny model of the demo, opened in a test's own process."""
 
-from pathlib import Path
-
 import torch
 from transformers import VoxtralForConditionalGeneration
 
@@ -15,10 +13,8 @@ from tests.workspaces import TINY_MODEL
 SOURCE = find_model(ModelParams(name=str(TINY_MODEL), revision=None, dtype="auto"))
 
 
-def open_tiny(
-    sounds: Path = TINY_MODEL, dtype: torch.dtype = torch.float32
-) -> tuple[VoxtralForConditionalGeneration, Collator]:
-    return open_model(SOURCE, dtype, sounds)
+def open_tiny(dtype: torch.dtype = torch.float32) -> tuple[VoxtralForConditionalGeneration, Collator]:
+    return open_model(SOURCE, dtype)
 
 
 def lora(*scope: str) -> LoraParams:

@@ -6,9 +6,8 @@ The model is loaded only if a transcript is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
@@ -17,23 +16,11 @@ from stages.common.code import code_hash
 from stages.common.params import ModelParams
 from stages.common.plurals import counted
 from stages.speech.clips import Clip
-from stages.voxtral import loading
-from stages.voxtral.collation import Collator
-from stages.voxtral.loading import device_name, enough_memory, find_model
+from stages.voxtral.loading import device_name, enough_memory, find_model, resolve_dtype
 from stages.voxtral.models import open_model
 from stages.voxtral.transcription import transcribe
 
 KEPT_AT_ONCE = 512  # transcripts that an interrupted run may lose
-
-
-@dataclass(frozen=True)
-class Listener(Collator):
-    """A collator for any sound: `sound_of` gives a clip's samples [frames] at 16 kHz."""
-
-    sound_of: Callable[[Clip], np.ndarray]
-
-    def samples_of(self, clip: Clip) -> np.ndarray:
-        return self.sound_of(clip)
 
 
 def base_transcripts(
@@ -51,7 +38,7 @@ def base_transcripts(
     source = find_model(model_params)
     made_by = {
         "model": source.identity,
-        "dtype": str(loading.resolve_dtype(model_params.dtype)),
+        "dtype": str(resolve_dtype(model_params.dtype)),
         "device": device_name(),
         "code": code_hash("stages.voxtral.base_transcripts"),
         "libraries": [version(package) for package in ("torch", "transformers", "mistral-common")],
@@ -64,8 +51,8 @@ def base_transcripts(
     missing = [index for index, entry in enumerate(entries) if entry is None]
     print(f"base model: {len(clips) - len(missing)} of {counted(len(clips), 'transcript')} in the cache", flush=True)
     if missing:
-        model, collator = open_model(source, loading.resolve_dtype(model_params.dtype), Path())
-        collator = Listener(collator.processor, collator.sizes, Path(), sound_of)
+        model, collator = open_model(source, resolve_dtype(model_params.dtype))
+        collator = replace(collator, samples_of=sound_of)
         collator.check_lengths([clips[index] for index in missing])
     for done in range(0, len(missing), KEPT_AT_ONCE):
         part, title = missing[done : done + KEPT_AT_ONCE], f"base model, {done} of {len(missing)} done"

@@ -13,9 +13,8 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -24,6 +23,7 @@ from mistral_common.protocol.transcription.request import TranscriptionRequest
 from torch import nn
 from transformers import VoxtralProcessor
 
+from stages.common import paths
 from stages.common.stage import UserError
 from stages.speech import augment
 from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
@@ -36,13 +36,18 @@ SPARE_TOKENS = 16
 IGNORED = -100  # label of a position without a loss, as in torch's cross entropy
 
 
+def prepared_samples(clip: Clip) -> np.ndarray:
+    """A clip's sound in data/prepared, samples [frames] at 16 kHz."""
+    return read_prepared(paths.PREPARED / clip.audio_path)
+
+
 @dataclass(frozen=True)
 class Collator:
-    """Makes model inputs from clips whose sound is below `folder`."""
+    """Makes model inputs from clips, whose samples [frames] at 16 kHz `samples_of` gives."""
 
     processor: VoxtralProcessor
     sizes: Sizes
-    folder: Path
+    samples_of: Callable[[Clip], np.ndarray] = prepared_samples
 
     def features(self, clip: Clip) -> torch.Tensor:
         """Log-mel windows [W, bins, frames] of a clip, padded with silence to whole windows.
@@ -58,10 +63,6 @@ class Collator:
         hop = self.processor.feature_extractor.hop_length
         augment.mask(mel[:, : math.ceil(len(changed) / hop)].numpy(), clip, frames_per_s=SAMPLE_RATE_HZ / hop)
         return mel.unflatten(1, (-1, self.sizes.window_frames)).transpose(0, 1)
-
-    def samples_of(self, clip: Clip) -> np.ndarray:
-        """A clip's sound, samples [frames] at 16 kHz."""
-        return read_prepared(self.folder / clip.audio_path)
 
     def features_of(self, samples: np.ndarray) -> torch.Tensor:
         """Log-mel windows [W, bins, frames] of samples [frames] at 16 kHz.

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from transformers import VoxtralForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from stages.common import paths
 from stages.common.cache import ContentCache
 from stages.common.code import code_hash
 from stages.common.stage import UserError
@@ -46,7 +47,7 @@ class PassOn(nn.Module):
 class EncodedCollator(Collator):
     """A Collator for a model without its encoder: its features are encoder outputs from the cache."""
 
-    made_by: dict  # model, machine and code: a part of each key
+    made_by: dict = field(kw_only=True)  # model, machine and code: a part of each key
     store: ContentCache = field(default_factory=lambda: ContentCache("encoded"))
 
     def features(self, clip: Clip) -> torch.Tensor:
@@ -61,7 +62,7 @@ class EncodedCollator(Collator):
         return load(content)["encoded"]
 
     def key(self, clip: Clip) -> dict:
-        return {**self.made_by, "sound": prepared.sha256(self.folder / clip.audio_path)}
+        return {**self.made_by, "sound": prepared.sha256(paths.PREPARED / clip.audio_path)}
 
 
 def is_frozen(model: nn.Module) -> bool:
@@ -86,7 +87,7 @@ def take_encoder_out(
         "code": code_hash("stages.voxtral.encoder_cache"),
         "libraries": [version(package) for package in ("torch", "transformers")],
     }
-    encoded = EncodedCollator(collator.processor, collator.sizes, collator.folder, made_by)
+    encoded = EncodedCollator(collator.processor, collator.sizes, made_by=made_by)
     missing = [clip for clip in clips if not encoded.store.has(encoded.key(clip))]
     window_bytes = sizes.max_source_positions * sizes.d_model * weight.element_size()
     needed = window_bytes * sum(map(collator.windows_in, missing))

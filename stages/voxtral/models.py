@@ -19,12 +19,12 @@ BEST = paths.CHECKPOINTS / "best"
 
 
 def open_model(
-    source: ModelSource, dtype: torch.dtype, sounds: Path, four_bit: bool = False
+    source: ModelSource, dtype: torch.dtype, four_bit: bool = False
 ) -> tuple[VoxtralForConditionalGeneration, Collator]:
-    """A whole model, and the Collator for clips whose sound is in the folder `sounds`."""
+    """A whole model, and its Collator for prepared clips."""
     processor = load_processor(source)
     model = load_model(source, dtype, four_bit)
-    return model, Collator(processor, read_sizes(model.config, processor), sounds)
+    return model, Collator(processor, read_sizes(model.config, processor))
 
 
 def open_tuned(folder: Path, base: VoxtralForConditionalGeneration | None, dtype: torch.dtype) -> nn.Module:

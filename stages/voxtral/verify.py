@@ -31,12 +31,12 @@ def open_published(folder: Path, params: ModelParams) -> tuple[nn.Module, Collat
     """
     dtype = resolve_dtype(params.dtype)
     if not is_adapter(folder):
-        return open_model(folder_source(folder), dtype, paths.PREPARED)
+        return open_model(folder_source(folder), dtype)
     source = find_model(params)
     check_base(source)
-    model, _ = open_model(source, dtype, paths.PREPARED)
+    model, _ = open_model(source, dtype)
     processor = load_processor(folder_source(folder))
-    collator = Collator(processor, read_sizes(model.config, processor), paths.PREPARED)
+    collator = Collator(processor, read_sizes(model.config, processor))
     return open_tuned(folder, model, dtype).merge_and_unload(), collator
 
 

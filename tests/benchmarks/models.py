@@ -59,7 +59,8 @@ def make_clips(folder: Path, count: int) -> list[Clip]:
         soundfile.write(folder / name, samples, audio.SAMPLE_RATE_HZ)
         clip_id = hashlib.sha256(f"{number}".encode()).hexdigest()[:16]
         clip = Clip(
-            id=clip_id, audio_path=name, text=row["text"], language="en", source="kathleen", recorded_file=row["file"],
+            id=clip_id, audio_path=str(folder / name), text=row["text"], language="en", source="kathleen",
+            recorded_file=row["file"],
             duration_s=len(samples) / audio.SAMPLE_RATE_HZ, peak_dbfs=-3, level_dbfs=-20, snr_db=30, clipped_fraction=0,
         )  # fmt: skip
         clips.append(clip)

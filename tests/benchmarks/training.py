@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,7 @@ def plain_collator(collator: Collator):
     """Sound to a training batch by the processor, as its documentation shows it."""
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-        sounds = [read_prepared(collator.folder / row["audio_path"]) for row in rows]
+        sounds = [read_prepared(Path(row["audio_path"])) for row in rows]
         sizes = collator.sizes
         windows = {"pad_to_multiple_of": sizes.window_samples, "max_source_positions": sizes.window_frames}
         batch = collator.processor.apply_transcription_request(
@@ -104,17 +104,17 @@ def plain_collator(collator: Collator):
     return collate
 
 
-def open_seeded(folder: Path, params: Params):
-    """The model's source, the same trainee each time, and its collator for the clips in `folder`."""
+def open_seeded(params: Params):
+    """The model's source, the same trainee each time, and its collator."""
     source = find_model(params.model)
     transformers.set_seed(0)
     model, collator, _ = open_trainee(source, params)
-    return source, model, replace(collator, folder=folder)
+    return source, model, collator
 
 
-def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
+def train_plainly(clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
     clock = Clock()
-    _, model, collator = open_seeded(folder, params)
+    _, model, collator = open_seeded(params)
     rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainer = PlainTrainer(
         model=model, args=plain_arguments(rate, scratch, params.train, bfloat16), callbacks=[clock],
@@ -128,12 +128,10 @@ def train_plainly(folder: Path, clips: list[Clip], params: Params, scratch: Path
     return clock
 
 
-def train_ours(
-    folder: Path, clips: list[Clip], params: Params, scratch: Path, bfloat16: bool
-) -> tuple[Clock, float, int]:
+def train_ours(clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> tuple[Clock, float, int]:
     """The clock, the seconds that filling the cache took, and the most memory in bytes."""
     clock = Clock()
-    source, model, collator = open_seeded(folder, params)
+    source, model, collator = open_seeded(params)
     last_layer.only_kept_positions(model)
     began_s = time.monotonic()
     if encoder_cache.is_frozen(model):
@@ -167,9 +165,9 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
             runs = []
             for _ in range(ROUNDS):
                 shutil.rmtree(folder / "cache", ignore_errors=True)
-                ours = train_ours(folder / "clips", clips, params, folder / "ours", bfloat16)
+                ours = train_ours(clips, params, folder / "ours", bfloat16)
                 gc.collect()
-                runs.append((ours, train_plainly(folder / "clips", clips, params, folder / "plain", bfloat16)))
+                runs.append((ours, train_plainly(clips, params, folder / "plain", bfloat16)))
                 gc.collect()
             ours, cache_s, peak_bytes = min((ours for ours, _ in runs), key=lambda run: sum(run[0].epochs))
             plain = min((plain for _, plain in runs), key=lambda clock: sum(clock.epochs))

@@ -35,7 +35,7 @@ BATCH_SIZE = 16
 def transcribe_plainly(model, collator: Collator, clips: Sequence[Clip]) -> list[str]:
     texts = []
     for clip in clips:
-        samples = read_prepared(collator.folder / clip.audio_path)
+        samples = read_prepared(Path(clip.audio_path))
         inputs = collator.processor.apply_transcription_request(
             audio=[samples], language=[clip.language], model_id="voxtral", sampling_rate=16_000, format=["WAV"],
             audio_kwargs={
@@ -67,7 +67,7 @@ def compare(size: str, count: int) -> None:
         # The tiny model knows when a sentence ends; one with random weights speaks until it is stopped.
         name = TINY_MODEL if size == "tiny" else make_model(size, folder / "model")
         source = find_model(ModelParams(name=str(name), revision=None, dtype="auto"))
-        model, collator = open_model(source, resolve_dtype("auto"), folder / "clips")
+        model, collator = open_model(source, resolve_dtype("auto"))
         transcribe_plainly(model, collator, clips[:2])  # what is done once at the start is nobody's
         plain, plain_s = timed(transcribe_plainly, model, collator, clips)
         ours, ours_s = timed(transcribe, model, collator, clips, BATCH_SIZE)
