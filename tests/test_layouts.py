@@ -4,9 +4,7 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from stages import prepare
 from stages.common.files import read_jsonl
@@ -242,12 +240,6 @@ def test_what_cannot_be_used_in_a_layout_is_rejected_with_its_line(raw, files, c
 INNER_FOLDERS = {"jsonl": "", "csv": "", "lj": "wavs/", "cv": "clips/", "nemo": "", "af": "train/", "txt": ""}
 
 
-def tone(path: Path, number: int, duration_s: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    time_s = np.arange(int(duration_s * 16_000)) / 16_000
-    soundfile.write(path, 0.2 * np.sin(2 * np.pi * (200 + 3 * number) * time_s), 16_000)
-
-
 def manifests_of(layout: str, rows: list[tuple[str, str]]) -> dict[str, list[str]]:
     """Lines of each file that says in a layout which recording (without its ending) holds which text."""
     return {
@@ -262,7 +254,7 @@ def manifests_of(layout: str, rows: list[tuple[str, str]]) -> dict[str, list[str
 
 
 # Catches: a recording lost, or paired with another's text (by position: rec_10 sorts before rec_2), in any layout.
-def test_every_recording_ends_up_once_as_a_clip_with_its_own_text_or_among_the_rejected(workspace):
+def test_every_recording_ends_up_once_as_a_clip_with_its_own_text_or_among_the_rejected(workspace, record):
     chance = random.Random(0)
     number = 0
     said: dict[str, str] = {}
@@ -273,7 +265,8 @@ def test_every_recording_ends_up_once_as_a_clip_with_its_own_text_or_among_the_r
             number += 1
             name = f"rec_{number}"
             # Too short, too long, or no sound at all, each now and then.
-            tone(folder / f"{inner}{name}.wav", number, chance.choice([1.0, 1.0, 1.0, 0.05, 31.0]))
+            duration_s = chance.choice([1.0, 1.0, 1.0, 0.05, 31.0])
+            record(f"{layout}/{inner}{name}.wav", duration_s, hertz=200 + 3 * number)
             if chance.random() < 0.1:
                 (folder / f"{inner}{name}.wav").write_bytes(f"no sound {number}".encode())
             if chance.random() < 0.8:

@@ -101,13 +101,14 @@ def locate_all(raw: Path, clips: Iterable[RawClip]) -> list[Path | None]:
         if "\0" in clip.recorded_file:
             found.append(None)
             continue
-        source = real(raw / clip.source)
+        source = real(f"{raw}/{clip.source}")
         folder, name = os.path.split(os.path.join(source, clip.path_in_source))
         path = os.path.join(real(folder), name)
         if name in ("", ".", "..") or os.path.islink(path):
             path = os.path.realpath(path)
-        is_loop = os.path.islink(path)  # of symlinks, which realpath leaves as they are
-        found.append(Path(path) if path.startswith(source + os.sep) and not is_loop else None)
+            if os.path.islink(path):  # a loop of symlinks, which realpath leaves as it is
+                path = ""
+        found.append(Path(path) if path.startswith(source + os.sep) else None)
     return found
 
 
