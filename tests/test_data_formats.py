@@ -222,8 +222,6 @@ def test_rows_of_the_recording_page_are_described(tmp_path, monkeypatch):
 # Where the code says why: Rejection(where, "reason", remedy), reason = "reason", return "reason", remedy.
 WRITTEN = r'(?:(?:Rejection|ReviewItem)\([^"]*|append\(\(|reason ?= ?|return \(?)'
 REASON = re.compile(WRITTEN + r'"([a-z]+(?: [a-z]+)*)"(?:,|\n)')
-    r'(?:(?:Rejection|ReviewItem)\([^"]*|append\(\(|reason ?= ?|return \(?)"([a-z]+(?: [a-z]+)*)"(?:,|\n)'
-)
 
 
 def test_every_reason_to_reject_or_doubt_a_recording_is_named():
