@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 
 from tests.workspaces import ROOT, environment
 
@@ -60,45 +60,34 @@ def new_page(browser: Browser) -> Iterator[Page]:
 
 
 @contextlib.contextmanager
-def chromium(microphone: Path | None = None) -> Iterator[Page]:
-    """A page of a browser of its own, for programs; tests share one."""
-    with sync_playwright() as playwright, launch(playwright, microphone) as browser, new_page(browser) as page:
-        yield page
+def recorder_server(workspace: Path, *options: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Address and process of a workspace's recording page, as `make recorder` starts it, on a free port."""
+    address = f"http://localhost:{free_port()}"
+    command = ["-m", "streamlit", "run", str(ROOT / "recorder/app.py"), "--server.port", address.rpartition(":")[2]]
+    variables = environment(workspace, PYTHONPATH=str(ROOT), **variables)
+    log = workspace / "streamlit.log"
+    with started([*command, *options], workspace, variables, log, f"{address}/_stcore/health") as process:
+        yield address, process
 
 
 @contextlib.contextmanager
-def recorder_server(workspace: Path, *options: str, **variables: str) -> Iterator[str]:
-    """The recording page of a workspace, as `make recorder` starts it, on a free port; gives its address."""
-    port = free_port()
-    process = start_recorder(workspace, port, *options, **variables)
+def started(command: list[str], folder: Path, variables: dict, log: Path, address: str) -> Iterator[subprocess.Popen]:
+    """A server of ours, run by Python in this folder, once it answers at this address."""
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(address, timeout=5).status == 200
+        return False
+
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, *command], cwd=folder, env=variables, stdout=file, stderr=file)
     try:
-        yield f"http://localhost:{port}"
+        wait_for(answers, timeout_s=2 * PATIENCE_S, what="the server did not start")
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=PATIENCE_S)
-
-
-def start_recorder(workspace: Path, port: int, *options: str, **variables: str) -> subprocess.Popen:
-    """Returns when the page answers."""
-    log = (workspace / "streamlit.log").open("ab")
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "recorder/app.py"), "--server.port", str(port)]
-    process = subprocess.Popen(
-        [*command, *options],
-        cwd=workspace,
-        env=environment(workspace, PYTHONPATH=str(ROOT), **variables),
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://localhost:{port}"
-    gives_up_at_s = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
-            return process
-        except OSError:
-            assert process.poll() is None, (workspace / "streamlit.log").read_text()
-            assert time.monotonic() < gives_up_at_s, "the page did not start"
-            time.sleep(0.1)
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ import yaml
 
 from stages.hub.local.server import HubServer
 from stages.speech import prepared
-from tests.browser import PATIENCE_S, free_port, new_page, wait_for
+from tests.browser import free_port, new_page, started
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL, copy_project, environment, read_rows
 
 FOLDER = ROOT / "demo_voxtral"
@@ -28,29 +28,14 @@ SETTINGS = ("HF_MODEL_ID", "BASE_MODEL", "LANGUAGES", "MODEL_NAME", "TITLE")
 
 
 @contextlib.contextmanager
-def app(workspace: Path, *command: str, cwd: Path, **settings: str):
-    """A started demo's process and address, which answers once the model is loaded."""
+def app(workspace: Path, *command: str, cwd: Path):
+    """A demo's process and address, once the model is loaded."""
     port = free_port()
-    variables = environment(workspace, PYTHONDONTWRITEBYTECODE="1", GRADIO_SERVER_PORT=str(port), **settings)
+    variables = environment(workspace, PYTHONDONTWRITEBYTECODE="1", GRADIO_SERVER_PORT=str(port))
     variables["GRADIO_TEMP_DIR"] = str(workspace / "uploads")
-    with (workspace / f"demo-{port}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], cwd=cwd, env=variables, stdout=log, stderr=log)
-    try:
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=PATIENCE_S)
-
-
-def wait_until_open(process, address: str) -> str:
-    def answers() -> bool:
-        assert process.poll() is None, "the demo ended"
-        with contextlib.suppress(OSError):
-            return urllib.request.urlopen(address, timeout=5).status == 200
-        return False
-
-    wait_for(answers, timeout_s=2 * PATIENCE_S, what="the demo did not start")
-    return address
+    address = f"http://127.0.0.1:{port}"
+    with started([*command], cwd, variables, workspace / f"demo-{port}.log", address) as process:
+        yield process, address
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +51,8 @@ def trained(trained_project, tmp_path_factory):
 def demo(trained):
     """Process and address of the demo as `make demo-app` starts it, from the repository's root."""
     launcher = ("-m", "stages.commands.demo_app", str(trained))
-    with app(trained, *launcher, cwd=ROOT) as (process, address):
-        yield process, wait_until_open(process, address)
+    with app(trained, *launcher, cwd=ROOT) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -311,8 +296,8 @@ def test_long_sound_without_a_pause_is_cut_and_nothing_is_lost(monkeypatch):
 
 def test_folder_by_itself_without_a_model_says_on_its_page_what_is_missing(tmp_path):
     shutil.copytree(FOLDER, tmp_path / "space", ignore=shutil.ignore_patterns("__pycache__"))
-    with app(tmp_path, str(tmp_path / "space/app.py"), cwd=tmp_path) as (process, address):
-        page = urllib.request.urlopen(wait_until_open(process, address)).read().decode()
+    with app(tmp_path, str(tmp_path / "space/app.py"), cwd=tmp_path) as (_, address):
+        page = urllib.request.urlopen(address).read().decode()
     assert "HF_MODEL_ID is not set. It names the model: USER/NAME on the Hub, or a folder." in page
 
 

@@ -20,7 +20,7 @@ def test_model_recordings_and_demo_page_go_up_after_consent_and_nothing_before(w
     with HubServer(tokens={"planted-token": "write:ann"}) as hub:
         variables = hub.environment(tmp_path / "home", token="planted-token")
         wanted = {name: value for name, value in variables.items() if name.startswith(("HF_", "NO_PROXY"))}
-        with recorder_server(workspace, **wanted | {"HF_HUB_OFFLINE": "0"}) as address:
+        with recorder_server(workspace, **wanted | {"HF_HUB_OFFLINE": "0"}) as (address, _):
             page.goto(f"{address}/publish?speaker=Ann&language=en")
             page.get_by_text("Logged in to the Hub as ann").wait_for()
             expect(page.get_by_role("textbox", name="Name on the Hub").first).to_have_value("ann/my-voxtral")

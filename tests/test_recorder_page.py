@@ -11,10 +11,9 @@ import pytest
 import soundfile
 import soxr
 from playwright.sync_api import expect
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from recorder import phrases
-from tests.browser import PATIENCE_S, free_port, launch, new_page, recorder_server, start_recorder, wait_for
+from tests.browser import PATIENCE_S, launch, new_page, recorder_server, wait_for
 from tests.workspaces import (
     DEMO_CLIPS,
     ROOT,
@@ -68,11 +67,8 @@ def server(tmp_path_factory):
     """The page's process, which works in a project, and its address; for all tests of this file that do not end it."""
     folder = make_project(tmp_path_factory.mktemp("recorder") / "home/project")
     shutil.copy(folder / "params.yaml", folder.parent)
-    port = free_port()
-    process = start_recorder(folder, port)
-    yield psutil.Process(process.pid), f"http://localhost:{port}"
-    process.terminate()
-    process.wait()
+    with recorder_server(folder) as (address, process):
+        yield psutil.Process(process.pid), address
 
 
 @pytest.fixture
@@ -150,7 +146,7 @@ def test_german_speaker_records_trains_and_is_understood(tmp_path, page, microph
     add_demo_clips(workspace, 60)
     first, second, third = (speech(number) for number in NUMBERS)
     expected = phrases.from_file("de")[:3]
-    with recorder_server(workspace) as address:
+    with recorder_server(workspace) as (address, _):
         page.goto(address)
         page.get_by_label("Your name").fill("Jörg")
         page.get_by_role("button", name="Start").click()
@@ -270,7 +266,7 @@ def test_microphone_that_cannot_be_used_is_explained(tmp_path, playwright, situa
     host = "gpubox" if situation == "unencrypted" else "localhost"
     options = ["--browser.serverAddress", host, "--server.allowedHosts", host]
     with (
-        recorder_server(make_project(tmp_path / "project"), *options) as address,
+        recorder_server(make_project(tmp_path / "project"), *options) as (address, _),
         launch(playwright, denied=situation == "denied", map_host=host if host == "gpubox" else "") as browser,
         new_page(browser) as page,
     ):
@@ -322,10 +318,16 @@ def test_holes_that_a_busy_computer_makes_are_closed_and_other_silence_stays(pag
     assert np.array_equal(kept, np.floor(32767 * np.concatenate(wanted) + 0.5))
 
 
+WATCH_THE_SERVER = """() => {
+    const app = document.querySelector("[data-testid=stApp]");
+    window.hasDrawn = false;
+    new MutationObserver(() => window.hasDrawn ||= app.dataset.testScriptState === "notRunning")
+        .observe(app, { attributeFilter: ["data-test-script-state"] });
+}"""
+
+
 def test_text_typed_for_an_upload_stays_with_its_recording(workspace, address, page):
     sounds = {name: (DEMO_CLIPS / f"{number}.opus").read_bytes() for name, number in zip("ab", NUMBERS, strict=False)}
-    frames = []
-    page.on("websocket", lambda socket: frames_of(socket, frames))
     page.goto(f"{address}/upload")
     agree(page, until="[data-testid=stFileUploaderDropzone]")
 
@@ -340,10 +342,11 @@ def test_text_typed_for_an_upload_stays_with_its_recording(workspace, address, p
         for _ in range(2):
             page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
+        page.evaluate(WATCH_THE_SERVER)
         page.locator("textarea.gdg-input").fill(words)
         page.keyboard.press("Enter")
         page.get_by_test_id("glide-cell-2-0").filter(has_text=words).wait_for(state="attached")
-        wait_for(lambda: page.evaluate("1") and is_drawn_with(words, frames), what="the server did not get the text")
+        page.wait_for_function("window.hasDrawn")
 
     add("a", "1 recording")
     type_text("what was said in a")
@@ -360,24 +363,6 @@ def test_text_typed_for_an_upload_stays_with_its_recording(workspace, address, p
     [row] = read_rows(workspace / "data/raw/uploaded/clips.jsonl")
     assert row["text"] == "what was said in a"
     assert (workspace / "data/raw/uploaded" / row["audio_path"]).read_bytes() == sounds["a"]
-
-
-def frames_of(socket, frames: list):
-    """Collect what a page and its server say to each other: what was sent as bytes, what has come as a message."""
-    socket.on("framesent", lambda content: frames.append(content))
-    socket.on("framereceived", lambda content: frames.append(ForwardMsg.FromString(content)))
-
-
-def is_drawn_with(words: str, frames: list) -> bool:
-    """Whether the server has got these words and has drawn the page to its end since."""
-    sent = [number for number, frame in enumerate(frames) if isinstance(frame, bytes) and words.encode() in frame]
-    later = frames[sent[0] :] if sent else []
-    return any(
-        isinstance(frame, ForwardMsg)
-        and frame.WhichOneof("type") == "script_finished"
-        and frame.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
-        for frame in later
-    )
 
 
 @pytest.mark.slow

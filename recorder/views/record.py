@@ -18,7 +18,6 @@ from stages.common.stage import UserError
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 SKIP, LEAVE, BACK = "Skip", "Leave it as it is", "Back"
-NOT_SAVED_YET = "Not saved yet: save this recording, or record it again."
 state = st.session_state
 params = load_params()
 
@@ -70,7 +69,8 @@ def find_place(person: Voice, kind: str, is_opened: bool) -> Place:
     if is_opened or state.get("place") is not place:
         place.message, place.pressed_once = None, ""
         if place.is_unsaved:
-            place.can_hear, place.message = False, ("warning", NOT_SAVED_YET)
+            place.can_hear = False  # the microphone has forgotten it
+            place.message = ("warning", "Not saved yet: save this recording, or record it again.")
     state["place"] = place
     return place
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import PurePosixPath
 
+import numpy as np
 import streamlit as st
 
 from recorder import inbox, mover, takes, uploads
@@ -27,28 +27,14 @@ SHOWN_PROBLEMS = 3
 state = st.session_state
 
 
-@dataclass(frozen=True)
-class Examined:
-    """Results kept until a recording is saved; its samples would take ten times the memory of the file."""
-
-    digest: str
-    seconds: float | None
-    remarks: str
-    blocked: bool
-
-
-def examine(upload: uploads.Upload) -> list[Examined]:
-    """Measure and check each recording."""
+def examine(upload: uploads.Upload) -> list[takes.Take]:
+    """Measure and check each recording; the takes come without samples, which are ten times as large as the file."""
     limits = load_params().prepare
     examined = []
     bar = st.progress(0.0, text="Checking the recordings")
     for number, pair in enumerate(upload.pairs, 1):
         take = takes.from_file(pair.content, suffix_of(pair.name), limits)
-        remarks = [finding.words for finding in take.findings]
-        if pair.language and pair.language not in LANGUAGES:
-            remarks.append(f"Its language {pair.language} is unknown: choose one.")
-        digest = hashlib.sha256(pair.content).hexdigest()
-        examined.append(Examined(digest, take.figures.get("duration_s"), " ".join(remarks), take.blocked))
+        examined.append(replace(take, samples=np.zeros(0)))
         done = f"{number} of {counted(len(upload.pairs), 'recording')} checked"
         bar.progress(number / len(upload.pairs), text=done)
     bar.empty()
@@ -71,24 +57,28 @@ def show_problems(problems: list[uploads.Problem]) -> None:
         st.dataframe([{"Where": one.file, "What is wrong, and what to do": one.words} for one in problems])
 
 
-def table(upload: uploads.Upload, examined: list[Examined], speaker: str, language: str) -> list[dict]:
+def table(upload: uploads.Upload, examined: list[takes.Take], speaker: str, language: str) -> list[dict]:
     """A table of the upload to correct.
 
     Streamlit keeps corrections by row; here they stay with their recording when files are added or removed.
     """
-    given = [
-        {
-            "Save": not one.blocked,
-            "File": pair.name,
-            "What was said": pair.text,
-            "Remarks": one.remarks,
-            "Language": pair.language if pair.language in LANGUAGES else language,
-            "Speaker": pair.speaker or speaker,
-            "Seconds": one.seconds,
-        }
-        for pair, one in zip(upload.pairs, examined, strict=True)
-    ]
-    recordings = [(pair.name, one.digest) for pair, one in zip(upload.pairs, examined, strict=True)]
+    given = []
+    for pair, take in zip(upload.pairs, examined, strict=True):
+        remarks = [finding.words for finding in take.findings]
+        if pair.language and pair.language not in LANGUAGES:
+            remarks.append(f"Its language {pair.language} is unknown: choose one.")
+        given.append(
+            {
+                "Save": not take.blocked,
+                "File": pair.name,
+                "What was said": pair.text,
+                "Remarks": " ".join(remarks),
+                "Language": pair.language if pair.language in LANGUAGES else language,
+                "Speaker": pair.speaker or speaker,
+                "Seconds": take.figures.get("duration_s"),
+            }
+        )
+    recordings = [(pair.name, take.id) for pair, take in zip(upload.pairs, examined, strict=True)]
     key = f"table {hash(tuple(recordings))} {language}"
     if state.get("shown_table") != key:
         state.update(shown_table=key, corrected_before=state.get("corrected", {}))
@@ -112,31 +102,27 @@ def table(upload: uploads.Upload, examined: list[Examined], speaker: str, langua
     return rows
 
 
-def listen(upload: uploads.Upload, examined: list[Examined]) -> None:
-    readable = [number for number, one in enumerate(examined) if one.seconds]
+def listen(upload: uploads.Upload, examined: list[takes.Take]) -> None:
+    readable = [number for number, take in enumerate(examined) if take.figures]
     if readable:
         number = st.selectbox("Listen to", readable, format_func=lambda number: upload.pairs[number].name)
         samples, sample_rate_hz = audio.decode(upload.pairs[number].content)
         st.audio(samples.T, sample_rate=sample_rate_hz)
 
 
-def save(rows: list[dict], person: str, upload: uploads.Upload) -> None:
+def save(rows: list[dict], examined: list[takes.Take], person: str) -> None:
     """Save the ticked recordings; if some are refused, the table stays, with the reasons."""
-    limits = load_params().prepare
     saved, known, refused = 0, 0, []
-    bar = st.progress(0.0, text="Saving")
-    chosen = [(row, pair) for row, pair in zip(rows, upload.pairs, strict=True) if row["Save"]]
-    for number, (row, pair) in enumerate(chosen, 1):
-        text, language = row["What was said"] or "", row["Language"]
+    for row, take in zip(rows, examined, strict=True):
+        if not row["Save"]:
+            continue
+        speaker = (row["Speaker"] or "").strip() or person
+        text = row["What was said"] or ""
         try:
-            take = takes.from_file(pair.content, suffix_of(pair.name), limits)
-            _, is_new = inbox.save_clip(
-                take, text=text, language=language, speaker=(row["Speaker"] or "").strip() or person, source="uploaded"
-            )
+            _, is_new = inbox.save_clip(take, text=text, language=row["Language"], speaker=speaker, source="uploaded")
             saved, known = saved + is_new, known + (not is_new)
         except UserError as error:
             refused.append(f"Not saved: {row['File']}: {error}")
-        bar.progress(number / len(chosen))
     mover.start_moving()
     words = f"{saved} saved."
     if known:
@@ -172,7 +158,8 @@ if files:
         may_save = have_agreed(names, inbox.consents(), CONSENT, "Before these recordings are saved")
         count = sum(row["Save"] for row in rows)
         if st.button(f"Save {counted(count, 'recording')}", type="primary", disabled=not may_save):
-            save(rows, person.speaker, upload)
+            with st.spinner("Saving"):
+                save(rows, examined, person.speaker)
     else:
         st.info("No recording is among these files.")
 else:
