@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +64,6 @@ def environment(workspace: Path, hub: str) -> dict[str, str]:
 
 
 def main() -> str:
-    began_s = time.monotonic()
     make_workspace(Path("."), WORKSPACE)
     with HubServer(tokens={LOCAL_TOKEN: "write:local"}) as hub:
         hub.build_polls = 1  # its Space has nothing to build
@@ -89,7 +87,7 @@ def main() -> str:
         f"  try it  make demo-app IN={WORKSPACE}\n"
         f"  figures again: cd {WORKSPACE} && ../.venv/bin/dvc metrics show\n"
     )
-    return f"the whole pipeline ran in {time.monotonic() - began_s:.0f} s"
+    return "the whole pipeline ran"
 
 
 if __name__ == "__main__":
