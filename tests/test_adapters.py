@@ -10,7 +10,6 @@ from transformers import VoxtralConfig, VoxtralForConditionalGeneration, Whisper
 from stages.common.stage import UserError
 from stages.voxtral.adapters import ADAPTER_WEIGHTS, SCOPES, add_lora, load_adapter, matched_layers, name_base
 from stages.voxtral.loading import read_sizes
-from stages.voxtral.tiny import architecture
 from tests.tiny_model import lora, open_adapted, open_tiny
 
 SCOPE_LISTS = [["encoder"], ["projector"], ["decoder"], ["encoder", "decoder"], ["encoder", "projector", "decoder"]]
@@ -47,7 +46,8 @@ def test_full_size_model_gets_adapters_on_every_layer_of_its_scope_and_no_other(
 
 
 def test_full_size_window_is_read_from_configuration_and_tokenizer(tmp_path):
-    processor = architecture.write_processor(tmp_path)
+    processor = open_tiny()[1].processor
+    processor.save_pretrained(tmp_path)
     tokenizer = json.loads((tmp_path / "tekken.json").read_text())
     tokenizer["audio"]["chunk_length_s"] = 30.0
     (tmp_path / "tekken.json").write_text(json.dumps(tokenizer))

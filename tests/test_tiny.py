@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from stages.speech.scoring import score_clip, summarise
-from stages.voxtral.tiny import architecture, demo_voice, pretrain, speech
+from stages.voxtral.tiny import demo_voice, pretrain, speech
 from stages.voxtral.transcription import transcribe
 from tests.tiny_model import open_tiny
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL
@@ -34,7 +34,7 @@ def test_demo_clips_are_complete_fit_one_window_and_say_words_of_the_grammar():
     assert {row["audio_path"] for row in rows} == {path.name for path in DEMO_CLIPS.glob("*.opus")}
     for row in rows:
         info = soundfile.info(DEMO_CLIPS / row["audio_path"])
-        assert 0.5 < info.frames / info.samplerate < architecture.TINY.window_s
+        assert 0.5 < info.frames / info.samplerate < pretrain.WINDOW_S
     assert {word for row in rows for word in row["text"].split()} <= set(speech.words_of_the_grammar())
 
 
@@ -45,10 +45,10 @@ def test_demo_voice_is_in_no_training_voice():
     assert demo_voice.VOICE.pitch < min(voice.pitch for voice in voices)
 
 
-def test_features_of_training_are_those_of_the_processor(tmp_path):
+def test_features_of_training_are_those_of_the_processor():
     """Else the tiny model would be trained on other input than the pipeline gives it."""
-    processor = architecture.write_processor(tmp_path)
-    samples = (0.1 * np.random.default_rng(0).normal(size=16_000 * architecture.TINY.window_s)).astype(np.float32)
+    processor = open_tiny()[1].processor
+    samples = (0.1 * np.random.default_rng(0).normal(size=16_000 * pretrain.WINDOW_S)).astype(np.float32)
     ours = pretrain.scaled(torch.from_numpy(pretrain.mel_power(samples)).float()[None] + pretrain.LOG_FLOOR)
     expected = processor.feature_extractor(samples, sampling_rate=16_000, return_tensors="pt")["input_features"]
     assert ours.shape == expected.shape == (1, 128, 400)
@@ -74,7 +74,7 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
         if not speech.is_held_out(text):
             continue
         samples = speech.synthesise(text, speech.random_voice(rng)).samples
-        if len(samples) > (architecture.TINY.window_s - 0.1) * 16_000:
+        if len(samples) > (pretrain.WINDOW_S - 0.1) * 16_000:
             continue
         path = tmp_path / f"{len(clips)}.flac"
         soundfile.write(path, np.clip(samples, -1, 1), 16_000)

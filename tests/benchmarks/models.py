@@ -4,46 +4,64 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+import mistral_common
 import soundfile
 import torch
-from transformers import VoxtralConfig, VoxtralForConditionalGeneration
+from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 
 from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.voxtral.loading import device_name
-from stages.voxtral.tiny import architecture
-from stages.voxtral.tiny.architecture import Architecture
-from tests.workspaces import SPEECH
+from stages.voxtral.tiny import pretrain
+from tests.workspaces import SPEECH, TINY_MODEL
 
-MIDDLE = Architecture(window_s=30, width=256, encoder_layers=4, decoder_layers=4, tokens=8256 - 40, max_positions=4096)
-FULL_TOKENS = 130_000  # of the 3B model's vocabulary, which has some more
 SIZES = ("tiny", "middle", "3b")
+# Of the tiny model's configuration, what the middle one has larger.
+MIDDLE_ENCODER = {"hidden_size": 256, "intermediate_size": 1024, "max_source_positions": 1500, "vocab_size": 8256}
+MIDDLE_DECODER = {
+    "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "head_dim": 64,
+    "max_position_embeddings": 4096, "vocab_size": 8256,
+}  # fmt: skip
+MIDDLE_TOKENS = 8256 - 40  # without the special ones
+FULL_TOKENS = 130_000  # of the 3B model's vocabulary, which has some more
 
 
 def make_model(size: str, folder: Path) -> Path:
     """A model folder with random weights: nothing here depends on what a model has learned."""
+    shutil.copytree(TINY_MODEL, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((TINY_MODEL / "config.json").read_text())
     if size == "3b":
-        return _make_full(folder)
-    kind = {"tiny": architecture.TINY, "middle": MIDDLE}[size]
-    architecture.write_processor(folder, kind)
-    architecture.untrained_model(0, kind).save_pretrained(folder)
-    return folder
-
-
-def _make_full(folder: Path) -> Path:
-    """The published 3B configuration, which is the library's default."""
-    kind = Architecture(30, 1280, 32, 30, FULL_TOKENS, 131072)
-    architecture.write_processor(folder, kind)
-    config = VoxtralConfig()
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = VoxtralForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+        _widen_processor(folder, FULL_TOKENS)
+        torch.manual_seed(0)
+        with torch.device("cuda"):  # the published configuration, which is the library's default
+            full = VoxtralConfig(audio_token_id=config["audio_token_id"])
+            model = VoxtralForConditionalGeneration._from_config(full, dtype=torch.bfloat16)
+    else:
+        if size == "middle":
+            _widen_processor(folder, MIDDLE_TOKENS)
+            config["audio_config"] |= MIDDLE_ENCODER
+            config["text_config"] |= MIDDLE_DECODER
+        model = pretrain.untrained_model(VoxtralConfig.from_dict(config), seed=0)
     model.save_pretrained(folder)
     return folder
+
+
+def _widen_processor(folder: Path, tokens: int) -> None:
+    """Windows of 30 s, and so many tokens of the vocabulary that mistral-common ships."""
+    extractor = WhisperFeatureExtractor(feature_size=128, processor_class="VoxtralProcessor")
+    extractor.save_pretrained(folder)
+    full = json.loads((Path(mistral_common.__file__).parent / "data" / "tekken_240911.json").read_text())
+    tokenizer = json.loads((folder / "tekken.json").read_text())
+    tokenizer["vocab"] = full["vocab"][:tokens]
+    tokenizer["config"] |= {"num_vocab_tokens": tokens, "default_vocab_size": tokens + 40}
+    tokenizer["audio"]["chunk_length_s"] = 30.0
+    (folder / "tekken.json").write_text(json.dumps(tokenizer))
 
 
 def make_clips(folder: Path, count: int) -> list[Clip]:

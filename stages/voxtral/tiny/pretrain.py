@@ -2,6 +2,10 @@
 
     python -m stages.voxtral.tiny.pretrain --output data/demo/voxtral-tiny
 
+Its configuration and tokenizer are taken from data/demo/voxtral-tiny: the same classes and processor as the 3B model,
+two and a half million parameters, the front of the vocabulary that mistral-common ships, with Voxtral's special tokens
+at Voxtral's ids.
+
 Everything is drawn from a seed; learning rate and curriculum follow the clock, so that training takes the given time
 (two CPU cores: 72 minutes; a GPU: a few). tests/test_tiny.py measures the word error rate afterwards. Three things make
 this small model learn quickly:
@@ -28,13 +32,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import WhisperFeatureExtractor
+from transformers import AutoProcessor, VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
-from stages.voxtral.tiny import architecture, speech
+from stages.voxtral.tiny import speech
 
+FOLDER = Path("data/demo/voxtral-tiny")
+WINDOW_S = 4
 FRAMES_PER_S = 100
 LOG_FLOOR = -10.0  # log10 of the smallest power in Whisper's features
 SENTENCES_PER_JOB = 250
@@ -87,7 +94,7 @@ def synthesise_many(seed: int) -> list[tuple[str, np.ndarray, list | None]]:
         if speech.is_held_out(text):
             continue
         spoken = speech.synthesise(text, speech.random_voice(rng))
-        if len(spoken.samples) <= (architecture.TINY.window_s - 0.1) * speech.SAMPLE_RATE_HZ:
+        if len(spoken.samples) <= (WINDOW_S - 0.1) * speech.SAMPLE_RATE_HZ:
             utterances.append((text, mel_power(spoken.samples), spoken.phonemes))
     return utterances
 
@@ -187,11 +194,33 @@ def mask_spans(features: torch.Tensor, strength: float, rng: np.random.Generator
             features[row, :, start : start + width] = mean[row]
 
 
+def untrained_model(config: VoxtralConfig, seed: int) -> VoxtralForConditionalGeneration:
+    """A model with random weights at a scale it can learn from.
+
+    With the library's default standard deviation (0.02) a model this narrow stays at chance: the signal dies on its
+    way through. Weights get 1 / sqrt(fan in), and the encoder's positions, which are never trained, are sinusoids
+    (Vaswani et al. 2017, section 3.5, sines first, then cosines, as in Whisper), small enough not to drown the sound.
+    """
+    torch.manual_seed(seed)
+    model = VoxtralForConditionalGeneration(config)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+    positions = model.model.audio_tower.embed_positions.weight
+    length, channels = positions.shape
+    rates = torch.exp(-math.log(10_000) / (channels // 2 - 1) * torch.arange(channels // 2))
+    angles = torch.arange(length)[:, None] * rates[None, :]
+    positions.data.copy_(0.3 * torch.cat([angles.sin(), angles.cos()], dim=1))
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(model.generation_config, name, getattr(config.text_config, name))
+    return model
+
+
 class Trainee:
     """The model, its prompt and the throw-away phoneme head."""
 
     def __init__(self, processor, device: torch.device) -> None:
-        self.model = architecture.untrained_model(SEED).to(device)
+        self.model = untrained_model(VoxtralConfig.from_pretrained(FOLDER), SEED).to(device)
         self.model.set_attn_implementation("eager")  # at these sizes twice as fast as the fused kernel on a CPU
         text_config = self.model.config.text_config
         self.tokenizer = processor.tokenizer.tokenizer.instruct_tokenizer.tokenizer
@@ -200,7 +229,7 @@ class Trainee:
         self.before_audio = [text_config.bos_token_id, special("[INST]"), special("[BEGIN_AUDIO]")]
         self.hint = self.tokenizer.encode("lang:en", bos=False, eos=False)
         self.end_inst, self.transcribe = special("[/INST]"), special("[TRANSCRIBE]")
-        self.phoneme_head = torch.nn.Linear(architecture.TINY.width, MOST_PHONEMES).to(device)
+        self.phoneme_head = nn.Linear(self.model.config.audio_config.hidden_size, MOST_PHONEMES).to(device)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -279,7 +308,7 @@ def train(output: Path, minutes: float) -> None:
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    processor = architecture.write_processor(output)
+    processor = AutoProcessor.from_pretrained(FOLDER)
     trainee = Trainee(processor, device)
     spoken = make_corpus()
     symbols = sorted({phoneme for *_, phonemes in spoken for _, phoneme in phonemes or [] if phoneme})
@@ -296,13 +325,13 @@ def train(output: Path, minutes: float) -> None:
     # Short clips in a short window: half the work of the full one.
     is_short = [utterance.duration_s < SHORT_WINDOW_S - 0.3 for utterance in corpus]
     words = np.array([len(utterance.text.split()) for utterance in corpus])
-    pools = {SHORT_WINDOW_S: np.flatnonzero(is_short), architecture.TINY.window_s: np.arange(len(corpus))}
+    pools = {SHORT_WINDOW_S: np.flatnonzero(is_short), WINDOW_S: np.arange(len(corpus))}
     optimizers = make_optimizers(trainee)
     began_s = reported_s = time.monotonic()
     step, losses = 0, []
     while (progress := (time.monotonic() - began_s) / 60 / minutes) < 1:
         full_window = progress > 0.75 or rng.random() < (0.3 if progress > 0.1 else 0)
-        window_s = architecture.TINY.window_s if full_window else SHORT_WINDOW_S
+        window_s = WINDOW_S if full_window else SHORT_WINDOW_S
         pool = pools[window_s]
         pool = pool[words[pool] <= words_allowed(progress)]
         batch = [corpus[index] for index in rng.choice(pool, BATCH_SIZE, replace=False)]
@@ -312,7 +341,7 @@ def train(output: Path, minutes: float) -> None:
             group["lr"] = learning_rate(progress)
         transcript_loss, phoneme_loss = trainee.loss(features, phonemes, batch, with_hint=rng.random() < 0.9)
         (transcript_loss + phoneme_loss).backward()
-        torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -325,11 +354,12 @@ def train(output: Path, minutes: float) -> None:
     # In bfloat16: half the bytes.
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in trainee.model.state_dict().items()}
     trainee.model.save_pretrained(output, state_dict=weights)
+    processor.save_pretrained(output)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("data/demo/voxtral-tiny"))
+    parser.add_argument("--output", type=Path, default=FOLDER)
     parser.add_argument("--minutes", type=float, default=72)
     arguments = parser.parse_args()
     train(arguments.output, arguments.minutes)
