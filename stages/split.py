@@ -64,22 +64,15 @@ def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
         groups.add(group)
         parts[part_of(group, params)].append(clip)
     if empty := [part for part in PARTS if not parts[part]]:
+        shares = {"test": params.test_fraction, "validation": params.validation_fraction}
+        smallest = min(shares.get(part, 1 - sum(shares.values())) for part in empty)
+        more = math.ceil(3 / smallest)  # of so many new groups, 5 of 100 draws leave the part empty
         raise UserError(
             f"too few different {params.group_by}s for {' and '.join(empty)}, {len(groups)} in "
-            f"{counted(len(clips), 'clip')} (split.group_by): record about "
-            f"{counted(more_groups_needed(empty, params), 'more clip')}, each with another {params.group_by}"
+            f"{counted(len(clips), 'clip')} (split.group_by): record about {more} more clips, each with another "
+            f"{params.group_by}"
         )
     return parts
-
-
-def more_groups_needed(empty: list[str], params: SplitParams) -> int:
-    """New groups that fill the empty parts with a probability of 95 %: (1 - share) ** n = 0.05, smallest share."""
-    share = {
-        "test": params.test_fraction,
-        "validation": params.validation_fraction,
-        "train": 1 - params.test_fraction - params.validation_fraction,
-    }
-    return math.ceil(math.log(0.05) / math.log(1 - min(share[part] for part in empty)))
 
 
 def main() -> str:

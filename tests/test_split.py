@@ -85,10 +85,10 @@ def test_fractions_are_met_and_another_salt_draws_other_parts(settings):
 @pytest.mark.parametrize(
     ("filled", "empty", "more"),
     [
-        # (1 - share) ** n = 0.05, rounded up: ln 0.05 / ln 0.9 = 28.4, / ln 0.85 = 18.4, / ln 0.25 = 2.2
-        (["train", "validation"], "test", 19),
-        (["train"], "validation and test", 29),
-        (["validation", "test"], "train", 3),
+        # (1 - share) ** n is 0.05 at about 3 / share: 3 / 0.15, 3 / 0.1, 3 / 0.75
+        (["train", "validation"], "test", 20),
+        (["train"], "validation and test", 30),
+        (["validation", "test"], "train", 4),
     ],
 )
 def test_empty_part_says_how_many_more_clips_are_needed(make_clip, settings, filled, empty, more):
