@@ -1,16 +1,18 @@
 """Scopes and adapters, on the tiny model and on the full-size configuration, which takes the same path."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
+from transformers import VoxtralConfig, VoxtralForConditionalGeneration, VoxtralProcessor, WhisperFeatureExtractor
 
 from stages.common.stage import UserError
 from stages.voxtral.adapters import ADAPTER_WEIGHTS, SCOPES, add_lora, load_adapter, matched_layers, name_base
 from stages.voxtral.loading import read_sizes
 from tests.tiny_model import lora, open_adapted, open_tiny
+from tests.workspaces import TINY_MODEL
 
 SCOPE_LISTS = [["encoder"], ["projector"], ["decoder"], ["encoder", "decoder"], ["encoder", "projector", "decoder"]]
 # Of Voxtral Mini 3B. q, k, v, out, fc1, fc2 in 32 encoder layers; q, k, v, o, gate, up, down in 30 decoder layers.
@@ -46,13 +48,12 @@ def test_full_size_model_gets_adapters_on_every_layer_of_its_scope_and_no_other(
 
 
 def test_full_size_window_is_read_from_configuration_and_tokenizer(tmp_path):
-    processor = open_tiny()[1].processor
-    processor.save_pretrained(tmp_path)
+    shutil.copytree(TINY_MODEL, tmp_path, dirs_exist_ok=True)
     tokenizer = json.loads((tmp_path / "tekken.json").read_text())
     tokenizer["audio"]["chunk_length_s"] = 30.0
     (tmp_path / "tekken.json").write_text(json.dumps(tokenizer))
     WhisperFeatureExtractor(feature_size=128, processor_class="VoxtralProcessor").save_pretrained(tmp_path)
-    sizes = read_sizes(VoxtralConfig(audio_token_id=24), type(processor).from_pretrained(tmp_path))
+    sizes = read_sizes(VoxtralConfig(audio_token_id=24), VoxtralProcessor.from_pretrained(tmp_path))
     # 30 s at 16 kHz, 3,000 mel frames, 131,072 positions: the model's card and configuration on the Hub.
     assert (sizes.window_samples, sizes.window_frames, sizes.max_positions) == (480_000, 3_000, 131_072)
 
