@@ -82,10 +82,9 @@ def read_hub(params: PrepareParams) -> tuple[list[Located], list[dict]]:
     if params.sources:
         from stages.hub import sources as hub_sources  # imported here: most runs need none
     for number, source in enumerate(params.sources):
-        fetched = hub_sources.fetch(source, number)
-        some = [(of_others(clip), sound) for clip, sound in fetched.clips] if source.other_speakers else fetched.clips
-        located += some
-        read.append({**source.model_dump(), "revision": fetched.revision, "rows": len(fetched.clips)})
+        clips, revision = hub_sources.fetch(source, number)
+        located += [(of_others(clip), sound) for clip, sound in clips] if source.other_speakers else clips
+        read.append({**source.model_dump(), "revision": revision, "rows": len(clips)})
     return located, read
 
 

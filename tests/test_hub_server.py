@@ -12,7 +12,6 @@ from tests.hub import HubServer
 
 BEFORE = """
 import json, sys
-from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 api = HfApi()
 
@@ -90,26 +89,6 @@ result = [error_of(api.whoami), error_of(api.repo_info, "me/voice"),
     assert ask(hub, tmp_path, look, None) == [without, missing, missing, missing, unknown, unknown]
     assert ask(hub, tmp_path, look, "token-of-nobody") == [unknown] * 6
     assert set(hub.repositories) == {("model", "me/voice")}
-
-
-def test_tag_stays_where_it_is_and_is_found_as_a_revision(hub, tmp_path):
-    result = ask(
-        hub,
-        tmp_path,
-        """
-api.create_repo("me/voice")
-first = add("me/voice", {"a.txt": b"first"})
-api.create_tag("me/voice", tag="v1")
-add("me/voice", {"a.txt": b"second"})
-api.create_tag("me/voice", tag="v1", exist_ok=True)
-def read(revision, name="a.txt"):
-    return Path(api.hf_hub_download("me/voice", name, revision=revision, cache_dir=sys.argv[1])).read_text()
-result = [error_of(api.create_tag, "me/voice", tag="v1"), read("v1"), read(first), read("main"),
-    error_of(read, "v2"), error_of(read, "main", "b.txt")]
-""",
-    )
-    missing = [["RevisionNotFoundError", 404], ["RemoteEntryNotFoundError", 404]]
-    assert result == [["HfHubHTTPError", 409], "first", "first", "second", *missing]
 
 
 def test_mistake_of_the_hub_reaches_the_test():

@@ -62,16 +62,8 @@ def _broken_entry() -> OSError:
     return OSError(errno.EIO, "its copy in the cache is broken, run it again to fetch it anew")
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """Clips of a data set on the Hub with their recordings, and their commit."""
-
-    clips: list[tuple[RawClip, HubRecording]]
-    revision: str
-
-
-def fetch(source: HubSourceParams, number: int) -> Fetched:
-    """The clips that an entry of prepare.sources asks for, from the cache if it has them.
+def fetch(source: HubSourceParams, number: int) -> tuple[list[tuple[RawClip, HubRecording]], str]:
+    """The clips that an entry of prepare.sources asks for, from the cache if it has them; and the data set's commit.
 
     Raises: UserError if the Hub cannot be reached and the cache lacks some, or if the data set holds no clips.
     """
@@ -85,7 +77,7 @@ def fetch(source: HubSourceParams, number: int) -> Fetched:
         rows = call(name, _download, source, revision, name)
         cache.write(key, json.dumps(rows).encode())
     clips = [(_clip(source, index, row), _recording(source, revision, index)) for index, row in enumerate(rows)]
-    return Fetched(clips, revision)
+    return clips, revision
 
 
 def _recording(source: HubSourceParams, revision: str, index: int) -> HubRecording:
