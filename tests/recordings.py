@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
+import pytest
 
-from recorder import takes
+from recorder import inbox, takes
 from recorder.takes import Take
 from stages.common.params import PrepareParams, load_params
 from stages.speech import audio
@@ -44,6 +50,14 @@ def make_take(number: int) -> Take:
     return takes.from_recording(samples, round(sample_rate_hz * slower), limits())
 
 
+def save(number: int, **fields: object) -> inbox.StoredClip:
+    """Save a take as the page does, with other fields where given."""
+    values = {"text": text_of(number), "language": "en", "speaker": "ann"} | fields
+    clip_id, is_new = inbox.save_clip(make_take(number), **values)
+    assert is_new
+    return next(clip for clip in inbox.stored_clips() if clip.id == clip_id)
+
+
 def track_recordings(folder: Path, no_scm: bool = True) -> None:
     """Make `folder` a DVC repository whose data/raw is known to DVC."""
     from dvc.repo import Repo
@@ -65,6 +79,40 @@ def python(code: str) -> list[str]:
 
 def recorder_environment(workspace: Path, **extra: str) -> dict[str, str]:
     return environment(workspace, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **extra)
+
+
+def enter(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it the working folder, of this process and of those that it starts."""
+    monkeypatch.chdir(workspace)
+    for name, value in recorder_environment(workspace).items():
+        monkeypatch.setenv(name, value)
+
+
+def processes_in(workspace: Path, *words: str) -> list[psutil.Process]:
+    """All that work in a folder, but for this one, and have these words in the beginning of their command."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            is_here = process.pid != os.getpid() and Path(process.cwd()).is_relative_to(workspace)
+            if is_here and all(any(word in part for part in process.cmdline()[:4]) for word in words):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+@contextlib.contextmanager
+def repro_beside() -> Iterator[subprocess.Popen]:
+    """`dvc repro` in another terminal; it is killed at the end."""
+    command = [sys.executable, "-m", "dvc", "repro"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> None:

@@ -18,8 +18,10 @@ from stages.common.stage import UserError
 from stages.speech.sources import read_sources
 from tests.recordings import (
     broken_cache_objects,
+    enter,
     make_take,
-    recorder_environment,
+    repro_beside,
+    save,
     text_of,
     track_recordings,
     wait_until,
@@ -38,17 +40,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning:dvc
 @pytest.fixture(autouse=True)
 def place(workspace, monkeypatch) -> Path:
     """The working folder, a DVC repository with an empty data/raw."""
-    for name, value in recorder_environment(workspace).items():
-        monkeypatch.setenv(name, value)
+    enter(workspace, monkeypatch)
     track_recordings(workspace)
     return workspace
-
-
-def save(number: int, **fields: object) -> inbox.StoredClip:
-    values = {"text": text_of(number), "language": "en", "speaker": "ann"} | fields
-    clip_id, is_new = inbox.save_clip(make_take(number), **values)
-    assert is_new
-    return stored(clip_id)
 
 
 def stored(clip_id: str) -> inbox.StoredClip:
@@ -123,7 +117,9 @@ def test_no_row_is_lost_when_four_tabs_save_while_the_inbox_is_moved(place):
     for tab in tabs:
         tab.start()
     while any(tab.is_alive() for tab in tabs) or inbox.waiting():
-        inbox.bring_in()
+        command = [sys.executable, "-m", "recorder.inbox"]
+        movers = [subprocess.Popen(command) for _ in range(2)]  # of two servers
+        assert [mover.wait(60) for mover in movers] == [0, 0]
     assert [tab.exitcode for tab in tabs] == [0] * 4
     texts = {f"{make_take(number).id}.flac": text_of(number) for number in range(40)}
     assert len(inbox.stored_clips()) == len(rows_in_raw()) == 40 == tracked_files() - 1
@@ -358,14 +354,9 @@ def repro(place):
     inbox.bring_in()
     command = "touch began; while [ ! -e go-on ]; do sleep 0.05; done; ls data/raw/recorded > heard.txt"
     YAML().dump({"stages": {"read": {"cmd": command, "deps": ["data/raw"], "outs": ["heard.txt"]}}}, Path("dvc.yaml"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    wait_until(lambda: Path("began").exists())
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with repro_beside() as process:
+        wait_until(lambda: Path("began").exists())
+        yield process
 
 
 def test_nothing_is_moved_while_a_stage_reads_and_all_of_it_after(repro):
@@ -410,17 +401,6 @@ def test_folder_of_a_change_without_its_file_is_one_line_and_stops_the_mover():
     command = [sys.executable, "-m", "recorder.inbox"]
     mover = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert mover.returncode == 1 and "change.json" in mover.stderr.splitlines()[-1]
-
-
-def test_three_movers_at_once_move_every_change_once():
-    for number in range(5):
-        save(number)
-    command = [sys.executable, "-m", "recorder.inbox"]
-    movers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    words = [mover.communicate(timeout=60)[0] for mover in movers]
-    assert [mover.returncode for mover in movers] == [0, 0, 0]
-    assert sorted(int(one.split()[1]) for one in words) == [0, 0, 5]
-    assert len(rows_in_raw()) == 5 and inbox.waiting() == 0
 
 
 def test_problem_of_a_mover_is_told_until_the_next_one_succeeds():

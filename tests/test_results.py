@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from recorder import inbox, results
+from recorder import results
 from recorder.results import HeardClip
 from stages.common.files import write_json, write_jsonl
 from stages.common.stage import UserError
-from tests.recordings import make_take
+from tests.recordings import save
 
 SPACE = "\u00a0"
 
@@ -127,11 +127,6 @@ def test_missing_or_damaged_results_say_what_to_do(evaluated, name, content, wor
         (evaluated / name).write_text(content)
     with pytest.raises(UserError, match=words):
         results.read()
-
-
-def save(number: int) -> inbox.StoredClip:
-    identity, _ = inbox.save_clip(make_take(number), text="one two", language="en", speaker="Ann")
-    return next(clip for clip in inbox.stored_clips() if clip.id == identity)
 
 
 def test_newer_recordings_are_counted(evaluated):

@@ -1,7 +1,6 @@
 """Runs: one at a time, remembered by how they ended, and none leaves anything behind that blocks the next."""
 
 import csv
-import os
 import shutil
 import signal
 import subprocess
@@ -9,14 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from ruamel.yaml import YAML
 
 from recorder import inbox, runs
 from recorder.run_log import finished, read_progress
 from stages.common.stage import UserError
-from tests.recordings import make_take, recorder_environment, text_of, track_recordings, wait_until
+from tests.recordings import enter, processes_in, recorder_environment, repro_beside, save, track_recordings, wait_until
 from tests.workspaces import add_demo_clips, make_workspace, read_json, read_rows, set_params
 
 STAGES = ["prepare", "split", "train", "evaluate", "card", "push", "deploy"]
@@ -98,28 +96,6 @@ def quick(quick_template, tmp_path, monkeypatch) -> Path:
     yield workspace
     for process in processes_in(workspace):
         process.kill()
-
-
-def enter(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
-    for name, value in recorder_environment(workspace).items():
-        monkeypatch.setenv(name, value)
-
-
-def save(number: int) -> None:
-    inbox.save_clip(make_take(number), text=text_of(number), language="en", speaker="ann")
-
-
-def processes_in(workspace: Path) -> list[psutil.Process]:
-    """All that work in a folder, but for this one."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found += [process] * Path(process.cwd()).is_relative_to(workspace)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 def wait_until_training(quick: Path) -> runs.Run:
@@ -306,7 +282,7 @@ def test_run_that_is_killed_is_told_and_the_next_one_ends_well(quick, monkeypatc
     dvc_pid = read_json(runs.RUNS / run.id / "run.json")["dvc_pid"]
     is_killed = {
         "dvc": lambda process: process.pid == dvc_pid,
-        "supervisor": lambda process: "recorder.runs" in process.cmdline(),
+        "supervisor": lambda process: process in processes_in(quick, "recorder.runs"),
         "machine": lambda process: True,
     }[killed]
     for process in filter(is_killed, processes_in(quick)):
@@ -334,14 +310,9 @@ def test_run_that_is_killed_is_told_and_the_next_one_ends_well(quick, monkeypatc
 def plain_repro(quick) -> subprocess.Popen:
     """`dvc repro` from another terminal, at its waiting stage."""
     inbox.bring_in()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    wait_until(lambda: (quick / "began").exists())
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with repro_beside() as process:
+        wait_until(lambda: (quick / "began").exists())
+        yield process
 
 
 def test_run_waits_for_another_repro_and_then_takes_what_came_meanwhile(quick, plain_repro):

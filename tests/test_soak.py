@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from recorder import inbox, mover, runs
 from stages.common.dvc import RUNNING_STAGES, running_commands
 from stages.common.stage import UserError
-from tests.recordings import broken_cache_objects, make_take, recorder_environment, track_recordings, wait_until
+from tests.recordings import broken_cache_objects, enter, make_take, processes_in, track_recordings, wait_until
 from tests.workspaces import dvc, make_workspace, read_rows
 
 SEED = int(os.environ.get("SOAK_SEED", "1"))
@@ -59,28 +59,15 @@ def workspace(tmp_path, monkeypatch) -> Path:
     yaml.dump({"stages": {name: pipeline["stages"][name] for name in ("prepare", "split")}}, folder / "dvc.yaml")
     (folder / "data/evaluation").mkdir()
     (folder / "data/evaluation/metrics.json").write_text('{"base": {"wer": 0.5}, "tuned": {"wer": 0.25}}')
-    monkeypatch.chdir(folder)
-    for name, value in recorder_environment(folder).items():
-        monkeypatch.setenv(name, value)
+    enter(folder, monkeypatch)
     track_recordings(folder)
     yield folder
-    for process in processes():
+    for process in processes_in(folder):
         process.kill()
 
 
 def processes(kind: str | None = None) -> list[psutil.Process]:
-    """Those that work in this folder, but for this one; of one kind, if asked."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            ours = process.pid != os.getpid() and Path(process.cwd()).is_relative_to(Path.cwd())
-            command = process.cmdline()
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-        wanted = KILLED.get(kind, [])
-        if ours and all(any(part in word for word in command[:4]) for part in wanted):
-            found.append(process)
-    return found
+    return processes_in(Path.cwd(), *KILLED.get(kind, []))
 
 
 def start_tab(first: int, seed: int) -> subprocess.Popen:
