@@ -39,14 +39,13 @@ if TYPE_CHECKING:
 
 def forget(speaker: str | None, clip: str | None, yes: bool, hub: bool) -> str:
     """Raises: UserError for an unknown name, if the answer is another one than the name, and if something is left."""
-    erasure = read_erasure(Erasure(speaker, clip).path)
-    if is_begun := erasure is not None:
+    if erasure := read_erasure(Erasure(speaker, clip).path):
         print(f"Erasing {erasure.name} was interrupted, or not finished: it resumes.", flush=True)
     else:
         erasure = propose(speaker, clip, yes, hub)
     if hub:
         delete_on_hub(published(speaker))  # first: the table of pseudonyms, which is erased, names data sets
-    finish(erasure, is_begun)
+    finish(erasure)
     return f"{erasure.name} is erased; nothing found"
 
 
@@ -97,11 +96,11 @@ def explain(erasure: Erasure, repository: Repo, hub: bool) -> None:
     print("that this folder does not name any more.")
 
 
-def finish(erasure: Erasure, is_begun: bool) -> None:
+def finish(erasure: Erasure) -> None:
     """Erase, then search. Raises: UserError if something is left; the file that it resumes from then stays."""
     with at_rest():
         with locked_repository() as repository:
-            if is_begun:  # some recordings may be gone, and data/raw.dvc half written
+            if erasure.path.exists():  # it resumes: recordings may be gone, and data/raw.dvc half written
                 remove_cut_off_files(repository)
                 repository.add(str(paths.RAW))
             inbox.move(repository)
@@ -139,7 +138,7 @@ def at_rest() -> Iterator[None]:
                 place, words = Path(process.info["cwd"] or "/"), process.info["cmdline"] or []
                 is_stage = place == here and any(word.startswith("stages.") for word in words)
                 if is_stage or place.is_relative_to(copies):
-                    raise Busy(f"process {process.pid}")
+                    raise Busy(f"process {process.pid} ({' '.join(words)[-60:]})")
             yield
     except Busy as error:
         raise UserError(
