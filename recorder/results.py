@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,11 +40,10 @@ class HeardClip:
 
 @dataclass(frozen=True)
 class Results:
-    """The last evaluation, and the training that it judges; `curve` is (epoch, WER in validation)."""
+    """The last evaluation, and the training that it judges."""
 
     metrics: dict
     training: dict
-    curve: list[tuple[float, float]]
     clips: list[HeardClip]  # the hardest first
 
 
@@ -60,13 +58,9 @@ def read() -> Results | None:
         by_model: dict[str, dict[str, dict]] = {"base": {}, "tuned": {}}
         for row in read_jsonl(paths.EVALUATION / "predictions.jsonl"):
             by_model[row["model"]][row["id"]] = row
-        curve_path = paths.CHECKPOINTS / "curve.csv"
-        with curve_path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["validation_wer"]]
         return Results(
             metrics=read_json(METRICS),
             training=read_json(paths.CHECKPOINTS / "training.json"),
-            curve=[(float(row["epoch"]), float(row["validation_wer"])) for row in rows],
             clips=_hardest_first(by_model["base"], by_model["tuned"]),
         )
     except FileNotFoundError as error:

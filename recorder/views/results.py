@@ -67,13 +67,6 @@ def show_hardest(clips: list[HeardClip]) -> None:
         show_row(clip.id, results.as_html(clip), partial(prepared_sound, clip.id), alt=clip.reference)
 
 
-def show_training(found: results.Results) -> None:
-    st.header("How training went")
-    st.text(results.trained_with(found.training))
-    points = [(epoch, 100 * wer) for epoch, wer in found.curve]
-    charts.line(points, "epoch", "Wrong words, %")
-
-
 st.title("Results")
 is_running = runs.current() is not None
 found = results.read()
@@ -86,4 +79,4 @@ elif found is None:
 else:
     explain(found, is_running)
     show_hardest(found.clips)
-    show_training(found)
+    st.caption(as_plain(results.trained_with(found.training)))
