@@ -64,6 +64,7 @@ def read_columns(raw: Path, rows: list[str], header: str = "") -> tuple[list[tup
         (["yes|1.2", "no|0.9"], [("yes", None), ("no", None)]),
         # A speaker, if names come again
         ([f"{LIGHTS}|Ann Lee", f"{MUSIC}|p225"] * 3, [(LIGHTS, "Ann Lee"), (MUSIC, "p225")] * 3),
+        ([f"{LIGHTS}|p225", f"{MUSIC}|p226"] * 2, [(LIGHTS, "p225"), (MUSIC, "p226")] * 2),
         ([f"{LIGHTS}|ann", f"{MUSIC}|ann", MUSIC], [(LIGHTS, "ann"), (MUSIC, "ann"), (MUSIC, None)]),
         ([f"{LIGHTS}|ann|old"] * 2, [(LIGHTS, None)] * 2),  # which of the two?
         ([f"{LIGHTS}|en"] * 2, [(LIGHTS, None)] * 2),

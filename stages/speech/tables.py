@@ -168,7 +168,7 @@ def _meaning_of(pairs: list[tuple[str, str]]) -> str | None:
         return "text"
     names = {cell for _, cell in pairs}
     are_paths = all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in names)
-    if are_paths or all(_has_digit(word) for cell in cells for word in cell):
+    if are_paths or not any(map(str.isalpha, "".join(names))):
         return "unused"
     if in_texts > 3 * len(pairs) and 2 * in_cells <= in_texts:  # the texts are sentences
         is_speaker = 2 * len(names) <= len(pairs) and not any(map(NO_NAME.fullmatch, names))
