@@ -183,6 +183,6 @@ def test_subtitles_keep_times_and_texts(tmp_path):
     ]
     (tmp_path / "talk.srt").write_text(align.as_srt(lines))
     cues = list(subtitles.read(tmp_path / "talk.srt", tmp_path))
-    assert [(cue.text, cue.begins_s, cue.ends_s) for cue in cues] == [
+    assert [(cue["text"], cue["begins_s"], cue["ends_s"]) for cue in cues] == [
         (text, round(begins_s, 3), round(ends_s, 3)) for text, (begins_s, ends_s) in zip(texts, times, strict=True)
     ]

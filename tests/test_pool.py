@@ -49,7 +49,7 @@ def test_results_come_in_the_order_of_the_items(workers, count):
 
 @pytest.mark.parametrize("deadly", [{0, 3, 4, 29}, set(range(10))])
 def test_processes_that_die_cost_the_items_that_killed_them(deadly):
-    results = run(functools.partial(die_at, deadly=deadly), range(30))
+    results = run(functools.partial(die_at, deadly=deadly), range(30), limit_s=10.0)
     assert {number for number, result in enumerate(results) if isinstance(result, Failed)} == deadly
     assert all(result == number for number, result in enumerate(results) if number not in deadly)
 

@@ -236,9 +236,9 @@ def _cut_by_subtitles(source: Path, item: Item, beside: list[Path]) -> Iterator[
         yield _one_too_many(item, files)
         return
     parts = list(subtitles.read(files[0], source))
-    cues = [part for part in parts if isinstance(part, subtitles.Cue)]
+    cues = [part for part in parts if isinstance(part, dict)]
     where = where_in(files[0], source)
-    if item.text and normalise(item.text) != normalise(" ".join(cue.text for cue in cues)):
+    if item.text and normalise(item.text) != normalise(" ".join(cue["text"] for cue in cues)):
         remedy = f"its text and {where} differ: make them say the same, or remove one of them"
         yield Rejection(item.recorded_file, "two transcripts", remedy)
         return
@@ -246,9 +246,8 @@ def _cut_by_subtitles(source: Path, item: Item, beside: list[Path]) -> Iterator[
     if not cues:
         yield Rejection(item.recorded_file, "no transcript", f"{where} holds no cue with words")
     for cue in cues:
-        speaker, language = item.speaker or cue.speaker, item.language or _language_in(files[0], item)
-        times = {"begins_s": cue.begins_s, "ends_s": cue.ends_s}
-        yield replace(item, text=cue.text, speaker=speaker, language=language, **times)
+        cue["speaker"] = item.speaker or cue["speaker"]
+        yield replace(item, language=item.language or _language_in(files[0], item), **cue)
 
 
 def _one_too_many(clip: RawClip, paths: list[Path]) -> Rejection:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from stages.speech.clips import Rejection
@@ -26,18 +25,8 @@ NOT_SPEECH = re.compile(r"\s*(\[[^\]]*\]|\([^)]*\)|[♪♫#]+[^♪♫#]*[♪♫#
 NO_CUE = ("WEBVTT", "NOTE", "STYLE", "REGION")
 
 
-@dataclass(frozen=True)
-class Cue:
-    """What is said between two times, in seconds."""
-
-    begins_s: float
-    ends_s: float
-    text: str
-    speaker: str | None = None
-
-
-def read(path: Path, source: Path) -> Iterator[Cue | Rejection]:
-    """The cues of an SRT or WebVTT file; a cue that cannot be read is a Rejection with its line."""
+def read(path: Path, source: Path) -> Iterator[dict | Rejection]:
+    """The cues of an SRT or WebVTT file: begins_s, ends_s, text, speaker; or why one cannot be read, with its line."""
     content = read_text(path, source)
     if isinstance(content, Rejection):
         yield content
@@ -59,7 +48,7 @@ def read(path: Path, source: Path) -> Iterator[Cue | Rejection]:
             yield _read_cue(block, where_in(path, source, first))
 
 
-def _read_cue(block: list[str], where: str) -> Cue | Rejection:
+def _read_cue(block: list[str], where: str) -> dict | Rejection:
     # The line with the times is the first, or follows the cue's number or name.
     at = next((number for number, line in enumerate(block[:2]) if TIMES.fullmatch(line)), None)
     if at is None or any("-->" in line for line in block[at + 1 :]):
@@ -67,7 +56,7 @@ def _read_cue(block: list[str], where: str) -> Cue | Rejection:
         return Rejection(where, "unreadable row", remedy)
     times = TIMES.fullmatch(block[at]).groups()
     begins_s, ends_s = (
-        int(hours or 0) * 3600 + int(minutes) * 60 + int(whole) + int(rest.ljust(3, "0")) / 1000
+        round(int(hours or 0) * 3600 + int(minutes) * 60 + int(whole) + int(rest.ljust(3, "0")) / 1000, 3)
         for hours, minutes, whole, rest in (times[:4], times[4:])
     )
     words = " ".join(block[at + 1 :])
@@ -77,4 +66,5 @@ def _read_cue(block: list[str], where: str) -> Cue | Rejection:
         return Rejection(where, "no speech in cue", "nothing to do if it names a sound; else write down the words")
     if len(set(voices)) > 1:
         return Rejection(where, "several voices in cue", "give each voice a cue of its own")
-    return Cue(round(begins_s, 3), round(ends_s, 3), text, voices[0].strip() if voices else None)
+    speaker = voices[0].strip() if voices else None
+    return {"begins_s": begins_s, "ends_s": ends_s, "text": text, "speaker": speaker}
