@@ -177,12 +177,11 @@ def write_results(
     best = next(
         entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry
     )
-    seconds = training.seconds_of(state)
+    seconds = state.stateful_callbacks["Stopwatch"]["args"]["seconds"]
     # A metric of DVC's, to compare experiments by, so that the test part stays unseen.
-    chosen = {"wer": best["eval_wer"], "loss": best["eval_loss"], "epoch": best["epoch"]}
+    validation = {"wer": best["eval_wer"], "loss": best["eval_loss"], "epoch": best["epoch"]}
     write_json(
-        result / "validation.json",
-        {**chosen, "train_clips": facts["train_clips"], "train_minutes": facts["train_minutes"]},
+        result / "validation.json", validation | {name: facts[name] for name in ("train_clips", "train_minutes")}
     )
     write_json(
         result / "training.json",

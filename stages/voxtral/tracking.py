@@ -18,7 +18,7 @@ class Tracker(TrainerCallback):
 
     def __init__(self, params: TrackingParams, run: str, config: dict) -> None:
         self.params, self.run, self.config = params, run, config
-        self.trackio = None
+        self.enabled = params.enabled
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self._safely(self._start)
@@ -51,10 +51,9 @@ class Tracker(TrainerCallback):
 
     def _safely(self, action: Callable[[], object]) -> None:
         """Run an action of the tracker; the first failure ends tracking with a warning."""
-        if not self.params.enabled:
-            return
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001  whatever it is, the training matters more
-            log.warning("tracking stopped, training continues: %s: %s", type(error).__name__, error)
-            self.params = self.params.model_copy(update={"enabled": False})
+        if self.enabled:
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001  whatever it is, the training matters more
+                log.warning("tracking stopped, training continues: %s: %s", type(error).__name__, error)
+                self.enabled = False

@@ -179,11 +179,6 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
         write_whole(scratch / FINISHED, b"")
 
 
-def seconds_of(state: TrainerState) -> float:
-    """Seconds of training up to the last checkpoint, over all resumed parts."""
-    return state.stateful_callbacks["Stopwatch"]["args"]["seconds"]
-
-
 class VoxtralTrainer(Trainer):
     """A Trainer that puts clips of similar length together and transcribes the validation clips."""
 
@@ -216,18 +211,10 @@ class VoxtralTrainer(Trainer):
                 f"training diverged at step {self.state.global_step}: the validation loss is {loss}; "
                 f"lower train.learning_rate (now {self.args.learning_rate:.1e})"
             )
-        hypotheses = transcribe(
-            model,
-            self.collator,
-            self.validation_clips,
-            self.args.eval_batch_size,
-            shared=not processes.is_sharded(),
-        )
+        clips, batch_size, shared = self.validation_clips, self.args.eval_batch_size, not processes.is_sharded()
+        texts = transcribe(model, self.collator, clips, batch_size, shared=shared)
         totals = summarise(
-            [
-                score_clip(clip.text, hypothesis, clip.language)
-                for clip, hypothesis in zip(self.validation_clips, hypotheses, strict=True)
-            ]
+            [score_clip(clip.text, text, clip.language) for clip, text in zip(clips, texts, strict=True)]
         )
         metrics = {
             "eval_loss": loss,
@@ -235,7 +222,7 @@ class VoxtralTrainer(Trainer):
             "eval_perplexity": math.exp(min(loss, 50)),
             "eval_selection": selection(totals["wer"], loss, totals["reference_words"]),
         }
-        return EvalLoopOutput(None, None, metrics, len(self.validation_clips))
+        return EvalLoopOutput(None, None, metrics, len(clips))
 
     @torch.no_grad()
     def validation_loss(self, model: nn.Module) -> float:
@@ -271,7 +258,7 @@ class MarkComplete(TrainerCallback):
 
 
 class Stopwatch(TrainerCallback, ExportableState):
-    """Seconds of training, over all resumed parts; kept in the Trainer's checkpoints."""
+    """Seconds of training up to a checkpoint, over all resumed parts; kept in the Trainer's checkpoints."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds_before = seconds

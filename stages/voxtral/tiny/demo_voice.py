@@ -14,6 +14,7 @@ import json
 import random
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ import soxr
 from stages.voxtral.tiny import speech
 
 CLIPS = 120
+SEED = 7
 DAILY_WEIGHT = 4  # of the commands that this person uses: those that come up most
 LONGEST_S = 3.9  # the tiny model's window is 4 s
 VOICE = speech.Voice("espeak-ng", "en+croak", rate=108, pitch=8)
@@ -39,16 +41,11 @@ REPEATED_ONSET_SHARE = 0.35
 FORMANT_SHIFT = 0.9  # a longer vocal tract: everything is played this much slower, formants and pitch go down
 
 
-def phonemes_of(word: str) -> list[str]:
-    """A word's phonemes in espeak-ng's notation, stress marks included."""
-    command = ["espeak-ng", "-q", "-x", "--sep= ", "-v", "en", word]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-
-
 def as_said(word: str) -> list[str]:
-    """How this person says a word."""
+    """How this person says a word: phonemes in espeak-ng's notation, stress marks included."""
+    command = ["espeak-ng", "-q", "-x", "--sep= ", "-v", "en", word]
+    phonemes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     said = []
-    phonemes = phonemes_of(word)
     for position, phoneme in enumerate(phonemes):
         if position == len(phonemes) - 1 and position > 1 and phoneme in LOST_AT_END:
             continue
@@ -66,9 +63,9 @@ def speak(text: str, rng: random.Random) -> np.ndarray:
         if rng.random() < REPEATED_ONSET_SHARE / 2 and said[0].islower():
             words += [said[0] + "@"] * rng.randint(1, 2)
         words.append("".join(said))
-    voice = speech.Voice(VOICE.program, VOICE.name, VOICE.rate + rng.randint(-6, 6), VOICE.pitch)
-    spoken = speech.synthesise("[[" + " ".join(words) + "]]", voice)
-    slower = soxr.resample(spoken.samples, speech.SAMPLE_RATE_HZ * FORMANT_SHIFT, speech.SAMPLE_RATE_HZ)
+    voice = replace(VOICE, rate=VOICE.rate + rng.randint(-6, 6))
+    spoken, _ = speech.synthesise("[[" + " ".join(words) + "]]", voice)
+    slower = soxr.resample(spoken, speech.SAMPLE_RATE_HZ * FORMANT_SHIFT, speech.SAMPLE_RATE_HZ)
     noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 0.0015, len(slower))
     return (0.5 * slower / np.abs(slower).max() + noise).astype(np.float32)
 
@@ -76,9 +73,8 @@ def speak(text: str, rng: random.Random) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("data/demo/clips"))
-    parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
-    rng = random.Random(args.seed)
+    rng = random.Random(SEED)
     args.output.mkdir(parents=True, exist_ok=True)
     rows: dict[str, str] = {}
     while len(rows) < CLIPS:
@@ -86,11 +82,10 @@ def main() -> None:
         if len(text.split()) < 2 or text in rows.values():
             continue
         samples = speak(text, rng)
-        if len(samples) > LONGEST_S * speech.SAMPLE_RATE_HZ:
-            continue
-        name = f"{len(rows) + 1:03}.opus"
-        soundfile.write(args.output / name, samples, speech.SAMPLE_RATE_HZ, format="OGG", subtype="OPUS")
-        rows[name] = text
+        if len(samples) <= LONGEST_S * speech.SAMPLE_RATE_HZ:
+            name = f"{len(rows) + 1:03}.opus"
+            soundfile.write(args.output / name, samples, speech.SAMPLE_RATE_HZ, format="OGG", subtype="OPUS")
+            rows[name] = text
     lines = (
         json.dumps({"audio_path": name, "text": text, "language": "en", "speaker": "demo"})
         for name, text in rows.items()

@@ -93,9 +93,9 @@ def synthesise_many(seed: int) -> list[tuple[str, np.ndarray, list | None]]:
             text = speech.random_command(rng)
         if speech.is_held_out(text):
             continue
-        spoken = speech.synthesise(text, speech.random_voice(rng))
-        if len(spoken.samples) <= (WINDOW_S - 0.1) * speech.SAMPLE_RATE_HZ:
-            utterances.append((text, mel_power(spoken.samples), spoken.phonemes))
+        samples, phonemes = speech.synthesise(text, speech.random_voice(rng))
+        if len(samples) <= (WINDOW_S - 0.1) * speech.SAMPLE_RATE_HZ:
+            utterances.append((text, mel_power(samples), phonemes))
     return utterances
 
 

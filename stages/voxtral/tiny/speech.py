@@ -144,17 +144,10 @@ def random_voice(rng: random.Random) -> Voice:
     return Voice("espeak-ng", name, rng.randint(110, 200), rng.randint(15, 85))
 
 
-@dataclass(frozen=True)
-class Speech:
-    """Samples [frames] at SAMPLE_RATE_HZ and, from espeak-ng, (start in seconds, phoneme) in order."""
-
-    samples: np.ndarray
-    phonemes: list[tuple[float, str]] | None
-
-
-def synthesise(text: str, voice: Voice) -> Speech:
+def synthesise(text: str, voice: Voice) -> tuple[np.ndarray, list[tuple[float, str]] | None]:
     """Speak `text`, with silence cut from both ends.
 
+    Returns: samples [frames] at SAMPLE_RATE_HZ and, from espeak-ng, (start in seconds, phoneme) in order.
     Raises: OSError if the program is not installed, CalledProcessError if flite fails.
     """
     if voice.program == "flite":
@@ -168,7 +161,7 @@ def synthesise(text: str, voice: Voice) -> Speech:
     start, end = loud_part(samples, sample_rate_hz)
     if phonemes:
         phonemes = [(time_s - start / sample_rate_hz, phoneme) for time_s, phoneme in phonemes]
-    return Speech(soxr.resample(samples[start:end], sample_rate_hz, SAMPLE_RATE_HZ), phonemes)
+    return soxr.resample(samples[start:end], sample_rate_hz, SAMPLE_RATE_HZ), phonemes
 
 
 def loud_part(samples: np.ndarray, sample_rate_hz: int) -> tuple[int, int]:
