@@ -91,11 +91,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def language_name(code: str) -> str:
-    """English name of a language: "German"."""
-    return pycountry.languages.get(alpha_2=code).name.partition(" (")[0]
-
-
 def gpu_seconds(parts: Sequence[np.ndarray], language: str | None) -> int:
     """Most seconds of a GPU to ask ZeroGPU for; with fewer it waits less."""
     sound_s = sum(map(len, parts)) / tuned.sample_rate_hz
@@ -153,7 +148,8 @@ def build_page() -> gr.Blocks:
             waveform_options={"waveform_color": "#7b8494", "waveform_progress_color": "#2563eb"},
         )
         language = gr.Dropdown(
-            [(language_name(code), code) for code in settings.languages] + [FIND_OUT],
+            [(pycountry.languages.get(alpha_2=code).name.partition(" (")[0], code) for code in settings.languages]
+            + [FIND_OUT],
             value=settings.default_language,
             label="Spoken language",
         )
