@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 OURS = (".git", ".venv", ".demo", "data/demo", "demo_voxtral", "docs", "recorder", "stages", "templates", "tests")
 TEMPORARY = "ownvoice-*"  # what an interrupted push or upload has left in the temporary folder
 MIN_TEXT_BYTES = 8  # a shorter text is found by chance
+# Prints each whole word (-Fwo) of thousands with its line (-n), also in binary files (-a); not what is gone (-s).
+GREP = ("grep", "-Fwoasn", "--with-filename", "--null", "--file=-", "--")
 FILES_AT_ONCE = 1000  # for grep: all paths of a large cache do not fit on a command line
 
 
@@ -79,21 +82,22 @@ def _in_json(text: str) -> set[str]:
 def search_files(files: list[Path], erasure: Erasure, words: Mapping[str, str]) -> dict[str, str]:
     """{`file` or `file:line`: what is there}: copies of the recordings, files named by an id, and lines with words."""
     found = {}
-    readable = [path for path in files if os.access(path, os.R_OK)]
-    for path in set(files).difference(readable):
-        found[_shown(path)] = "cannot be read: look into it yourself"
-    for path in readable:
-        if not set(erasure.ids).isdisjoint(re.findall(f"[0-9a-f]{{{ID_LENGTH}}}", path.name)):
-            found[_shown(path)] = "named by an id"
-        elif path.stat().st_size in erasure.sounds.values() and sha256_of_file(path) in erasure.sounds:
-            found[_shown(path)] = "sound"
-    # grep looks for thousands of whole words at once, in files of any kind.
-    command = ["grep", "--null", "--with-filename", "-n", "--text", "-o", "-w", "--fixed-strings", "-f", "-", "--"]
-    for first in range(0, len(readable), FILES_AT_ONCE):
-        some = [*command, *map(str, readable[first : first + FILES_AT_ONCE])]
+    ids, sizes = set(erasure.ids), set(erasure.sounds.values())
+    for path in files:
+        with contextlib.suppress(OSError):  # gone since it was listed, or not readable
+            if not ids.isdisjoint(re.findall(f"[0-9a-f]{{{ID_LENGTH}}}", path.name)):
+                found[_shown(path)] = "named by an id"
+            elif path.stat().st_size in sizes and sha256_of_file(path) in erasure.sounds:
+                found[_shown(path)] = "sound"
+        if path.exists() and not os.access(path, os.R_OK):
+            found[_shown(path)] = "cannot be read: look into it yourself"
+    for first in range(0, len(files), FILES_AT_ONCE):
+        command = [*GREP, *map(str, files[first : first + FILES_AT_ONCE])]
         bytes_only = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run(some, input="\n".join(words).encode(), capture_output=True, env=bytes_only, check=False)
-        if done.returncode > 1:
+        done = subprocess.run(
+            command, input="\n".join(words).encode(), capture_output=True, env=bytes_only, check=False
+        )
+        if done.stderr:
             raise UserError(f"the search failed ({done.stderr.decode(errors='replace').strip()[:200]}): run this again")
         for match in done.stdout.splitlines():
             name, _, place = match.partition(b"\0")
