@@ -8,8 +8,6 @@ import pytest
 
 from stages.common.files import read_json
 
-STAGES = ["push", "deploy"]
-
 
 @pytest.mark.parametrize(("stage", "name"), [("push", "push.repo_id"), ("deploy", "deploy.space_id")])
 def test_stage_that_may_not_publish_says_why_and_takes_less_than_a_second(workspace, run_stage, set_param, stage, name):
@@ -28,12 +26,11 @@ def test_stage_that_may_not_publish_says_why_and_takes_less_than_a_second(worksp
     assert not file.exists(), "the receipt of a former run stayed"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_starts_without_heavy_packages(repository, stage):
+@pytest.mark.parametrize("stage", ["push", "deploy", "prepare"])
+def test_stage_that_asks_no_hub_loads_no_client_and_no_heavy_package(repository, stage):
     code = f"import sys, stages.{stage}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split())
     assert "pydantic" in loaded
-    assert loaded & {"torch", "transformers", "soundfile", "librosa", "mistral_common", "numpy", "datasets"} == set()
-    # The Hub's client takes a quarter of a second, and most runs publish nothing.
-    assert "huggingface_hub" not in loaded
+    heavy = {"torch", "transformers", "librosa", "mistral_common", "datasets", "huggingface_hub", "stages.hub.sources"}
+    assert loaded & heavy == set()
