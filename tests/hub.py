@@ -10,7 +10,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,14 +24,13 @@ from stages.hub.local.repositories import Commit, Repository
 class Fault:
     """What goes wrong with the first `times` requests whose "METHOD /path" `match` finds (None: all).
 
-    kind: status (reply with `status` and `headers`), drop (close the connection before the request is read), lost (do
+    kind: status (reply with `status`), drop (close the connection before the request is read), lost (do
     what was asked, then close the connection instead of replying), slow (reply after `seconds`).
     """
 
     match: str
     kind: str = "status"
     status: int = 503
-    headers: dict[str, str] = field(default_factory=dict)
     times: int | None = 1
     seconds: float = 0.5
     happened: int = 0
@@ -78,11 +77,7 @@ class FaultyHandler(server.Handler):
         if request is None:
             end(self.connection)
             return
-        if kind == "status":
-            reply = refusal(fault.status, "Something went wrong: try again")
-            reply.headers |= fault.headers
-        else:
-            reply = hub.answer(request)
+        reply = refusal(fault.status, "Something went wrong: try again") if kind == "status" else hub.answer(request)
         if kind == "slow":
             time.sleep(fault.seconds)
         if kind == "lost":
