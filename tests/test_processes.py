@@ -47,48 +47,42 @@ def workspace(tmp_path_factory) -> Path:
     return workspace
 
 
-def run_alone_and_together(workspace: Path, *stages: str) -> list[dict]:
-    """Results of one process with batches of 8, and of two with batches of 4; each from an empty cache."""
-    results = []
-    for launcher, batch_size in (("none", 8), ("two.yaml", 4)):
-        set_params(workspace, train__launcher=launcher, train__batch_size=batch_size)
-        shutil.rmtree(workspace / ".cache", ignore_errors=True)
-        for stage in stages:
-            result = run_stage(workspace, stage, OMP_NUM_THREADS="1")
-            assert result.returncode == 0, result.stderr[-3000:]
-            assert len([line for line in result.stdout.splitlines() if line.startswith(f"{stage}: ")]) <= 6, (
-                "one process prints"
-            )
-        results.append(
-            {
-                "training": read_json(workspace / "data/checkpoints/training.json"),
-                "curve": (workspace / "data/checkpoints/curve.csv").read_text().splitlines(),
-                "weights": load_file(workspace / "data/checkpoints/best/adapter_model.safetensors"),
-            }
-        )
+def train(workspace: Path, **settings: object) -> tuple[dict, list[float], dict]:
+    """Train from an empty cache: training.json, all values of curve.csv, weights."""
+    set_params(workspace, **settings)
+    shutil.rmtree(workspace / ".cache", ignore_errors=True)
+    result = run_stage(workspace, "train", OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert len([line for line in result.stdout.splitlines() if line.startswith("train: ")]) <= 6, "one process prints"
     set_params(workspace, train__launcher="none", train__batch_size=8)
-    return results
+    _, *lines = (workspace / "data/checkpoints/curve.csv").read_text().splitlines()
+    return (
+        read_json(workspace / "data/checkpoints/training.json"),
+        [float(value) for line in lines for value in line.split(",")],
+        load_file(workspace / "data/checkpoints/best/adapter_model.safetensors"),
+    )
 
 
-def test_two_processes_train_and_evaluate_as_one(workspace):
-    alone, together = run_alone_and_together(workspace, "train")
-    assert (alone["training"]["processes"], together["training"]["processes"]) == (1, 2)
+@pytest.fixture(scope="module")
+def alone(workspace) -> tuple[dict, list[float], dict]:
+    """One process, with batches of 8."""
+    return train(workspace)
+
+
+def test_two_processes_train_and_evaluate_as_one(workspace, alone):
+    training, curve, weights = alone
+    two_training, two_curve, two_weights = train(workspace, train__launcher="two.yaml", train__batch_size=4)
+    assert (training["processes"], two_training["processes"]) == (1, 2)
     for name in ("steps", "best_step", "best_validation_wer", "trainable_parameters"):
-        assert alone["training"][name] == together["training"][name], name
-    assert len(alone["curve"]) == len(together["curve"]) == 3
-    for one, two in zip(alone["curve"][1:], together["curve"][1:], strict=True):
-        # Sums in another order: the last digits differ.
-        assert [float(value) for value in two.split(",")] == pytest.approx(
-            [float(value) for value in one.split(",")], rel=1e-3
-        )
-    assert alone["weights"].keys() == together["weights"].keys()
-    for name, tensor in alone["weights"].items():
-        assert (tensor - together["weights"][name]).abs().max() < 1e-3 * tensor.abs().max().clamp(min=1e-2), name
+        assert training[name] == two_training[name], name
+    assert two_curve == pytest.approx(curve, rel=1e-3)  # sums in another order: the last digits differ
+    assert weights.keys() == two_weights.keys()
+    for name, tensor in weights.items():
+        assert (tensor - two_weights[name]).abs().max() < 1e-3 * tensor.abs().max().clamp(min=1e-2), name
 
     run_stages(workspace, "evaluate")
     expected = read_rows(workspace / "data/evaluation/predictions.jsonl")
     shutil.rmtree(workspace / ".cache/base-predictions")
-    shutil.rmtree(workspace / ".cache/encoded")
     set_params(workspace, train__launcher="two.yaml")
     run_stages(workspace, "evaluate")
     set_params(workspace, train__launcher="none")
@@ -96,20 +90,12 @@ def test_two_processes_train_and_evaluate_as_one(workspace):
     assert {row["model"] for row in expected} == {"base", "tuned"}
 
 
-def test_steps_added_up_are_one_large_step(workspace):
+@pytest.mark.parametrize("batch_size", [2, "auto"])
+def test_steps_added_up_are_one_large_step(workspace, alone, batch_size):
     """Accumulation changes the memory, not the learning: no rate to adjust."""
-    curves = []
-    for batch_size in (8, 2, "auto"):
-        set_params(workspace, train__batch_size=batch_size)
-        shutil.rmtree(workspace / ".cache/training", ignore_errors=True)
-        run_stages(workspace, "train")
-        settings = read_json(workspace / "data/checkpoints/training.json")["settings"]
-        assert settings["clips_per_update"] == 8 and settings["batch_size"] in (batch_size, 8)
-        lines = (workspace / "data/checkpoints/curve.csv").read_text().splitlines()
-        curves.append([float(value) for line in lines[1:] for value in line.split(",")])
-    set_params(workspace, train__batch_size=8)
-    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
-    assert curves[2] == pytest.approx(curves[0], rel=1e-3)
+    training, curve, _ = train(workspace, train__batch_size=batch_size)
+    assert training["settings"]["clips_per_update"] == 8 and training["settings"]["batch_size"] in (2, 8)
+    assert curve == pytest.approx(alone[1], rel=1e-3)
 
 
 @pytest.mark.parametrize(

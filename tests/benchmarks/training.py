@@ -160,7 +160,6 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
         train = settings.train.model_copy(update=changes)
         model = ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto")
         params = settings.model_copy(update={"model": model, "train": train})
-        rates = {}
         for bfloat16 in sorted({False, computes_in_bfloat16("auto")}):
             runs = []
             for _ in range(ROUNDS):
@@ -173,34 +172,23 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
             plain = min((plain for _, plain in runs), key=lambda clock: sum(clock.epochs))
             precision = "bfloat16 autocast" if bfloat16 else "float32"
             print(f"\n### {size}: {mode} on {' + '.join(scope)}, {precision}, {count} clips x {EPOCHS} epochs\n")
-            rates[bfloat16] = report(ours, plain, count, cache_s)
+            report(ours, plain, count, cache_s)
             if torch.cuda.is_available():
                 print(f"Peak memory {peak_bytes / 1e9:.1f} GB.")
 
-        if True in rates and not torch.cuda.is_available():
-            all_epochs, later = np.divide(rates[True][1], rates[False][0])
-            print(
-                f"\nOurs as it comes (bfloat16) against the plain recipe as it comes on a CPU (float32): "
-                f"{all_epochs:.1f} times over all epochs, {later:.1f} from the second on."
-            )
 
-
-def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> list[tuple[float, ...]]:
-    """Print the table of one comparison; returns clips/s of plain and of ours, over all epochs and from the second."""
-    whole, plain_whole = cache_s + sum(ours.epochs), sum(plain.epochs)
-    later, plain_later = sum(ours.epochs[1:]) / (EPOCHS - 1), sum(plain.epochs[1:]) / (EPOCHS - 1)
+def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> None:
+    """Print the table of one comparison."""
     difference = np.abs(np.array(ours.losses) - np.array(plain.losses)).max()
-    print("| | plain | ours | ratio |\n|---|---|---|---|")
-    rows = [
-        ("clips/s, all epochs, cache building counted", EPOCHS * count / plain_whole, EPOCHS * count / whole),
-        ("clips/s, from the second epoch on", count / plain_later, count / later),
-    ]
-    for title, before, after in rows:
-        print(f"| {title} | {before:.2f} | {after:.2f} | {after / before:.1f} |")
-    print(f"| filling the encoder cache, s | | {cache_s:.2f} | |")
-    print(f"\nLosses of {len(ours.losses)} updates ({ours.losses[0]:.4f} to {ours.losses[-1]:.4f}) differ by at most "
-          f"{difference:.1e}.")  # fmt: skip
-    return list(zip(*(row[1:] for row in rows), strict=True))
+    rows = {
+        "all epochs, cache building counted": (sum(plain.epochs) / EPOCHS, (cache_s + sum(ours.epochs)) / EPOCHS),
+        "from the second epoch on": (np.mean(plain.epochs[1:]), np.mean(ours.epochs[1:])),
+    }
+    print("| clips/s | plain | ours | ratio |\n|---|---|---|---|")
+    for title, (before_s, after_s) in rows.items():
+        print(f"| {title} | {count / before_s:.2f} | {count / after_s:.2f} | {before_s / after_s:.1f} |")
+    print(f"\nFilling the encoder cache: {cache_s:.2f} s. Losses of {len(ours.losses)} updates ({ours.losses[0]:.4f} to "
+          f"{ours.losses[-1]:.4f}) differ by at most {difference:.1e}.")  # fmt: skip
 
 
 def main() -> None:
