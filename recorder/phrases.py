@@ -63,8 +63,8 @@ def from_file(code: str) -> list[str]:
     return [clean(line) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def own_phrases(text: str) -> list[str]:
-    """The lines of a text box or file: cleaned, each only once, without those that say nothing."""
+def from_text(text: str) -> list[str]:
+    """Own phrases, the lines of a text box: cleaned, each only once, without those that say nothing."""
     by_what_is_said: dict[str, str] = {}
     for line in map(clean, text.splitlines()):
         by_what_is_said.setdefault(normalise(line), line)

@@ -132,9 +132,7 @@ def test_what_cannot_be_transcribed_gets_a_plain_sentence_and_the_process_lives_
     before = processes()
     for content, words in (
         (b"no sound at all", "This recording cannot be read"),
-        (b"", "This recording cannot be read"),
         (a_file([], format="WAV"), "This recording cannot be read"),
-        (a_file([float("nan")] * 16_000, format="WAV", subtype="FLOAT"), "There is no sound in this recording"),
         (a_file([0.0] * 60 * 16_000, format="WAV"), "60 seconds are too long for the model"),
     ):
         with pytest.raises(UserError, match=f"^{words}") as caught:

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from recorder.phrases import FOLDER, LANGUAGES, from_file, own_phrases, prompt_id
+from recorder.phrases import FOLDER, LANGUAGES, from_file, from_text, prompt_id
 from stages.speech.filters import script_fraction
 from stages.speech.text import CONTROL_STRINGS, WITHOUT_SPACES, clean, is_accepted, normalise
 
@@ -45,8 +45,8 @@ def test_written_phrases_are_enough_clean_varied_and_easy_to_read(code):
 
 def test_own_phrases_are_the_lines_cleaned_each_once():
     text = "\ufeffHello there\r\n\r\n  Turn\u00a0on   the light! \nhello THERE.\n...\nझूठ बोलना\n42\n"
-    assert own_phrases(text) == ["Hello there", "Turn on the light!", "झूठ बोलना", "42"]
-    assert own_phrases(" \n\t\n") == []
+    assert from_text(text) == ["Hello there", "Turn on the light!", "झूठ बोलना", "42"]
+    assert from_text(" \n\t\n") == []
 
 
 def test_prompt_id_depends_on_what_is_said_alone():

@@ -228,7 +228,7 @@ def edit_own_phrases(place: Place) -> None:
         st.write("Names, places, commands, words of your work. They come first.")
         text = st.text_area("One on each line", "\n".join(own), height=160, max_chars=50_000)
         if st.form_submit_button("Keep these phrases"):
-            own = phrases.own_phrases(text)
+            own = phrases.from_text(text)
             reading.save_own_phrases(place.speaker, place.language, own)
             say("own phrases", f"Kept: {counted(len(own), 'phrase')}.")
             if place.take is None:
