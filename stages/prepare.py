@@ -95,7 +95,9 @@ def join(
     clips: dict[str, Clip] = {}
     rejections = []
     for (raw_clip, _), result in zip(located, converted, strict=True):
-        problem = check_figures(result.figures, params) if result.figures else (result.reason, result.remedy)
+        problem = result.reason, result.remedy
+        if result.figures:
+            problem = check_figures(result.figures, params, raw_clip.text)
         if problem:
             reason, remedy = problem
             rejections.append(Rejection(raw_clip.where, reason, remedy))
@@ -109,8 +111,8 @@ def join(
     return list(clips.values()), rejections
 
 
-def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str, str] | None:
-    """(reason, remedy) if a clip's sound is beyond a limit of the settings."""
+def check_figures(figures: dict[str, float], params: PrepareParams, said: str = "") -> tuple[str, str] | None:
+    """(reason, remedy) if a clip's sound, or the length of its text, is beyond a limit of the settings."""
     duration_s, level_dbfs = figures["duration_s"], figures["level_dbfs"]
     if duration_s < params.min_duration_s:
         limit = f"{duration_s:.2f} s is below prepare.min_duration_s {params.min_duration_s:g}"
@@ -123,6 +125,9 @@ def check_figures(figures: dict[str, float], params: PrepareParams) -> tuple[str
     if figures["clipped_fraction"] > params.max_clipped_fraction:
         clipped = f"{figures['clipped_fraction']:.0%} of it at full scale"
         return "heavy clipping", f"{clipped}: turn the microphone down and record it again"
+    if (speed := filters.characters_per_s(said, duration_s)) > params.max_characters_per_s:
+        limit = f"{speed:.0f} characters a second is above prepare.max_characters_per_s {params.max_characters_per_s:g}"
+        return "too many words", f"{limit}: is the text of this recording, and is it whole?"
     return None
 
 
@@ -181,7 +186,7 @@ def main() -> str:
     other_speakers = [clip for clip in joined if clip.source.startswith(OTHER_SPEAKERS)]
     clips = [clip for clip in joined if not clip.source.startswith(OTHER_SPEAKERS)]
     duplicates = find_duplicates(clips, {one.id: one.fingerprint for one in converted})
-    clips, left_out, to_review = filters.apply_filters(clips, duplicates, params.filters)
+    clips, left_out, to_review = filters.apply_filters(clips, duplicates)
     rejections = [*unread, *unusable, *left_out]
     summary = summarise(clips, rejections, to_review, hub)
     report(summary, rejections)

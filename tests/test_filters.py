@@ -22,12 +22,6 @@ PREPARED = Path("data/prepared")
 DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def limits(params):
-    """`limits(same_sound_once=False)`: the default filters with changes."""
-    return lambda **changes: params.prepare.filters.model_copy(update=changes)
-
-
 def spoken(number: int) -> np.ndarray:
     samples, rate_hz = audio.decode((DEMO_CLIPS / DEMO_ROWS[number]["audio_path"]).read_bytes())
     return audio.to_mono_16k(samples, rate_hz)
@@ -49,15 +43,12 @@ def shape(samples: np.ndarray) -> str:
     return quality.fingerprint(quality.power_spectra(samples))
 
 
-def test_text_that_cannot_have_been_said_is_left_out_and_without_the_limit_listed(make_clip, limits):
-    """Catches: a text of another recording that is learned, or a clip that vanishes unnamed."""
-    good, bad = make_clip("hello there"), make_clip("seventy letters " * 10, duration_s=2.0)
-    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits())
-    assert (kept, to_review) == ([good], [])
-    assert [(rejection.file, rejection.reason) for rejection in rejections] == [(bad.recorded_file, "too many words")]
-    assert "prepare.filters.max_characters_per_s" in rejections[0].remedy
-    kept, rejections, to_review = filters.apply_filters([good, bad], {}, limits(max_characters_per_s=None))
-    assert (kept, rejections, [item.clip for item in to_review]) == ([good, bad], [], [bad])
+def test_text_that_cannot_have_been_said_is_rejected(params):
+    """Catches: a text of another recording that is learned."""
+    figures = {"duration_s": 2.0, "level_dbfs": -20.0, "clipped_fraction": 0.0}
+    reason, remedy = prepare.check_figures(figures, params.prepare, "seventy letters " * 10)
+    assert reason == "too many words" and "70 characters a second is above prepare.max_characters_per_s 60" in remedy
+    assert prepare.check_figures(figures, params.prepare, "seventy letters " * 5) is None
 
 
 @pytest.mark.parametrize(
@@ -71,10 +62,10 @@ def test_text_that_cannot_have_been_said_is_left_out_and_without_the_limit_liste
         ("namaste", {"language": "hi"}, "other script"),
     ],
 )
-def test_doubtful_clip_is_kept_and_listed(make_clip, limits, text, fields, reason):
+def test_doubtful_clip_is_kept_and_listed(make_clip, text, fields, reason):
     """Catches: a doubt that leaves a clip of untypical speech out, or that nobody is told of."""
     good, doubtful = make_clip("hello there", bandwidth_hz=7000.0), make_clip(text, **fields)
-    kept, rejections, to_review = filters.apply_filters([good, doubtful], {}, limits())
+    kept, rejections, to_review = filters.apply_filters([good, doubtful], {})
     assert (kept, rejections) == ([good, doubtful], [])
     assert [(item.clip, item.reason) for item in to_review] == [(doubtful, reason)]
 
@@ -103,23 +94,21 @@ COPIES = {
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_same_take_in_another_file_counts_once(make_clip, limits, copy):
+def test_same_take_in_another_file_counts_once(make_clip, copy):
     samples = spoken(1)
     other = audio.to_mono_16k(*COPIES[copy](samples))
     first = make_clip("words", id="first", duration_s=len(samples) / 16_000)
     again = make_clip("Words.", id="again", duration_s=len(other) / 16_000)
     found = find_duplicates([first, again], {"first": shape(samples), "again": shape(other)})
     assert found == {"again": "first"}
-    kept, rejections, _ = filters.apply_filters([first, again], found, limits())
+    kept, rejections, _ = filters.apply_filters([first, again], found)
     assert kept == [first]
     assert rejections[0].reason == "same sound twice" and first.recorded_file in rejections[0].remedy
-    kept, _, to_review = filters.apply_filters([first, again], found, limits(same_sound_once=False))
-    assert kept == [first, again] and [item.reason for item in to_review] == ["same sound twice"]
 
 
-def test_same_sound_with_two_texts_is_kept_for_a_person_to_decide(make_clip, limits):
+def test_same_sound_with_two_texts_is_kept_for_a_person_to_decide(make_clip):
     first, again = make_clip("one", id="first"), make_clip("two", id="again")
-    kept, rejections, to_review = filters.apply_filters([first, again], {"again": "first"}, limits())
+    kept, rejections, to_review = filters.apply_filters([first, again], {"again": "first"})
     assert (kept, rejections) == ([first, again], [])
     assert "which of the two texts is right" in to_review[0].listen_for
 

@@ -19,8 +19,7 @@ from ruamel.yaml.error import YAMLError
 from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
-REMOVED = {"min_characters_per_s", "min_snr_db", "min_bandwidth_hz", "min_script_fraction"}
-REMOVED |= {"max_other_language", "max_clips_per_text", "trim_silence"}
+REMOVED = {"filters", "trim_silence"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -60,23 +59,18 @@ class HubSourceParams(Section):
     other_speakers: bool
 
 
-class FilterParams(Section):
-    max_characters_per_s: PositiveFloat | None
-    same_sound_once: bool
-
-
 class PrepareParams(Section):
     language: str
     min_duration_s: NonNegativeFloat
     max_duration_s: PositiveFloat
     channels: Literal["auto", "mix", "left", "right"]
     silence_dbfs: Annotated[float, Field(lt=0)]
+    max_characters_per_s: PositiveFloat
     max_clipped_fraction: Annotated[float, Field(ge=0, le=1)]
     workers: Annotated[int, Field(ge=0)]
     max_seconds_per_file: PositiveFloat
     dask_scheduler: str | None
     sources: list[HubSourceParams]
-    filters: FilterParams
 
 
 class SplitParams(Section):

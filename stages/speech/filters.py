@@ -1,7 +1,7 @@
-"""Which clips are left out by the limits in params.yaml, and which are kept but worth a listen.
+"""Which clips are copies of others, and which are kept but worth a listen.
 
-Speech that is not typical is slow, has pauses, stutters, and a recogniser misreads it: only what cannot have been said
-is left out. What is doubtful is listed, for a person to decide.
+Speech that is not typical is slow, has pauses, stutters, and a recogniser misreads it: what is doubtful is listed, for
+a person to decide.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.common.params import FilterParams
 from stages.speech.clips import Clip, Rejection, overlapping
 from stages.speech.text import normalise
 
@@ -46,34 +45,25 @@ class ReviewItem:
         }
 
 
-def apply_filters(
-    clips: list[Clip],
-    copies: Mapping[str, str],
-    limits: FilterParams,
-) -> tuple[list[Clip], list[Rejection], list[ReviewItem]]:
-    """Clips within the limits, those beyond, and those of the former worth a listen, the rarest reason first.
+def apply_filters(clips: list[Clip], copies: Mapping[str, str]) -> tuple[list[Clip], list[Rejection], list[ReviewItem]]:
+    """Clips without copies of the same text, these copies, and which of the kept clips are worth a listen, the rarest
+    reason first.
 
     copies: {id: id of the clip of which it is the same take} (see duplicates.find_duplicates).
     """
     kept: dict[str, Clip] = {}
     rejections, to_review = [], []
     for clip in clips:
-        speed = characters_per_s(clip)
         original = kept.get(copies.get(clip.id, ""))
-        same_text = original and normalise(original.text) == normalise(clip.text)
-        if limits.max_characters_per_s is not None and speed > limits.max_characters_per_s:
-            limit = f"above prepare.filters.max_characters_per_s {limits.max_characters_per_s:g}"
-            remedy = f"{speed:.0f} characters a second is {limit}: is the text of this recording, and is it whole?"
-            rejections.append(Rejection(clip.where, "too many words", remedy))
-        elif limits.same_sound_once and same_text:
+        if original and normalise(original.text) == normalise(clip.text):
             remedy = f"remove it: the same take as {original.where}, in another file"
             rejections.append(Rejection(clip.where, "same sound twice", remedy))
-        else:
-            kept[clip.id] = clip
-            to_review += [ReviewItem(clip, reason, listen_for) for reason, listen_for in _worth_a_listen(clip, speed)]
-            if original:
-                what = "the same take" if same_text else "which of the two texts is right: they sound the same"
-                to_review.append(ReviewItem(clip, "same sound twice", f"{what}, compare {original.where}"))
+            continue
+        kept[clip.id] = clip
+        to_review += [ReviewItem(clip, reason, listen_for) for reason, listen_for in _worth_a_listen(clip)]
+        if original:
+            listen_for = f"which of the two texts is right: they sound the same, compare {original.where}"
+            to_review.append(ReviewItem(clip, "same sound twice", listen_for))
     to_review += [
         ReviewItem(clip, "overlapping parts", f"words of {other.where}: their times overlap")
         for clip, other in overlapping(list(kept.values())).items()
@@ -82,10 +72,10 @@ def apply_filters(
     return list(kept.values()), rejections, sorted(to_review, key=lambda item: (frequency[item.reason], item.reason))
 
 
-def characters_per_s(clip: Clip) -> float:
+def characters_per_s(text: str, duration_s: float) -> float:
     """Letters and digits of the normalised text, marks of Indic vowels counted, for each second of sound."""
-    words = normalise(clip.text)
-    return (len(words) - words.count(" ")) / max(clip.duration_s, 0.001)
+    words = normalise(text)
+    return (len(words) - words.count(" ")) / max(duration_s, 0.001)
 
 
 @functools.cache
@@ -107,8 +97,9 @@ def script_fraction(text: str, language: str) -> float | None:
     return sum(bool(own.match(char)) for char in letters) / len(letters) if own and letters else None
 
 
-def _worth_a_listen(clip: Clip, speed: float) -> list[tuple[str, str]]:
-    """(reason, what to listen for) for each doubt about a clip. speed: its characters a second."""
+def _worth_a_listen(clip: Clip) -> list[tuple[str, str]]:
+    """(reason, what to listen for) for each doubt about a clip."""
+    speed = characters_per_s(clip.text, clip.duration_s)
     fraction = script_fraction(clip.text, clip.language)
     found = []
     if speed > FAST_CHARACTERS_PER_S:
