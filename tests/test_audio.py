@@ -205,25 +205,18 @@ def test_what_is_no_sound_is_refused_in_the_same_words_each_time(content, words)
     assert len(found) == 1
 
 
+# Catches: a text that says more than can be heard, because the end is missing or a damaged stretch is left out.
 @pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "MP3", "ipod", "webm", "avi", "wv", "adts"])
-def test_file_whose_end_is_missing_is_refused(kind):
-    # A text belongs to it that says more than can be heard.
+def test_file_that_is_cut_off_or_damaged_is_refused(kind):
     codec = {"webm": "libopus", "avi": "libmp3lame", "wv": "wavpack"}.get(kind, "aac")
     spoken = speech_like(4, 48_000)
     content = encode(spoken, 48_000, kind) if kind.isupper() else encode_by_ffmpeg(spoken, 48_000, kind, codec)
     assert len(audio.decode(content)[0]) / 48_000 == pytest.approx(4, abs=0.1)
-    with pytest.raises(audio.UnreadableSound):
-        audio.decode(content[: len(content) // 2])
-
-
-@pytest.mark.parametrize("kind", ["FLAC", "ipod"])
-def test_damaged_sound_is_refused_and_not_read_in_part(kind):
-    spoken = speech_like(2, 44_100)
-    whole = encode(spoken, 44_100, kind) if kind == "FLAC" else encode_by_ffmpeg(spoken, 44_100, kind, "aac")
-    content = bytearray(whole)
-    content[len(content) // 2 : len(content) // 2 + 40] = b"\xa5" * 40
-    with pytest.raises(audio.UnreadableSound, match="WAV or FLAC"):
-        audio.decode(bytes(content))
+    middle = len(content) // 2
+    changed = [content[:middle], content[:middle] + b"\xa5" * 40 + content[middle + 40 :]]
+    for broken in changed if kind in ("FLAC", "ipod") else changed[:1]:  # others have no checksums
+        with pytest.raises(audio.UnreadableSound):
+            audio.decode(broken)
 
 
 def test_length_that_a_header_claims_takes_no_memory():

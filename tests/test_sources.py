@@ -166,9 +166,8 @@ def test_path_that_stays_inside_is_found(raw, path):
 def test_repository_in_data_raw_is_refused_before_anything_is_read(raw, place, mark):
     put(raw, "phone/deep/er/a.wav")
     put(raw, f"{place}/{mark}", "gitdir: elsewhere")
-    with pytest.raises(UserError, match=re.escape(f"{raw / place} is a repository of its own")) as refused:
+    with pytest.raises(UserError, match=re.escape(f"{raw / place} is a repository of its own")):
         read_sources(raw)
-    assert ("delete .git in it" in str(refused.value)) == mark.startswith(".git")  # recordings may be links into .dvc
 
 
 def test_repository_around_data_raw_or_in_the_folder_of_other_people_is_no_mistake(tmp_path):

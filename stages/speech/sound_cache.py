@@ -115,13 +115,11 @@ class SoundCache:
 
         A sound that is broken or missing in the cache is made again. Raises: UserError if its recording has changed.
         """
-        broken = {
-            path: (part, sha256) for path, (part, sha256) in sounds.items() if not self._put_in_place(path, sha256)
-        }
-        list(self._convert([part for part, _ in broken.values()]))
-        for path, (part, sha256) in broken.items():
+        for path, (part, sha256) in sounds.items():
             if not self._put_in_place(path, sha256):
-                raise UserError(f"{part.location} changed while it was read: run it again")
+                list(self._convert([part]))
+                if not self._put_in_place(path, sha256):
+                    raise UserError(f"{part.location} changed while it was read: run it again")
 
     def _put_in_place(self, path: str, sha256: str) -> bool:
         known = self.old_written.get(path)

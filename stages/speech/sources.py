@@ -80,10 +80,9 @@ def walk_raw(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """
     for place, folders, files in os.walk(folder):
         if marks := " and ".join(mark for mark in REPOSITORY if mark in folders or mark in files):
-            or_delete = "" if ".dvc" in marks else ", or delete .git in it"  # .dvc may hold what recordings link to
             raise UserError(
                 f"{printable(place)} is a repository of its own (it holds {marks}), and DVC does not store all of it: "
-                f"move it elsewhere and copy only its recordings and tables back{or_delete}"
+                f"move it elsewhere and copy only its recordings and tables back"
             )
         yield place, folders, files
 
