@@ -187,6 +187,11 @@ def part(name: str, text: str, begins_s: float | None = None, ends_s: float | No
             {"a.vtt": VTT},
             [part("a.wav", "Good morning, Ann.", 0.5, 2.0, speaker="Ann"), part("a.wav", "<How> are you?", 2.0, 3.5)],
         ),
+        ({"a.de.txt": "eins"}, [part("a.wav", "eins", language="de")]),
+        (  # a recording that the table leaves out
+            {"b.wav": "", "t.csv": "file,text\nb.wav,two\n", "a.srt": SRT.split("\n\n")[0] + "\n"},
+            [part("b.wav", "two"), part("a.wav", "Good morning, Ann.", 0.5, 2.0)],
+        ),
         (
             {"a.srt": SRT, "clips.jsonl": json.dumps(SUBTITLED)},
             [

@@ -49,11 +49,8 @@ def run_each(
     Raises: UserError if the cluster does not answer, or if the processes cannot start.
     """
     if dask_scheduler:
-        return _on_cluster(work, items, dask_scheduler)
-    return _on_this_machine(work, items, workers, limit_s)
-
-
-def _on_this_machine(work: Callable, items: Sequence, workers: int, limit_s: float) -> Iterator:
+        yield from _on_cluster(work, items, dask_scheduler)
+        return
     from pebble import CONSTS, ProcessExpired, ProcessPool  # imported here: a run without work needs none
 
     CONSTS.sleep_unit = LOOKS_EVERY_S
