@@ -19,7 +19,9 @@ from ruamel.yaml.error import YAMLError
 from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
-REMOVED = {"filters", "trim_silence"}
+# Keys of older versions, for the hint: nothing that a spelling could tell.
+RENAMED = {"outside": "other_speakers"}
+REMOVED = {"filters", "trim_silence", "validate_every_steps", "augment_variants", "phrases"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -234,7 +236,7 @@ def _explain(problem: dict) -> str:
         where, key = ".".join(map(str, location)), location[-1]
         if key in REMOVED:
             return f"{where} is no longer a setting: remove its line"
-        close = difflib.get_close_matches(key, sorted(known), n=1)
+        close = [RENAMED[key]] if key in RENAMED else difflib.get_close_matches(key, sorted(known), n=1)
         return f"{where} is an unknown key: {f'did you mean {close[0]}?' if close else 'remove it, or correct it'}"
     # The location also names members of a union ('constrained-float' ...), which are no keys.
     where = ".".join(str(part) for part in location if part in known or isinstance(part, int))
