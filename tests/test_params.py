@@ -78,7 +78,7 @@ def test_every_key_is_missed_by_its_full_name(workspace):
         ("model:\n", "trian: {}\nmodel:\n", "trian is an unknown key: did you mean train?"),
         ("    r: 16", "    r: 16\n    quux: 1", "train.lora.quux is an unknown key: remove it, or correct it"),
         ("  workers:", "  filters: {}\n  workers:", "prepare.filters is no longer a setting: remove its line"),
-        ("  keywords:", "  outside: x\n  keywords:", "evaluate.outside is an unknown key: did you mean other_speakers?"),
+        ("  keywords:", "  outside: x\n  keywords:", "evaluate.outside is an unknown key: did you mean other_speakers"),
         ("epochs: 15", 'epochs: "15"', "train.epochs: input should be a valid integer, found '15'"),
         ("learning_rate: auto", "learning_rate: fast", "train.learning_rate: input should be 'auto', found 'fast'"),
         ("    r: 16", "    r: 16.5", "train.lora.r: input should be a valid integer, found 16.5"),
