@@ -187,8 +187,8 @@ def report(ours: Clock, plain: Clock, count: int, cache_s: float) -> None:
     print("| clips/s | plain | ours | ratio |\n|---|---|---|---|")
     for title, (before_s, after_s) in rows.items():
         print(f"| {title} | {count / before_s:.2f} | {count / after_s:.2f} | {before_s / after_s:.1f} |")
-    print(f"\nFilling the encoder cache: {cache_s:.2f} s. Losses of {len(ours.losses)} updates ({ours.losses[0]:.4f} to "
-          f"{ours.losses[-1]:.4f}) differ by at most {difference:.1e}.")  # fmt: skip
+    print(f"\nFilling the encoder cache took {cache_s:.2f} s. Losses of {len(ours.losses)} updates")
+    print(f"({ours.losses[0]:.4f} to {ours.losses[-1]:.4f}) differ by at most {difference:.1e}.")
 
 
 def main() -> None:
