@@ -14,12 +14,16 @@ from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stages.common.stage import UserError, die_with_parent
 
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
 WORKER_MEMORY_BYTES = 4 << 30  # beside what a process has when it begins: an hour of stereo takes 3.5 GB
 LOOKS_EVERY_S = 0.005  # for ended processes; pebble's own 0.1 s is most of the time that a single clip takes
+ATTEMPTS = 3  # pebble takes its pool for broken if a process dies just as it begins an item
 DASK_ANSWERS_WITHIN_S = 30
 KEPT_BYTES = 64 << 20  # of freed memory, in a process: taking a clip's pages anew each time is a tenth of its work
 
@@ -51,31 +55,44 @@ def run_each(
     if dask_scheduler:
         yield from _on_cluster(work, items, dask_scheduler)
         return
-    from pebble import CONSTS, ProcessExpired, ProcessPool  # imported here: a run without work needs none
+    from pebble import CONSTS, ProcessPool  # imported here: a run without work needs none
 
     CONSTS.sleep_unit = LOOKS_EVERY_S
-    pool = ProcessPool(min(workers, len(items)), initializer=_begin)
-    try:
+    done, attempts = 0, 0
+    while done < len(items):
+        pool = ProcessPool(min(workers, len(items) - done), initializer=_begin)
         try:
-            futures = [pool.schedule(work, args=(item,), timeout=limit_s) for item in items]
-        except RuntimeError:  # the pool is broken already
-            raise BrokenProcessPool from None
-        for future in futures:
-            while not wait([future], timeout=1.0).done:
-                if not pool.active:  # futures of a broken pool may never end
-                    raise BrokenProcessPool
-            try:
-                yield future.result()
-            except ProcessExpired:
-                yield Failed("the process that read it crashed, or was ended for its memory")
-            except TimeoutError:
-                yield Failed(f"it took longer than {limit_s:g} s")
-    except BrokenProcessPool:
-        remedy = "free some memory, or set prepare.workers to 1, and run it again"
-        raise UserError(f"worker processes cannot start, or were ended: {remedy}") from None
-    finally:
-        pool.stop()
-        pool.join()
+            for result in _results(pool, work, items[done:], limit_s):
+                yield result
+                done, attempts = done + 1, 0
+        except BrokenProcessPool:
+            attempts += 1
+            if attempts == ATTEMPTS:
+                remedy = "free some memory, or set prepare.workers to 1, and run it again"
+                raise UserError(f"worker processes cannot start, or were ended: {remedy}") from None
+        finally:
+            pool.stop()
+            pool.join()
+
+
+def _results(pool: ProcessPool, work: Callable, items: Sequence, limit_s: float) -> Iterator:
+    """Raises: BrokenProcessPool."""
+    from pebble import ProcessExpired
+
+    try:
+        futures = [pool.schedule(work, args=(item,), timeout=limit_s) for item in items]
+    except RuntimeError:  # the pool is broken already
+        raise BrokenProcessPool from None
+    for future in futures:
+        while not wait([future], timeout=1.0).done:
+            if not pool.active:  # futures of a broken pool may never end
+                raise BrokenProcessPool
+        try:
+            yield future.result()
+        except ProcessExpired:
+            yield Failed("the process that read it crashed, or was ended for its memory")
+        except TimeoutError:
+            yield Failed(f"it took longer than {limit_s:g} s")
 
 
 def _begin() -> None:
