@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -188,14 +189,21 @@ def test_base_in_a_folder_elsewhere_is_found_where_params_say(tmp_path):
     assert base_and_tuned.base_of(training, hub) == ModelParams(name="mine", revision=None, dtype="auto")
 
 
+def ask_long_question(listener, **options):
+    """As `in_thread`, once the process is at work on 25 seconds of sound."""
+    content = a_file(np.tile(0.1, 400_000), format="WAV")
+    thread, results = in_thread(lambda: listener.transcribe(content, "en", **options))
+    while not (listener._asked and listener._asked[-1].running()):
+        assert thread.is_alive(), results
+        time.sleep(0.001)
+    return thread, results
+
+
 def test_questions_wait_for_one_another_and_one_that_takes_too_long_ends_alone(listener, heard):
     """Two tabs at once: each gets its own answer, and a hanging model blocks nobody for ever."""
     listener.transcribe(heard[0][0], "en")
     [process] = processes()
-    long = a_file(np.tile(0.1, 160_000), format="WAV")
-    too_long, results = in_thread(lambda: listener.transcribe(long, "en", timeout_s=2))
-    while not (listener._asked and listener._asked[-1].running()):
-        pass
+    too_long, results = ask_long_question(listener, timeout_s=2)
     process.suspend()
     asked = [in_thread(lambda content=content: listener.transcribe(content, "en")) for content, _, _ in heard[:3]]
     too_long.join()
@@ -209,8 +217,7 @@ def test_questions_wait_for_one_another_and_one_that_takes_too_long_ends_alone(l
 def test_killed_at_work_or_when_idle_the_next_question_starts_it_anew(trained, listener, heard):
     content, base, tuned = heard[0]
     assert listener.transcribe(content, "en").tuned == tuned
-    thread, results = in_thread(lambda: listener.transcribe(a_file(np.tile(0.1, 50_000), format="WAV"), "en"))
-    wait_until(lambda: listener._asked[-1].running())
+    thread, results = ask_long_question(listener)
     processes()[0].kill()
     thread.join()
     assert str(results[0]).startswith("The model was ended from outside, most likely because the memory ran out.")
