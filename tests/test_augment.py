@@ -1,8 +1,6 @@
 """Variants of clips: the same for the same seed, clip and epoch; sane sound; each change does what it says."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +10,7 @@ import soundfile
 from stages.speech import augment
 from stages.speech.augment import Variant, change_sound, of_epoch
 from stages.speech.clips import Clip
-from tests.workspaces import DEMO_CLIPS, ROOT
+from tests.workspaces import DEMO_CLIPS
 
 RATE_HZ = 16_000
 CLIP = Clip(
@@ -40,34 +38,11 @@ def tone(frequency_hz: float) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * frequency_hz * np.arange(2 * RATE_HZ) / RATE_HZ)).astype(np.float32)
 
 
-DIGESTS = """
-import hashlib, sys, numpy as np
-from stages.speech import augment
-from tests.test_augment import EPOCHS, tone, variant
-np.random.seed(int(sys.argv[1]))
-for epoch in sorted(EPOCHS, reverse=sys.argv[1] == "2"):
-    mel = np.arange(8000, dtype=np.float32).reshape(80, 100)
-    augment.mask(mel, variant(epoch), frames_per_s=100)
-    changed = augment.change_sound(tone(200), variant(epoch), 64_000)
-    print(epoch, hashlib.sha256(changed.tobytes() + mel.tobytes()).hexdigest())
-"""
-
-
-def test_variant_is_the_same_bit_for_bit_in_another_process_and_order():
-    """Else a resumed training would give another model."""
-    runs = []
-    for order in ("1", "2"):
-        result = subprocess.run(
-            [sys.executable, "-c", DIGESTS, order], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
-        )
-        runs.append(sorted(result.stdout.splitlines()))
-    assert runs[0] == runs[1]
-    assert len({line.split()[1] for line in runs[0]}) == len(EPOCHS)
-
-
-def test_seed_clip_and_epoch_each_make_another_variant(speech):
+def test_seed_clip_and_epoch_each_make_another_variant_and_always_the_same(speech):
     others = [variant(), variant(2), variant(seed=1), variant(clip_id="1" * 16)]
-    assert len({change_sound(speech, other, 64_000).tobytes() for other in others}) == len(others)
+    made = [change_sound(speech, other, 64_000).tobytes() for other in others]
+    assert len(set(made)) == len(others)
+    assert [change_sound(speech, other, 64_000).tobytes() for other in others[::-1]] == made[::-1]
 
 
 def test_variants_are_sane_and_change_speed_with_pitch_as_a_tape_does(speech):

@@ -92,30 +92,26 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("full", "free_bytes"),
-    [("data", 70_000), *(pytest.param("cache", free, marks=pytest.mark.kill) for free in (0, 300_000, 1_500_000))],
+    "free_bytes", [70_000, *(pytest.param(free, marks=pytest.mark.kill) for free in (0, 300_000, 1_500_000))]
 )
-def test_full_disk_is_one_line_and_with_room_the_next_run_ends_right(tmp_path, expected, small_disk, full, free_bytes):
+def test_full_disk_is_one_line_and_with_room_the_next_run_ends_right(tmp_path, expected, small_disk, free_bytes):
+    """data/prepared and the cache are on the full disk."""
     workspace = make_workspace(tmp_path / "workspace", prepare__workers=2)
     write_clips(workspace, range(CLIPS))
-    cache = small_disk if full == "cache" else workspace / ".cache"
-    if full == "data":
-        (workspace / "data/raw").rename(workspace / "raw")
-        shutil.rmtree(workspace / "data")
-        (workspace / "data").symlink_to(small_disk)
-        (small_disk / "raw").symlink_to(workspace / "raw")
+    (workspace / "data/prepared").symlink_to(small_disk / "prepared")
+    (small_disk / "prepared").mkdir()
+    cache = {"OWNVOICE_CACHE": str(small_disk / "cache")}
     filler = small_disk / ".filler"
     with filler.open("wb") as file:
         state = os.statvfs(small_disk)
         file.write(bytes(max(state.f_bavail * state.f_frsize - free_bytes, 0)))
-    result = run_stage(workspace, "prepare", OWNVOICE_CACHE=str(cache))
+    result = run_stage(workspace, "prepare", **cache)
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.replace("\r", "\n").split("\n") if line and "clip/s" not in line]
     assert line.startswith("prepare: No space left on device")
     assert not (workspace / "data/prepared/metadata.jsonl").exists()
-    raw = workspace / ("raw" if full == "data" else "data/raw")
-    assert content_of(raw) == expected["raw"]
+    assert content_of(workspace / "data/raw") == expected["raw"]
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    assert run_stage(workspace, "prepare", OWNVOICE_CACHE=str(cache)).returncode == 0
+    assert run_stage(workspace, "prepare", **cache).returncode == 0
     assert content_of(workspace / "data/prepared") == expected["prepared"]
