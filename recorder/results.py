@@ -106,15 +106,12 @@ def whose(clips: list[HeardClip]) -> str:
 
 def trained_with(training: Mapping) -> str:
     """One sentence about the training."""
-    sentence = (
+    return (
         f"Trained on {counted(training['train_clips'], 'recording')} ({lasting(60 * training['train_minutes'])}) from "
         f"{training['base_model']}, for {counted(training['epochs_run'], 'epoch')}, in {lasting(training['seconds'])}. "
         f"The model kept is the one after epoch {training['best_epoch']:g}, chosen with "
         f"{counted(training['validation_clips'], 'other recording')}."
     )
-    if training["resumed_from_step"]:
-        sentence += " It was interrupted and resumed."
-    return sentence
 
 
 def newer_clips() -> int:

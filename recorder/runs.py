@@ -61,13 +61,9 @@ class Run:
     waits_for: str | None = None
 
     @property
-    def log_path(self) -> Path:
-        return RUNS / self.id / "log.txt"
-
-    @property
     def log(self) -> str:
         """What the run has printed so far."""
-        return self.log_path.read_text(encoding="utf-8", errors="replace")
+        return (RUNS / self.id / "log.txt").read_text(encoding="utf-8", errors="replace")
 
 
 def history() -> list[Run]:
