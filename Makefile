@@ -72,9 +72,8 @@ test-slow: $(INSTALLED) ## run the others: kill sweeps, full disks, experiments,
 
 test-all: test test-slow ## run all tests (half an hour)
 
-bench: $(INSTALLED) ## measure speed against the plain recipe (docs/performance.md)
+bench: $(INSTALLED) ## measure training against the plain recipe (docs/performance.md)
 	@python -m tests.benchmarks.training
-	@python -m tests.benchmarks.transcription
 
 lint: $(INSTALLED) ## check style and formatting
 	@ruff check .

@@ -72,11 +72,6 @@ def track_recordings(folder: Path, no_scm: bool = True) -> None:
         repository.add(str(raw))
 
 
-def python(code: str) -> list[str]:
-    """A command line for code that may use the recorder and the tests; to be run in `recorder_environment`."""
-    return [sys.executable, "-c", code]
-
-
 def recorder_environment(workspace: Path, **extra: str) -> dict[str, str]:
     return environment(workspace, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **extra)
 

@@ -30,14 +30,20 @@ def packets_of(stream: av.AudioStream, samples: np.ndarray, rate_hz: int, channe
 
 
 def encode_by_ffmpeg(
-    samples: np.ndarray, rate_hz: int, container: str, codec: str, channels: int = 1, title: str | None = None
+    samples: np.ndarray,
+    rate_hz: int,
+    container: str,
+    codec: str,
+    channels: int = 1,
+    bit_rate: int = 128_000,
+    title: str | None = None,
 ) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
         if title:
             output.metadata["title"] = title
         stream = output.add_stream(codec, rate=rate_hz, layout="mono" if channels == 1 else "stereo")
-        stream.bit_rate = 7_950 if "amr" in codec else 128_000
+        stream.bit_rate = 7_950 if "amr" in codec else bit_rate
         output.mux(packets_of(stream, samples, rate_hz, channels))
     return buffer.getvalue()
 

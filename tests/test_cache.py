@@ -1,6 +1,5 @@
 """The content cache: a broken entry is made again, a wrong hit cannot be, and experiments share one cache."""
 
-import itertools
 import os
 from pathlib import Path
 
@@ -23,18 +22,11 @@ def only_file(cache: ContentCache) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 1000])
-def test_content_comes_back_as_it_was_written_and_no_temporary_file_is_left(cache, content):
+def test_entry_comes_back_as_written_and_a_damaged_one_reads_as_none_and_is_made_again(cache):
     assert cache.read(KEY) is None
-    cache.write(KEY, b"one")
-    cache.write(KEY, content)
-    assert cache.read(KEY) == content
-    assert len(only_file(cache).name) == 64
-
-
-def test_truncated_or_damaged_entry_reads_as_none_and_is_made_again(cache):
-    content = os.urandom(1000)
-    cache.write(KEY, content)
+    for content in (b"", os.urandom(1000)):
+        cache.write(KEY, content)
+        assert cache.read(KEY) == content
     path = only_file(cache)
     whole = path.read_bytes()
     damaged = [whole[:kept] for kept in (0, 1, 31, 32, 33, 1031)]
@@ -46,15 +38,11 @@ def test_truncated_or_damaged_entry_reads_as_none_and_is_made_again(cache):
         path.write_bytes(entry)
         assert cache.read(KEY) is None
     cache.write(KEY, content)
-    assert only_file(cache) == path
-    assert cache.read(KEY) == content
+    assert only_file(cache) == path and cache.read(KEY) == content
 
 
 def test_different_keys_never_share_an_entry(cache):
-    keys = [
-        {"sha256": digest, "trim_silence": trim, "version": version}
-        for digest, trim, version in itertools.product(["a", "b", ""], [True, False, None, "true"], [0, 1, "1"])
-    ]
+    keys = [{"trim": value} for value in (True, False, None, "true", 0, 1, "1", "")]
     # Pieces that are the same when put behind each other, and nesting.
     keys += [{"a": "bc"}, {"ab": "c"}, {"a": "b", "c": ""}, {"a": {"b": "c"}}, {"a": ["b", "c"]}, {}, {"a": 'b","c":"'}]
     for number, key in enumerate(keys):

@@ -85,19 +85,3 @@ def test_overlapping_parts_are_kept_and_named(talk):
     assert len(read_clips(PREPARED / "metadata.jsonl")) == 4
     (row,) = [row for row in read_jsonl(PREPARED / "review.jsonl") if row["reason"] == "overlapping parts"]
     assert row["text"] == "part 1" and "tv/talk.wav from 1.000 s to 5.000 s" in row["listen_for"]
-
-
-def test_long_recording_with_text_and_no_times_says_what_to_do_and_doing_it_helps(talk):
-    talk.with_suffix(".txt").write_text("Good morning. How are you?")
-    time_s = np.arange(RATE_HZ) / RATE_HZ
-    soundfile.write(talk.parent / "short.wav", 0.2 * np.sin(2 * np.pi * 300 * time_s), RATE_HZ)
-    (talk.parent / "short.txt").write_text("short")
-    prepare.main()
-    (rejected,) = read_jsonl(PREPARED / "rejected.jsonl")
-    assert (rejected["file"], rejected["reason"]) == ("tv/talk.wav", "too long")
-    assert "subtitles (.srt)" in rejected["remedy"]
-    cues = "1\n00:00:05,000 --> 00:00:06,000\nGood morning.\n\n2\n00:00:07,000 --> 00:00:08,500\nHow are you?\n"
-    talk.with_suffix(".srt").write_text(cues)
-    prepare.main()
-    assert read_jsonl(PREPARED / "rejected.jsonl") == []
-    assert {clip.text for clip in read_clips(PREPARED / "metadata.jsonl")} == {"short", "Good morning.", "How are you?"}

@@ -1,12 +1,9 @@
 """Filters and the list of doubts: nothing of slow and halting speech is left out."""
 
 import csv
-import io
-import json
 import shutil
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import soundfile
@@ -16,27 +13,20 @@ from stages.common.files import read_jsonl
 from stages.speech import audio, filters, quality
 from stages.speech.clips import read_clips
 from stages.speech.duplicates import find_duplicates
+from tests.recordings import DEMO_ROWS
+from tests.sounds import encode_by_ffmpeg
 from tests.workspaces import DEMO_CLIPS, SPEECH
 
 PREPARED = Path("data/prepared")
-DEMO_ROWS = [json.loads(line) for line in (DEMO_CLIPS / "clips.jsonl").read_text().splitlines()]
 
 
 def spoken(number: int) -> np.ndarray:
-    samples, rate_hz = audio.decode((DEMO_CLIPS / DEMO_ROWS[number]["audio_path"]).read_bytes())
-    return audio.to_mono_16k(samples, rate_hz)
+    return audio.to_mono_16k(*audio.decode((DEMO_CLIPS / DEMO_ROWS[number]["audio_path"]).read_bytes()))
 
 
 def encoded(samples: np.ndarray, container: str, codec: str) -> bytes:
     """A mono clip at 16 kHz as another file, at 32 kbit/s."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as file:
-        stream = file.add_stream(codec, rate=16_000, layout="mono")
-        stream.bit_rate = 32_000
-        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout="mono")
-        frame.sample_rate = 16_000
-        file.mux([*stream.encode(frame), *stream.encode(None)])
-    return buffer.getvalue()
+    return encode_by_ffmpeg(samples.astype(np.float32), 16_000, container, codec, bit_rate=32_000)
 
 
 def shape(samples: np.ndarray) -> str:

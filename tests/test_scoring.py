@@ -22,8 +22,6 @@ KNOWN = [
     ("hello world", "hello duck", 1, 0, 0, 1 / 2),
     # By hand: one of each kind
     ("one two three four five six", "one too three five six seven", 1, 1, 1, 3 / 6),
-    ("a", "a b c", 0, 0, 2, 2 / 1),
-    ("the same words", "the same words", 0, 0, 0, 0 / 3),
     ("Don't stop!", "dont, STOP", 0, 0, 0, 0 / 2),
 ]  # fmt: skip
 
@@ -33,17 +31,6 @@ def test_word_errors_have_their_known_values(reference, hypothesis, substitution
     score = score_clip(reference, hypothesis)
     assert score.word_errors / score.reference_words == wer
     assert (score.substitutions, score.deletions, score.insertions) == (substitutions, deletions, insertions)
-
-
-# Wagner and Fischer's distance; kitten and Saturday are the examples of en.wikipedia.org/wiki/Levenshtein_distance.
-@pytest.mark.parametrize(
-    ("reference", "hypothesis", "cer"),
-    [("kitten", "sitting", 3 / 6), ("saturday", "sunday", 3 / 8), ("flaw", "lawn", 2 / 4), ("a b", "ab", 1 / 3)],
-)
-def test_character_errors_have_their_known_values(reference, hypothesis, cer):
-    score = score_clip(reference, hypothesis)
-    assert score.character_errors / score.reference_characters == cer
-    assert summarise([score])["cer"] == cer
 
 
 # language, said, heard, (word errors, words), (character errors, characters)
@@ -84,10 +71,6 @@ def test_nothing_heard_is_all_deletions_and_nothing_said_has_no_rate():
     for said in ("", "  ", "?!"):
         with pytest.raises(ValueError, match="empty reference"):
             score_clip(said, "one")
-
-
-def test_as_written_case_and_punctuation_count():
-    assert score_clip("Hello, world.", "hello world", as_written=True).substitutions == 2
 
 
 def test_rate_of_a_set_is_not_the_mean_of_its_clips_rates():

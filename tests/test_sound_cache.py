@@ -226,21 +226,6 @@ def test_recordings_that_change_while_they_are_read_end_the_run_and_the_next_one
     assert content_of(PREPARED) != before
 
 
-def test_experiment_in_a_temporary_folder_leaves_the_project_what_it_knows(prepared, workspace, monkeypatch, read):
-    monkeypatch.setenv("DVC_ROOT", str(workspace))
-    copy = workspace / "temporary"
-    for name in ("data/raw", "params.yaml"):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if name == "data/raw" else shutil.copy)(workspace / name, copy / name)
-    monkeypatch.chdir(copy)
-    prepare.main()
-    assert len(read) == 5 and not (copy / ".cache").exists()
-    monkeypatch.chdir(workspace)
-    read.clear()
-    prepare.main()
-    assert read == []
-
-
 def test_recording_that_is_written_over_while_it_is_read_leaves_nothing_in_the_cache(prepared, record, monkeypatch):
     """Else another sound would have the hash of what was there before."""
     path, other = prepared[0], record("other.wav", hertz=600)

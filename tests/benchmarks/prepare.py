@@ -2,9 +2,8 @@
 
     python -m tests.benchmarks.prepare
 
-The recordings are ../shared/speech/kathleen (150 sentences, FLAC, 48 kHz, stereo), four times with other bytes, so that
-starting processes weighs as little as with a real collection. Loop and prepare take turns, the best of each
-counts. Both have their modules imported; prepare checks, measures, hashes, packs and writes its tables as always.
+The recordings are ../shared/speech/kathleen (150 sentences, FLAC, 48 kHz, stereo), four times with other bytes.
+Loop and prepare take turns, and the best of each counts.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import resource
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import librosa
-import numpy as np
 import soundfile
 
 from stages import prepare
@@ -43,27 +40,23 @@ def copy_recordings(folder: Path) -> list[Path]:
     return files
 
 
-def now() -> np.ndarray:
-    """[seconds on the clock, seconds of work on all cores]; the second tells more where others use the machine."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return np.array([time.perf_counter(), sum(one.ru_utime + one.ru_stime for one in used)])
-
-
-def plain_loop(files: list[Path], output: Path) -> np.ndarray:
+def plain_loop(files: list[Path], output: Path) -> float:
+    """Seconds it takes."""
     output.mkdir()
-    began = now()
+    began_s = time.perf_counter()
     for path in files:
         samples, _ = librosa.load(path, sr=16_000)
         soundfile.write(output / f"{path.stem}.wav", samples, 16_000)
-    return now() - began
+    return time.perf_counter() - began_s
 
 
-def ours(cache: Path) -> np.ndarray:
+def ours(cache: Path) -> float:
+    """Seconds it takes."""
     os.environ["OWNVOICE_CACHE"] = str(cache)
-    began = now()
+    began_s = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         prepare.main()
-    return now() - began
+    return time.perf_counter() - began_s
 
 
 def main() -> None:
@@ -73,12 +66,9 @@ def main() -> None:
         plain_loop(files[:5], Path("warm-up"))  # librosa imports what it needs when it needs it
         # Each into a folder of its own: ext4 is slow to make files where others were just removed.
         rounds = [(plain_loop(files, Path(f"plain-{n}")), ours(Path(f"cache-{n}"))) for n in range(ROUNDS)]
-    (plain_s, plain_cpu_s), (ours_s, ours_cpu_s) = np.min(rounds, axis=0)
+    plain_s, ours_s = map(min, zip(*rounds, strict=True))
     print(f"plain loop: {len(files) / plain_s:.0f} clips/s; prepare on {os.cpu_count()} cores: ", end="")
     print(f"{len(files) / ours_s:.0f} clips/s; ratio {plain_s / ours_s:.2f}")
-    per_clip_ms = 1000 / len(files)
-    print(f"work of all cores: {plain_cpu_s * per_clip_ms:.1f} / {ours_cpu_s * per_clip_ms:.1f} ms a clip")
-    print("seconds:", ", ".join(f"{plain[0]:.2f} / {own[0]:.2f}" for plain, own in rounds))
 
 
 if __name__ == "__main__":
