@@ -23,8 +23,9 @@ def encode(samples: np.ndarray, rate_hz: int, kind: str, subtype: str | None = N
 
 
 def packets_of(stream: av.AudioStream, samples: np.ndarray, rate_hz: int, channels: int) -> list[av.Packet]:
+    """The right one of two channels is the left one turned over."""
     layout = "mono" if channels == 1 else "stereo"
-    frame = av.AudioFrame.from_ndarray(np.stack([samples] * channels), format="fltp", layout=layout)
+    frame = av.AudioFrame.from_ndarray(np.stack([samples, -samples][:channels]), format="fltp", layout=layout)
     frame.sample_rate = rate_hz
     return [*stream.encode(frame), *stream.encode(None)]
 

@@ -12,6 +12,7 @@ from stages import prepare
 from stages.common.files import read_jsonl
 from stages.speech import audio
 from stages.speech.clips import clip_id, read_clips
+from tests.test_audio import loudest_hertz
 
 PREPARED = Path("data/prepared")
 RATE_HZ = 16_000
@@ -34,10 +35,6 @@ def write_rows(talk: Path, *parts: tuple[float | None, float | None]) -> None:
         for number, (begins_s, ends_s) in enumerate(parts)
     ]
     (talk.parent / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def loudest_hertz(samples: np.ndarray) -> float:
-    return float(np.argmax(np.abs(np.fft.rfft(samples))) * RATE_HZ / len(samples))
 
 
 def test_part_holds_the_sound_between_its_times(talk):

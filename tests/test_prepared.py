@@ -29,14 +29,12 @@ for row in rows:
 
 
 @pytest.fixture
-def clips(workspace, record, set_param) -> dict[str, prepare.Clip]:
+def clips(workspace, record, transcribe, set_param) -> dict[str, prepare.Clip]:
     """Own clips in data/prepared, by id, and somebody else's beside them."""
     set_param("evaluate.other_speakers", "others")
     for number, language in enumerate(["en", "de", "hi"]):
-        record(f"{language}/a.wav", hertz=300 + 50 * number).with_suffix(".txt").write_text(f"text {number}")
-        (workspace / f"data/raw/{language}/clips.jsonl").write_text(
-            json.dumps({"audio_path": "a.wav", "text": f"text {number}", "language": language}) + "\n"
-        )
+        record(f"{language}/a.wav", hertz=300 + 50 * number)
+        transcribe(language, {"a.wav": {"text": f"text {number}", "language": language}})
     record("theirs/b.wav", hertz=700).with_suffix(".txt").write_text("another voice")
     (workspace / "data/raw/theirs").rename(workspace / "others")
     prepare.main()
