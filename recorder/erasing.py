@@ -21,7 +21,7 @@ from stages.common.files import sha256_of_file, write_json, write_whole
 from stages.common.stage import UserError
 from stages.speech import prepared
 from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH, RawClip, clip_id
-from stages.speech.sources import locate, read_sources
+from stages.speech.sources import BESIDE, locate, read_sources
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ CACHES = ("prepared", "copies", "duplicates", "pieces", "alignment", "base-trans
 CACHES += ("training", "merged", "dataset", "recorder")
 PUBLIC_CACHES = ("hub", "phrases")
 # What follows a recording's name in those of the texts beside it (stages/speech/sources.py).
-TRANSCRIPT = re.compile(r"(\.[a-z]{2})?\.(txt|srt|vtt)", re.IGNORECASE)
+TRANSCRIPT = re.compile(rf"(\.[a-z]{{2}})?({'|'.join(map(re.escape, BESIDE))})", re.IGNORECASE)
 
 
 @dataclass

@@ -95,9 +95,8 @@ def join(
     clips: dict[str, Clip] = {}
     rejections = []
     for (raw_clip, _), result in zip(located, converted, strict=True):
-        problem = result.reason, result.remedy
-        if result.figures:
-            problem = check_figures(result.figures, params, raw_clip.text)
+        is_heard = bool(result.figures)
+        problem = check_figures(result.figures, params, raw_clip.text) if is_heard else (result.reason, result.remedy)
         if problem:
             reason, remedy = problem
             rejections.append(Rejection(raw_clip.where, reason, remedy))
@@ -196,7 +195,7 @@ def main() -> str:
     if other_speakers_folder and not other_speakers:
         raise UserError(f"no usable clip in evaluate.other_speakers {other_speakers_folder} that is not in {paths.RAW}")
 
-    # In place, the manifest last: a run that is killed before leaves what the next run completes.
+    # Written in place, the manifest last; the next run completes a killed one.
     sound_of = {one.id: (part, one.sha256) for part, one in zip(parts, converted, strict=True)}
     files = {f"{paths.PREPARED}/{clip.audio_path}": sound_of[clip.id] for clip in [*clips, *other_speakers]}
     sounds.put_in_place(files)
@@ -207,7 +206,7 @@ def main() -> str:
     write_clips(prepared.MANIFEST, clips)
     remove_stale({*files, *(str(paths.PREPARED / name) for name in TABLES)})
     sounds.remember()
-    # DVC takes data/raw as it is now for what was read: what came meanwhile would be left out for good.
+    # DVC hashes data/raw when this stage has ended: a recording that came meanwhile would count as prepared.
     if read_sources(paths.RAW) != (raw_clips, unpaired) or sounds.has_changed():
         raise UserError(f"{paths.RAW} changed while it was read: run it again")
     minutes = counted(summary["minutes"], "minute")

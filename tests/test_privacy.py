@@ -54,5 +54,5 @@ def test_harmless_text_is_let_through(text):
 def test_none_of_our_own_phrases_is_taken_for_private(repository):
     files = sorted((repository / "recorder/phrases").glob("*.txt"))
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    assert len(files) == 28 and len(lines) > 2500
+    assert len(lines) > 2500
     assert [line for line in lines if private_things(line, ["Gundula"])] == []

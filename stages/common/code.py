@@ -1,6 +1,6 @@
 """Which code decides a result, for the keys of caches and for the deps in dvc.yaml: found from the imports.
 
-A module decides the bytes of a result if the module that makes it imports it, directly or not, and it is not PLUMBING.
+A result depends on the module that makes it and on all that this imports, directly or not, except PLUMBING.
 Keys hold a hash of these modules' syntax trees, without comments, layout and docstrings.
 """
 

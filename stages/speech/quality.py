@@ -44,8 +44,8 @@ def bandwidth_hz(spectra: np.ndarray) -> float:
 def fingerprint(spectra: np.ndarray) -> str:
     """The shape of what is said, [SEGMENTS * BANDS] int8 in base64, like for copies in other formats or loudness.
 
-    Log power in BANDS bands and SEGMENTS equal times, less each band's mean, between the times before and after which
-    a hundredth of the energy lies: a threshold would jump with the noise. Two takes of a sentence differ in timing.
+    Log power in BANDS bands and SEGMENTS equal times, less each band's mean, without the first and the last hundredth
+    of the energy: a fixed threshold would move with the noise. Two takes of a sentence differ in timing.
     """
     bands = np.add.reduceat(spectra[:, : BAND_EDGES[-1]], BAND_EDGES[:-1], axis=1)
     # The mean power of each of SEGMENTS equal times, by the difference of running sums.

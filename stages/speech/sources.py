@@ -22,8 +22,8 @@ from stages.speech.tables import Item, printable, raw_clip, read_text, where_in
 from stages.speech.text import normalise
 
 REPOSITORY = (".git", ".dvc")  # .git is a file in a submodule or worktree
-# Tables of these names in any folder of a source; the first kind that it has is read. Those with a star are known by
-# their first line.
+# Names of tables, in any folder of a source: only files of the first pattern that matches are read. A pattern with a
+# star also needs a first line that names recordings and texts.
 LAYOUTS = (
     "clips.jsonl",
     "validated.tsv",

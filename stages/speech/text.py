@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 # Format characters that change how a word is written: joiners of Indic scripts and Persian.
 JOINERS = "\u200c\u200d"
-# Languages and scripts written without spaces between words: scored, counted and searched by characters.
+# Languages and scripts written without spaces between words: scored and counted by characters.
 WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # Thai to Han
 APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
