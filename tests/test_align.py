@@ -173,6 +173,13 @@ def test_wrong_number_after_make_is_one_line(target, value):
     assert re.fullmatch(rf"{target}: {name} is '{text}': give a number such as {name}=0\.\d\n", ran.stderr)
 
 
+@pytest.mark.parametrize(("text", "problem"), [("(hello)", "remove its brackets"), ("hello (you)", None)])
+def test_line_that_a_subtitle_would_lose_is_named(text, problem):
+    """Catches: words in brackets, which are said, left out of the clips as if they named a sound."""
+    found = align.problem_of(Line(1, text, "hello", 1.0, True, 0.0, 1.0), 0.7)
+    assert found is None if problem is None else problem in found
+
+
 def test_subtitles_keep_times_and_texts(tmp_path):
     """Catches: a line that comes back under other words or at another time."""
     texts = ["Tom & Jerry <i>say</i> {x} 1 < 2", "5", "¿Qué?", "-->"]

@@ -120,7 +120,9 @@ def hear(talk: Talk, params: Params) -> list[str]:
 
 
 def problem_of(line: Line, limit: float) -> str | None:
-    """Why a line is not found, None if it is."""
+    """Why a line is not found, or would be lost; None if it is."""
+    if subtitles.NOT_SPEECH.fullmatch(line.text):
+        return "subtitles name sounds in this way: remove its brackets or signs"
     if line.begins_s is None:
         return "nothing of it is heard between two pauses"
     heard = f"from {line.begins_s:.1f} s to {line.ends_s:.1f} s the model hears {line.heard!r}"

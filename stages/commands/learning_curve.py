@@ -30,6 +30,7 @@ CLIPS = (10, 20, 50, 100)
 REFITS = 300
 LEAST_POINTS = 4
 STEEPEST = 2.0
+MOST_STEPS = 10_000
 SMALLEST_ERROR = 0.005  # of a point: half a point of WER, for sets in which no word was wrong
 INTERVAL = (0.025, 0.975)
 
@@ -79,10 +80,11 @@ def fit(minutes: Sequence[float], wers: Sequence[float], errors: Sequence[float]
     from scipy.optimize import curve_fit
 
     moved = np.clip(np.random.default_rng(seed).normal(wers, errors, (REFITS, len(wers))), 0, None)
-    bounds = ([0, 0, 0], [1, 10, STEEPEST])
+    # scipy's own limit of steps is too low for a flat valley, and it raises there.
+    options = {"sigma": errors, "bounds": ([0, 0, 0], [1, 10, STEEPEST]), "max_nfev": MOST_STEPS}
     return np.array(
         [
-            curve_fit(power_law, minutes, points, (0, max(points[0], 0.01), 0.5), sigma=errors, bounds=bounds)[0]
+            curve_fit(power_law, minutes, points, (0, max(points[0], 0.01), 0.5), **options)[0]
             for points in [np.asarray(wers), *moved]
         ]
     )
