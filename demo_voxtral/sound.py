@@ -48,17 +48,19 @@ def read(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
 def _decode(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
     """Samples [frames], the mean of all channels; a small file may unpack to days, so it is read only so far."""
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
-    resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
-    blocks, frames = [], 0
+    # Channels in one plane: PyAV's arrays of many planes hold memory that is none from 8 channels on.
+    resampler = av.AudioResampler(format="flt", rate=sample_rate_hz)
+    blocks, seconds = [], 0.0
     with path.open("rb") as file, av.open(file, container_options=options, metadata_errors="replace") as container:
         if not container.streams.audio:
             raise Refused(NO_SOUND)
         for decoded in itertools.chain(container.decode(container.streams.audio[0]), [None]):
-            for block in resampler.resample(decoded):
-                blocks.append(block.to_ndarray().mean(axis=0))
-                frames += len(blocks[-1])
-            if frames > longest_s * sample_rate_hz:
+            # Before it is resampled: a frame at 1 Hz would fill the memory.
+            seconds += decoded.samples / decoded.sample_rate if decoded else 0
+            if seconds > longest_s:
                 raise Refused(f"This recording is longer than {longest_s:g} seconds. Cut it into shorter ones.")
+            for block in resampler.resample(decoded):
+                blocks.append(block.to_ndarray().reshape(-1, block.layout.nb_channels).mean(axis=1))
     if not blocks:
         raise Refused(NO_SOUND)
     return np.concatenate(blocks)

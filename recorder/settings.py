@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
@@ -45,7 +46,7 @@ def change_settings(changes: Mapping[str, Any]) -> None:
         *sections, name = key.split(".")
         section = _at(values, ".".join(sections))
         if section.get(name) != value:  # an equal one stays as it is written
-            section[name] = value
+            section[name] = _on_its_line(value) if isinstance(value, list) else value
     text = StringIO()
     yaml.dump(values, text)
     content = text.getvalue().encode()
@@ -57,6 +58,13 @@ def _at(values: Mapping, key: str) -> Any:
     for part in key.split("."):
         values = values[part]
     return values
+
+
+def _on_its_line(values: list) -> CommentedSeq:
+    """Otherwise the library puts the line's comment among the values, and writes what is no YAML the next time."""
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
 
 
 def _written_null(representer: RoundTripRepresenter, _: None) -> ScalarNode:

@@ -21,6 +21,7 @@ import yaml
 from stages.hub.local.server import HubServer
 from stages.speech import prepared
 from tests.browser import free_port, started
+from tests.memory import peak_bytes
 from tests.workspaces import DEMO_CLIPS, ROOT, TINY_MODEL, copy_project, environment, read_rows
 
 FOLDER = ROOT / "demo_voxtral"
@@ -272,6 +273,18 @@ def test_long_sound_without_a_pause_is_cut_and_nothing_is_lost(monkeypatch):
     parts = sound.cut(endless, 16_000, 64_000)
     assert max(map(len, parts)) <= 64_000
     np.testing.assert_array_equal(np.concatenate(parts), endless)
+
+
+def test_many_channels_and_a_low_rate_neither_end_the_process_nor_fill_its_memory(monkeypatch, tmp_path):
+    _, sound = demo_modules(monkeypatch)
+    tone = 0.3 * np.sin(np.arange(16_000) / 5)
+    soundfile.write(tmp_path / "eight.wav", np.repeat(tone[:, None], 8, axis=1), 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(sound.read(tmp_path / "eight.wav", 16_000, 30), tone, atol=1e-6)
+    soundfile.write(tmp_path / "years.flac", np.resize(tone, 100_000), 1)
+    before = peak_bytes()
+    with pytest.raises(sound.Refused, match="longer than 30 seconds"):
+        sound.read(tmp_path / "years.flac", 16_000, 30)
+    assert peak_bytes() - before < 100e6
 
 
 def test_folder_by_itself_without_a_model_says_on_its_page_what_is_missing(tmp_path):

@@ -43,6 +43,7 @@ def test_changed_settings_keep_every_comment_and_every_other_line(params_text):
         "train.lora.r": 128,
         "train.gradient_checkpointing": True,
         "recorder.train_after_clips": 50,
+        "push.dataset.confirmed": ["0123456789abcdef"],
     }
     before = {key: value_of(key) for key in changes}
     change_settings(changes)
