@@ -101,7 +101,9 @@ def join(
             reason, remedy = problem
             rejections.append(Rejection(raw_clip.where, reason, remedy))
         elif first := clips.get(result.id):
-            remedy = f"remove it: same bytes as {first.recorded_file}"
+            is_other = text.clean(raw_clip.text) != first.text
+            which = "keep the one with the right text" if is_other else "remove it"
+            remedy = f"{which}: same bytes as {first.recorded_file}"
             rejections.append(Rejection(raw_clip.where, "same recording twice", remedy))
         else:
             said = {"text": text.clean(raw_clip.text), "language": language_of(raw_clip, params)}

@@ -87,6 +87,9 @@ def test_further_column_of_a_table_without_a_header_is_told_by_all_its_rows(raw,
     "rows",
     [
         ["stop|ann", "go|ann", "stop|ann"],  # short texts are like names
+        ["ann|7", "bob|8", "ann|9"],  # digits are said, too
+        ["やまだたろう|はい", "やまだたろう|いえ"],  # a name of as many characters as a sentence
+        ["severe dysarthria, patient three|hello", "severe dysarthria, patient three|water"],
         [f"ann|{LIGHTS}", f"bob|{MUSIC}", f"ann|{MUSIC}", f"bob|{LIGHTS}"],
         [f"{LIGHTS}|mach das Licht in der Küche aus", f"{MUSIC}|mach die Musik aus"],
         [f"{LIGHTS}|{WRITTEN}", f"{MUSIC}|3.2"],
@@ -136,7 +139,7 @@ VOICES = 'ca\ta.mp3\ts1\t"Ach", sagte er.\t\t2\t0\t\t\t\t\tde\t\ncb\tb.mp3\ts2\t
 SRT = "1\n00:00:00,500 --> 00:00:02,000\nGood <i>morning</i>,\nAnn.\n\n2\n00:00:02,000 --> 00:00:03,500\nHow are you?\n"
 VTT = (
     "WEBVTT - talk\nKind: captions\n\nNOTE made by hand\n\nSTYLE\n::cue { color: red }\n\n"
-    "first\n00:00.500 --> 00:02.000 align:start\n<v Ann>Good morning,\nAnn.</v>\n\n"
+    "first\n00:00.500 --> 00:02.000 align:start\n<v  A&#110;n>Good morning,\nAnn.</v>\n\n"
     "00:02.000 --> 00:03.500\n&lt;How&gt; are you?\n"
 )
 NEMO = [
@@ -174,7 +177,7 @@ def part(name: str, text: str, begins_s: float | None = None, ends_s: float | No
             {"1/b.mp3": "", "1/metadata.jsonl": '{"file_name": "b.mp3", "text": "one"}',
              "2/b.mp3": "", "2/metadata.jsonl": '{"file_name": "b.mp3", "text": "two"}',
              "metadata.jsonl": '{"file_name": "a.wav", "text": "a"}'},
-            [part("1/b.mp3", "one"), part("2/b.mp3", "two"), part("a.wav", "a")],
+            [part("a.wav", "a"), part("1/b.mp3", "one"), part("2/b.mp3", "two")],
         ),
         (
             {"a.de.srt": "\ufeff" + SRT.replace("\n", "\r\n")},

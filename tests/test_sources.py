@@ -1,6 +1,7 @@
 """What lies in data/raw: every layout, pairing by name, and nothing left out without a word."""
 
 import json
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -110,6 +111,31 @@ def test_row_finds_the_one_recording_that_it_can_mean(raw, name, file):
     put(raw, "phone/metadata.csv", f"file,text\n{name},one\nc.wav.mp3,two\n")
     found = {clip.text: clip.recorded_file for clip in read_sources(raw)[0]}
     assert found == {"one": f"phone/{file or name}", "two": "phone/c.wav.mp3"}
+
+
+def test_neither_an_older_table_below_nor_a_row_of_other_capitals_gives_a_recording_its_text(raw):
+    put(raw, "phone/a.wav")
+    put(raw, "phone/talks.csv", "file,text\nb,other\nB,another\na.wav,right\n")
+    put(raw, "phone/b.wav", "other sound")
+    put(raw, "phone/old/clips.jsonl", '{"audio_path": "../a.wav", "text": "wrong"}')
+    put(raw, "phone/old/talks.csv", "file,text\n../a.wav,wrong\n")
+    clips, rejections = read_sources(raw)
+    said = [(clip.recorded_file, clip.text) for clip in clips]
+    assert said == [
+        ("phone/b", "other"),
+        ("phone/B", "another"),
+        ("phone/a.wav", "right"),
+        ("phone/a.wav", "wrong"),
+    ]  # of two texts the first counts
+    assert [rejection.file for rejection in rejections] == ["phone/b.wav"]
+
+
+@pytest.mark.parametrize("place", [b"phone/\xff", b"\xff/a"])
+def test_recording_whose_name_is_not_utf_8_is_rejected_although_it_has_a_text(raw, place):
+    put(raw, os.fsdecode(place) + ".wav")
+    put(raw, os.fsdecode(place) + ".txt", "one")
+    assert read_sources(raw)[0] == []
+    assert rejected(raw) == {place.decode(errors="backslashreplace") + ".wav": "no transcript"}
 
 
 @pytest.mark.parametrize(

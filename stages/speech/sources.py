@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,8 @@ from stages.speech.tables import Item, printable, raw_clip, read_text, where_in
 from stages.speech.text import normalise
 
 REPOSITORY = (".git", ".dvc")  # .git is a file in a submodule or worktree
-# Names of tables, in any folder of a source: only files of the first pattern that matches are read. A pattern with a
-# star also needs a first line that names recordings and texts.
+# Names of tables, in any folder of a source: only files of one pattern are read, the first that matches in the source's
+# own folder, else the first below it. A pattern with a star also needs a first line that names recordings and texts.
 LAYOUTS = (
     "clips.jsonl",
     "validated.tsv",
@@ -113,12 +114,16 @@ def locate_all(raw: Path, clips: Iterable[RawClip]) -> list[Path | None]:
 
 def manifests_of(source: Path, names: list[str]) -> list[Path]:
     """A source's tables; empty if its texts are in files named like the recordings. names: of `names_in`."""
+    below: list[Path] = []
     for pattern in LAYOUTS:
         found = [source / name for name in names if fnmatch.fnmatchcase(os.path.basename(name), pattern)]
         is_known = tables.is_table if pattern.startswith("*") else bool
-        if manifests := [path for path in found if path.is_file() and is_known(path)]:
+        manifests = [path for path in found if path.is_file() and is_known(path)]
+        manifests.sort(key=lambda path: len(path.parts))  # of two texts the first counts; deeper ones may be older
+        if manifests and manifests[0].parent == source:
             return manifests
-    return []
+        below = below or manifests
+    return below
 
 
 def _read_source(source: Path) -> Iterator[Item]:
@@ -131,6 +136,9 @@ def _read_source(source: Path) -> Iterator[Item]:
     items += [_read_text_files(source, recording, beside[recording]) for recording in beside if recording not in named]
     items = [part for item in items for part in _cut_by_subtitles(source, item, beside.get(_path_of(item), []))]
     for item in items:
+        if isinstance(item, RawClip) and item.recorded_file != (where := printable(item.recorded_file)):
+            yield Rejection(where, "no transcript", "rename it: its name is not UTF-8")
+            continue
         is_part = isinstance(item, RawClip) and item.begins_s is not None
         # What was said in one go shares its room, day and microphone.
         yield replace(item, session=item.session or item.path_in_source) if is_part else item
@@ -165,7 +173,7 @@ def _path_of(item: Item) -> str:
 def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list[Item]:
     """Clips under their files' names if tables differ in capitals or Unicode form, or leave out ending or folder.
 
-    A name stays as it is if it fits no file, several, or one that another row names.
+    A name stays as it is if it fits no file, several, or one that a row of another name fits.
     """
     there = set(names)
     paths = list(map(_path_of, items))
@@ -179,9 +187,11 @@ def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list
                 if os.path.basename(folder) in FOLDERS_OF_SOUND:
                     alike.setdefault(_alike(os.path.join(os.path.dirname(folder), file)), []).append(name)
     named = []
+    meant = {path: [path] if path in there else alike.get(_alike(path), []) for path in paths if path}
+    rows_of = Counter(found[0] for found in meant.values() if len(found) == 1)
     for path, item in zip(paths, items, strict=True):
-        found = [path] if path in there else alike.get(_alike(path), [])
-        if path and len(found) == 1 and found[0] != item.path_in_source:
+        found = meant.get(path, [])
+        if len(found) == 1 and rows_of[found[0]] == 1 and found[0] != item.path_in_source:
             item = replace(item, recorded_file=f"{source.name}/{found[0]}")
         named.append(item)
     return named

@@ -60,11 +60,11 @@ def _read_cue(block: list[str], where: str) -> dict | Rejection:
         for hours, minutes, whole, rest in (times[:4], times[4:])
     )
     words = " ".join(block[at + 1 :])
-    voices = VOICE.findall(words)
+    voices = [clean(html.unescape(voice)) for voice in VOICE.findall(words)]
     text = clean(html.unescape(MARKUP.sub("", words)))
     if not text or NOT_SPEECH.fullmatch(text):
         return Rejection(where, "no speech in cue", "nothing to do if it names a sound; else write down the words")
     if len(set(voices)) > 1:
         return Rejection(where, "several voices in cue", "give each voice a cue of its own")
-    speaker = voices[0].strip() if voices else None
+    speaker = voices[0] if voices else None
     return {"begins_s": begins_s, "ends_s": ends_s, "text": text, "speaker": speaker}
