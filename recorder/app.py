@@ -54,7 +54,7 @@ def main() -> None:
         elif inbox.waiting():
             mover.start_moving()
         page.run()
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: the disk is full
         st.error(as_plain(str(error)))
 
 

@@ -1,7 +1,10 @@
 """The Upload, Train and Try it pages without a browser: what is shown and what the buttons do."""
 
+import subprocess
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 
 from recorder import inbox, runs
@@ -87,6 +90,18 @@ def test_what_a_page_cannot_read_is_one_sentence(file, right, wrong, words):
     assert words in page.turn_to("train").words("error")
 
 
+@pytest.mark.parametrize("committed", ["<<<<<<< HEAD\nmodel:\n", "train: {}\n", "- model\n"])
+def test_committed_settings_that_are_damaged_do_not_close_the_train_page(committed):
+    """Who has just mended params.yaml, and not committed it yet, goes there next."""
+    mended = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(committed)
+    identity = ["-c", "user.name=Ann", "-c", "user.email=ann@localhost"]
+    for command in (["init", "-q"], ["add", "params.yaml"], [*identity, "commit", "-qm", "damaged"]):
+        subprocess.run(["git", *command], check=True)
+    Path("params.yaml").write_text(mended)
+    assert not Page.of_ann("train").is_disabled("Keep these settings")
+
+
 def test_failed_run_shows_its_reason_and_offers_another_try():
     page = Page.of_ann("train")
     with pytest.raises(Exception, match="holds no recordings"):
@@ -118,6 +133,26 @@ def test_what_was_understood_is_kept_as_said_only_after_a_second_press(say):
     assert not inbox.stored_clips() and page.warning
     page.press("Keep it")
     assert stored("text", "id") == [("three", make_take(10).id)]
+
+
+def test_what_a_full_disk_does_not_take_is_said_and_stays_on_the_page(say, monkeypatch):
+    page, files = Page.of_ann("try_it"), upload(a_opus=demo_sound(3), a_txt=b"hello")
+    say(page, 3, "seven")
+    page.fill("text_area", "I said", "eleven")
+    monkeypatch.setattr(inbox, "_put", mock.Mock(side_effect=OSError(28, "No space left on device")))
+    page.press("Keep it")
+    assert "No space left" in page.words("error") and not page.is_disabled("Keep it")
+    files.press("Save 1 recording")
+    assert "No space left" in files.words("error") and not files.is_disabled("Save 1 recording")
+    someone = Page.whole(speaker="Bo")
+    someone.agree()
+    assert "No space left" in someone.words("error")
+
+
+def test_nothing_recorded_is_not_transcribed(say):
+    page = Page.of_ann("try_it")
+    page.record(np.zeros(0, np.float32))
+    assert "Nothing can be heard" in page.words("error")
 
 
 def test_what_somebody_tried_is_never_kept_as_another_persons(say):

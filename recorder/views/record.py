@@ -95,7 +95,7 @@ def skip(place: Place, button: str) -> None:
 
 
 def back(place: Place) -> None:
-    if may_drop(place, BACK):
+    if place.visited and may_drop(place, BACK):  # a second press of a double click may find none left
         place.message = None
         place.turn_to(place.visited.pop())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from recorder import collection, inbox, runs
 from recorder.settings import change_settings
@@ -33,8 +34,9 @@ def known_models() -> dict[str, str | None]:
     known = {model.name: model.revision}
     show = ["git", "show", "HEAD:params.yaml"]
     if shutil.which("git") and (committed := subprocess.run(show, capture_output=True, check=False).stdout):
-        model = YAML(typ="safe").load(committed)["model"]
-        known.setdefault(model["name"], model["revision"])
+        with contextlib.suppress(YAMLError, KeyError, TypeError):  # it may have been mended since
+            model = YAML(typ="safe").load(committed)["model"]
+            known.setdefault(model["name"], model["revision"])
     for run in runs.history():
         known.setdefault(run.settings["model.name"], run.settings.get("model.revision"))
     for config in sorted(EMBEDDED_MODELS.glob("*/config.json")):

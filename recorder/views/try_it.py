@@ -89,8 +89,8 @@ def keep(tried: Tried) -> None:
         return
     try:
         inbox.save_clip(tried.take, text=said, language=tried.voice.language, speaker=tried.voice.speaker)
-    except UserError as error:
-        tried.problem = str(error)
+    except (UserError, OSError) as error:
+        tried.problem = f"Not kept: {error}"
         return
     mover.start_moving()
     state["tried"] = None
@@ -117,7 +117,8 @@ if tried and tried.voice != person:  # what somebody else said is neither shown 
     tried = None
 if take := record(person, tried):
     tried = state["tried"] = Tried(take, person)
-    hear(tried)
+    if take.samples.size:
+        hear(tried)
 show_said("try")
 if tried:
     if tried.problem:

@@ -121,7 +121,7 @@ def save(rows: list[dict], examined: list[takes.Take], person: str) -> None:
         try:
             _, is_new = inbox.save_clip(take, text=text, language=row["Language"], speaker=speaker, source="uploaded")
             saved, known = saved + is_new, known + (not is_new)
-        except UserError as error:
+        except (UserError, OSError) as error:
             refused.append(f"Not saved: {row['File']}: {error}")
     mover.start_moving()
     words = f"{saved} saved."
