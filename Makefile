@@ -67,7 +67,7 @@ test test-slow: export OMP_NUM_THREADS = 1
 test: $(INSTALLED) ## run the quick tests (ten minutes on two cores)
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill"
 
-test-slow: $(INSTALLED) ## run the others: kill sweeps, full disks, experiments, remotes, hostile files
+test-slow: $(INSTALLED) ## run the others: kill sweeps, full disks, experiments, remotes
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow or kill"
 
 test-all: test test-slow ## run all tests (half an hour)

@@ -1,10 +1,7 @@
 """`make align`: each line of a text on its own sound in the .srt, or no .srt and the line named."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,7 @@ from stages.common.stage import UserError
 from stages.speech import alignment, audio, subtitles
 from stages.speech.alignment import Line
 from stages.speech.clips import Clip, RawClip, read_clips
-from tests.workspaces import DEMO_CLIPS, ROOT, SPEECH, TINY_MODEL, init_dvc
+from tests.workspaces import DEMO_CLIPS, SPEECH, TINY_MODEL, init_dvc
 
 PREPARED = Path("data/prepared")
 RATE_HZ = 16_000
@@ -74,7 +71,7 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
     """Catches: a clip with another clip's words, or subtitles with a line missing."""
     texts = [TEXTS[number] for number in UNDERSTOOD]
     said = [text for text in texts if text != MISHEARD]
-    talk.with_suffix(".txt").write_text("\n".join([*said[:5], "", ABSENT, *said[5:]]))
+    talk.with_suffix(".txt").write_text("\n".join([*said[:5], "...", ABSENT, *said[5:]]))
     with pytest.raises(UserError, match="1 of 15 lines not found"):
         align.main()
     printed = capsys.readouterr().out
@@ -99,6 +96,8 @@ def test_each_line_lands_on_its_own_sound_and_a_line_that_is_not_said_is_named(t
     for file in (None, str(talk)):
         with pytest.raises(UserError, match="subtitles"):
             align.main(file)
+    with pytest.raises(UserError, match="exists"):  # also if they came while the model heard it
+        align.subtitles_path(talk)
     assert talk.with_suffix(".srt").read_bytes() == before
 
 
@@ -139,38 +138,30 @@ def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk):
 
 
 @pytest.mark.parametrize(
-    ("beside", "words"),
-    [("talk.srt", "talk.srt exists"), ("talk.de.vtt", "talk.de.vtt exists"), ("talk.mp3", "would share its subtitles")],
-)
-def test_nothing_is_written_over_or_shared(talk, beside, words):
-    (talk.parent / beside).write_text("")
-    with pytest.raises(UserError, match=words):
-        align.subtitles_path(talk)
-
-
-@pytest.mark.parametrize(
-    ("file", "words"),
+    ("file", "text", "beside", "words"),
     [
-        (None, "data/raw has no recording with a text of several lines"),
-        ("nowhere.wav", "nowhere.wav is not a recording in data/raw"),
-        ("data/raw/tv/talk.wav", "write its text, a line for each sentence, into talk.txt"),
+        (None, "one line", "", "data/raw has no recording with a text of several lines"),
+        ("nowhere.wav", "one line", "", "nowhere.wav is not a recording in data/raw"),
+        ("data/raw/tv/talk.wav", "one line", "", "write its text, a line for each sentence, into talk.txt"),
+        ("data/raw/tv/talk.wav", "two\nlines", "talk.mp3", "talk.mp3 would share its subtitles"),
+        ("data/raw/tv/talk.wav", "two\nlines", "talk.de.vtt", "or it has times or subtitles already"),
     ],
 )
-def test_what_cannot_be_aligned_is_one_line(talk, file, words):
-    """Catches: a recording that is passed over without a word."""
-    talk.with_suffix(".txt").write_text("one line")
+def test_what_cannot_be_aligned_is_one_line(talk, file, text, beside, words):
+    """Catches: a recording that is passed over without a word, and subtitles written over or shared."""
+    talk.with_suffix(".txt").write_text(text)
+    if beside:
+        (talk.parent / beside).write_text("")
     with pytest.raises(UserError, match=words):
         align.main(file)
 
 
-@pytest.mark.parametrize(("target", "value"), [("align", "AGREEMENT=much"), ("review", "WER=0,5")])
-def test_wrong_number_after_make_is_one_line(target, value):
+@pytest.mark.parametrize(("target", "name", "value"), [("align", "AGREEMENT", "much"), ("review", "WER", "0,5")])
+def test_wrong_number_after_make_is_one_line(run_stage, target, name, value):
     """Catches: usage and an error of argparse's, or the default in place of what was asked for."""
-    name, text = value.split("=")
-    command = [sys.executable, "-m", f"stages.commands.{target}"]
-    ran = subprocess.run(command, env={**os.environ, name: text}, cwd=ROOT, capture_output=True, text=True)
+    ran = run_stage(f"commands.{target}", **{name: value})
     assert ran.returncode == 1
-    assert re.fullmatch(rf"{target}: {name} is '{text}': give a number such as {name}=0\.\d\n", ran.stderr)
+    assert re.fullmatch(rf"{target}: {name} is '{value}': give a number such as {name}=0\.\d\n", ran.stderr)
 
 
 @pytest.mark.parametrize(("text", "problem"), [("(hello)", "remove its brackets"), ("hello (you)", None)])

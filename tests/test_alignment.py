@@ -67,8 +67,3 @@ def test_pieces_end_in_pauses_however_the_recording_is_read(codec, monkeypatch):
         duration_s, found = alignment.find_pieces(io.BytesIO(content), "auto")
         assert duration_s == pytest.approx(40, abs=0.2)
         assert np.array(found) == pytest.approx(np.array([(0.8, 4.2), (4.8, 9.7), (10.3, 30.2), (30.8, 39.2)]), abs=0.1)
-
-
-def test_lines_are_those_with_words_under_the_numbers_of_the_file():
-    text = "\n First line. \n\n...\r\nSecond\u200b line"
-    assert [(line.number, line.text) for line in alignment.lines_of(text)] == [(2, "First line."), (5, "Second line")]

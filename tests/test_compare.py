@@ -48,21 +48,16 @@ def test_failed_and_queued_experiments_are_no_rows():
     }
     evaluated = {"metrics": metrics, "params": {"params.yaml": {"data": {"train": {"lora": {"r": 8}}}}}}
     broken = {"metrics": {"data/evaluation/metrics.json": {"error": {"type": "FileNotFoundError"}}}, "params": {}}
+    experiments = [
+        {"name": "queued", "revs": None},
+        {"name": "failed", "revs": [{"rev": "a", "data": None, "error": {"msg": "no"}}]},
+        {"name": "done", "revs": [{"rev": "b", "data": evaluated}]},
+    ]
     commits = [
         {"rev": "workspace", "data": evaluated, "experiments": None},
-        {
-            "rev": "0123456789",
-            "data": broken,
-            "experiments": [
-                {"name": "queued", "revs": None},
-                {"name": "failed", "revs": [{"rev": "a", "data": None, "error": {"msg": "no"}}]},
-                {"name": "done", "revs": [{"rev": "b", "data": evaluated}]},
-            ],
-        },
+        {"rev": "0123456789", "data": broken, "experiments": experiments},
         {"rev": "abcdef0123", "data": evaluated, "experiments": None},
     ]
     found = parse(commits)
-    assert [(one.name, one.settings) for one in found] == [
-        ("done", {"train.lora.r": 8}),
-        ("abcdef0", {"train.lora.r": 8}),
-    ]
+    settings = {"train.lora.r": 8}
+    assert [(one.name, one.settings) for one in found] == [("done", settings), ("abcdef0", settings)]

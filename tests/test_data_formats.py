@@ -19,16 +19,7 @@ from stages.speech.sources import LAYOUTS
 from stages.speech.subtitles import SUFFIXES
 from stages.speech.tables import COLUMNS, OPTIONAL_FIELDS
 from tests.test_docs import BLOCK, SPAN
-from tests.workspaces import (
-    ROOT,
-    add_demo_clips,
-    environment,
-    make_workspace,
-    read_json,
-    read_rows,
-    run_stages,
-    set_params,
-)
+from tests.workspaces import ROOT, add_demo_clips, environment, make_workspace, read_json, read_rows, run_stages
 
 PAGE = ROOT / "docs/data-formats.md"
 TYPES = {
@@ -125,14 +116,12 @@ def workspace(tmp_path_factory) -> Path:
         evaluate__keywords=["lights"],
         push__enabled=True,
         push__dry_run=True,
+        push__dataset__enabled=True,
     )
-    set_params(folder, push__dataset__enabled=True)
     add_demo_clips(folder, 60)
     raw = folder / "data/raw/demo"
-    (raw / "consents.jsonl").write_text(
-        json.dumps({"speaker": "demo", "wording": "yes", "given_at": "2026-01-01T00:00:00+00:00", "publish": True})
-        + "\n"
-    )
+    consent = {"speaker": "demo", "wording": "yes", "given_at": "2026-01-01T00:00:00+00:00", "publish": True}
+    (raw / "consents.jsonl").write_text(json.dumps(consent) + "\n")
     shutil.move(raw / "060.opus", raw / "unnamed.opus")  # no row names it, and its row names nothing
     rows = read_rows(raw / "clips.jsonl")
     rows[0]["text"] = "I"  # far too little for two seconds

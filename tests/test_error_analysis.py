@@ -72,7 +72,6 @@ def test_groups_are_those_that_differ_with_their_own_rates(make_clip):
         ("no no no no", "en", "endless"),
         ("go on and on and on and on and on", "en", "endless"),
         ("ha ha ha", "en", None),  # three may be meant
-        ("the end", "en", None),
         ("天天天天", "zh", "endless"),
         ("weiter weiter weiter weiter weiter", None, "endless"),
     ],

@@ -13,15 +13,7 @@ from ruamel.yaml import YAML
 
 from stages.common.params import load_params
 from stages.evaluate import metrics_of, prediction_rows
-from tests.workspaces import (
-    DEMO_CLIPS,
-    copy_project,
-    read_json,
-    read_rows,
-    run_stage,
-    run_stages,
-    set_params,
-)
+from tests.workspaces import DEMO_CLIPS, copy_project, read_json, read_rows, run_stage, run_stages, set_params
 
 PARAMS = load_params(Path("params.yaml")).evaluate
 

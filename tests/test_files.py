@@ -2,15 +2,7 @@
 
 import pytest
 
-from stages.common.files import (
-    read_json,
-    read_jsonl,
-    whole_folder,
-    write_json,
-    write_jsonl,
-    write_whole,
-)
-from stages.common.stage import UserError
+from stages.common.files import read_json, read_jsonl, whole_folder, write_json, write_jsonl, write_whole
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -59,9 +51,3 @@ def test_row_survives_characters_that_look_like_line_ends(tmp_path, separator):
     write_json(tmp_path / "rows.json", rows)
     assert separator in (tmp_path / "rows.json").read_text(encoding="utf-8")
     assert read_json(tmp_path / "rows.json") == rows
-
-
-@pytest.mark.parametrize("read", [read_json, read_jsonl])
-def test_missing_input_of_a_stage_says_what_to_run(tmp_path, read):
-    with pytest.raises(UserError, match=r"clips\.json is missing: run 'dvc repro'"):
-        read(tmp_path / "clips.json")

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from stages.commands.pull import check, check_complete, pull
 from stages.common.stage import UserError
-from tests.workspaces import ROOT, add_demo_clips, dvc, environment, make_workspace
+from tests.workspaces import ROOT, add_demo_clips, dvc, environment, init_dvc, make_workspace
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def tracked(tmp_path, monkeypatch) -> Path:
     workspace = make_workspace(tmp_path)
     monkeypatch.chdir(workspace)
     add_demo_clips(workspace, 3)
-    dvc(workspace, "init", "--no-scm", "--quiet")
+    init_dvc(workspace)
     dvc(workspace, "add", "--quiet", "data/raw")
     return workspace
 

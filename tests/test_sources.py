@@ -192,12 +192,7 @@ def test_repository_in_data_raw_is_refused_before_anything_is_read(raw, place, m
         read_sources(raw)
 
 
-def test_repository_around_data_raw_or_in_the_folder_of_other_people_is_no_mistake(tmp_path):
-    put(tmp_path, ".git/config")
-    put(tmp_path, ".dvc/config")
-    put(tmp_path, "raw/phone/a.wav")
-    put(tmp_path, "raw/phone/a.txt", "one")
-    assert texts(tmp_path / "raw") == {"phone/a.wav": "one"}
+def test_repository_in_the_folder_of_other_people_is_no_mistake(tmp_path):
     put(tmp_path, "others/.git/config")
     put(tmp_path, "others/b.wav")
     put(tmp_path, "others/b.txt", "two")

@@ -1,7 +1,9 @@
-"""A sweep and a learning curve on the real pipeline: run, read back, and resumed after an interruption."""
+"""Experiments, a sweep and a learning curve on the real pipeline: run, read back, resumed after an interruption."""
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_experiments import repository  # noqa: F401  a fixture
-from tests.workspaces import dvc, environment, read_rows
+from tests.workspaces import DEMO_CLIPS, copy_project, dvc, environment, git, read_json, read_rows
 
 pytestmark = pytest.mark.slow
 GRID = ("train.learning_rate=1.0e-3,4.0e-3",)
+
+
+@pytest.fixture(scope="module")
+def repository(trained_project, tmp_path_factory):
+    """A git and DVC repository in which the pipeline has run once, with a training of a few seconds."""
+    folder = tmp_path_factory.mktemp("experiments") / "project"
+    workspace = copy_project(trained_project, folder, train__epochs=1, train__max_clips=16)
+    dvc(workspace, "repro")
+    git(workspace, "commit", "--quiet", "--all", "--amend", "-m", "a shorter training")
+    return workspace
 
 
 def start(workspace: Path, module: str, *words: str) -> subprocess.Popen:
@@ -38,7 +49,7 @@ def names(workspace: Path) -> set[str]:
     return {one["name"] for one in commit["experiments"]}
 
 
-def test_interrupted_sweep_resumes_with_what_is_missing(repository):  # noqa: F811
+def test_interrupted_sweep_resumes_with_what_is_missing(repository):
     """Catches: a sweep that begins anew, loses a finished run, or leaves copies of the recordings behind."""
     first = start(repository, "sweep", *GRID)
     gives_up_at_s = time.monotonic() + 240
@@ -65,7 +76,7 @@ def test_interrupted_sweep_resumes_with_what_is_missing(repository):  # noqa: F8
     assert code == 0 and all(line in compared for line in table)
 
 
-def test_run_that_fails_does_not_keep_the_others_from_running(repository):  # noqa: F811
+def test_run_that_fails_does_not_keep_the_others_from_running(repository):
     """Catches: a night lost to one wrong value, or a failed run that is not named."""
     code, screen = run(repository, "sweep", "train.seed=-1,7")
     assert code == 1 and "train.seed: input should be greater" in screen
@@ -73,7 +84,7 @@ def test_run_that_fails_does_not_keep_the_others_from_running(repository):  # no
     assert "0 of 1 run to do" in run(repository, "sweep", "train.seed=7")[1]
 
 
-def test_learning_curve_runs_over_growing_parts(repository):  # noqa: F811
+def test_learning_curve_runs_over_growing_parts(repository):
     """Catches: a curve through other sizes than those that were asked for."""
     available = len(read_rows(repository / "data/split/train.jsonl"))
     code, screen = run(repository, "learning_curve", "6", "12", "24", str(available + 1))
@@ -86,9 +97,32 @@ def test_learning_curve_runs_over_growing_parts(repository):  # noqa: F811
     assert screen.splitlines()[-1].startswith("learning-curve: ")
 
 
-def test_folder_without_git_is_one_line(repository, tmp_path):  # noqa: F811
+def test_folder_without_git_is_one_line(repository, tmp_path):
     """Catches: a traceback, or DVC's own advice, which does not say what to do."""
     (tmp_path / "stages").symlink_to(repository / "stages")
     dvc(tmp_path, "init", "--no-scm", "--quiet")
     code, screen = run(tmp_path, "compare")
     assert code == 1 and len(screen.splitlines()) == 1 and "experiments are kept with git" in screen
+
+
+def test_experiment_publishes_nothing_even_where_params_say_so(repository):
+    dvc(repository, "exp", "run", "-S", "push.enabled=true", "-S", "deploy.enabled=true")
+    for stage in ("push", "deploy"):
+        receipt = read_json(repository / f"data/receipts/{stage}.json")
+        assert receipt["published"] is False and receipt["reason"].startswith("experiments publish nothing")
+    git(repository, "checkout", "--", "params.yaml", "dvc.lock")
+
+
+def test_one_more_clip_runs_only_what_depends_on_it(repository):
+    dvc(repository, "repro")
+    folder = repository / "data/raw/recorded"
+    shutil.copy(DEMO_CLIPS / "100.opus", folder / "new.opus")
+    [text] = [row["text"] for row in read_rows(DEMO_CLIPS / "clips.jsonl") if row["audio_path"] == "100.opus"]
+    row = json.dumps({"audio_path": "new.opus", "text": text, "language": "en", "speaker": "Ann"})
+    (folder / "clips.jsonl").write_text((folder / "clips.jsonl").read_text() + row + "\n")
+    before = set((repository / ".cache/prepared").rglob("*"))
+    result = dvc(repository, "repro")
+    assert re.findall(r"Running stage '(\w+)'", result.stdout)[:2] == ["prepare", "split"]
+    assert "61 clips" in result.stdout
+    new = {path for path in (repository / ".cache/prepared").rglob("*") if path.is_file()} - before
+    assert len(new) == 2  # the clip's entry, and the index of this folder, a copy of the one that prepare ran in

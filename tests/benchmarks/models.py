@@ -90,8 +90,3 @@ def machine() -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "transformers", "peft"))
     where = device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} cores ({platform.machine()})"
     return f"{where}; Python {platform.python_version()}, {versions}"
-
-
-def require_recordings() -> None:
-    if not SPEECH.is_dir():
-        raise SystemExit(f"no recordings in {SPEECH}")

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.training [--sizes tiny middle 3b] [--mode lora|qlora|full]
 
 The plain recipe is what is published again and again: Trainer, batches of 2, the processor called for each batch, the
-encoder run every time, a logit for every position. Ten minutes on two cores for tiny and middle; 3b needs a GPU.
+encoder run every time, a logit for every position. Some minutes on two cores for tiny and middle; 3b needs a GPU.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from stages.train import open_trainee
 from stages.voxtral import batches, encoder_cache, last_layer, training
 from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import computes_in_bfloat16, find_model
-from tests.benchmarks.models import SIZES, machine, make_clips, make_model, require_recordings
-from tests.workspaces import ROOT
+from tests.benchmarks.models import SIZES, machine, make_clips, make_model
+from tests.workspaces import ROOT, SPEECH
 
 EPOCHS = 3
-ROUNDS = 2  # the two take turns, and the quicker run of each counts: other work on the machine only slows
 CLIPS_PER_UPDATE = 8
 
 
@@ -161,15 +160,11 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
         model = ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto")
         params = settings.model_copy(update={"model": model, "train": train})
         for bfloat16 in sorted({False, computes_in_bfloat16("auto")}):
-            runs = []
-            for _ in range(ROUNDS):
-                shutil.rmtree(folder / "cache", ignore_errors=True)
-                ours = train_ours(clips, params, folder / "ours", bfloat16)
-                gc.collect()
-                runs.append((ours, train_plainly(clips, params, folder / "plain", bfloat16)))
-                gc.collect()
-            ours, cache_s, peak_bytes = min((ours for ours, _ in runs), key=lambda run: sum(run[0].epochs))
-            plain = min((plain for _, plain in runs), key=lambda clock: sum(clock.epochs))
+            shutil.rmtree(folder / "cache", ignore_errors=True)
+            ours, cache_s, peak_bytes = train_ours(clips, params, folder / "ours", bfloat16)
+            gc.collect()
+            plain = train_plainly(clips, params, folder / "plain", bfloat16)
+            gc.collect()
             precision = "bfloat16 autocast" if bfloat16 else "float32"
             print(f"\n### {size}: {mode} on {' + '.join(scope)}, {precision}, {count} clips x {EPOCHS} epochs\n")
             report(ours, plain, count, cache_s)
@@ -198,7 +193,8 @@ def main() -> None:
     parser.add_argument("--scope", nargs="+", default=["decoder"])
     parser.add_argument("--clips", type=int, default=64)
     arguments = parser.parse_args()
-    require_recordings()
+    if not SPEECH.is_dir():
+        raise SystemExit(f"no recordings in {SPEECH}")
     print(f"Training on {machine()}")
     for size in arguments.sizes:
         if size == "3b" and not torch.cuda.is_available():
