@@ -132,7 +132,10 @@ def file_of(clip: RawClip) -> str:
 
 
 def read_dict(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except (ValueError, TypeError):
+        raise UserError(f"{path} cannot be read: mend it, or remove it if it is not needed any more") from None
 
 
 # Erasing
@@ -160,7 +163,7 @@ def _erase_from_raw(erasure: Erasure) -> None:
     there = {name for name in erasure.files if (paths.RAW / name).is_file()}
     others = {name for name in there if sha256_of_file(paths.RAW / name) not in erasure.sounds}
     erasure.files = [name for name in erasure.files if name not in others]
-    for table in (*paths.RAW.glob(f"*/{inbox.CLIPS}"), *paths.RAW.glob(f"*/{inbox.CONSENTS}")):
+    for table in (*paths.RAW.rglob(inbox.CLIPS), *paths.RAW.rglob(inbox.CONSENTS)):
         _remove_rows(table, erasure.speaker, set(erasure.files))
     for sound in (paths.RAW / name for name in erasure.files):
         sound.unlink(missing_ok=True)
@@ -182,7 +185,7 @@ def _remove_rows(table: Path, speaker: str | None, gone: set[str]) -> None:
         row: dict[str, Any] = {}
         with contextlib.suppress(ValueError, TypeError):  # not JSON, or not an object
             row = dict(json.loads(line.decode("utf-8-sig")))
-        name = os.path.normpath(f"{table.parent.name}/{row.get('audio_path')}")
+        name = os.path.normpath(f"{table.parent.relative_to(paths.RAW)}/{row.get('audio_path')}")
         if not (name in gone or (speaker and clean(str(row.get("speaker") or "")) == speaker)):
             kept += line
     if not kept.strip():

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recorder import reading, runs
+from recorder import inbox, reading, runs
 from recorder.erasing import ERASURE_FILES, PUBLIC_CACHES, Erasure, clips_in_raw, file_of
 from stages.common import paths
 from stages.common.files import sha256_of_file
 from stages.common.stage import UserError
-from stages.speech.clips import ID_LENGTH
+from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def search(erasure: Erasure, repository: Repo) -> list[str]:
     left_out = [*map(Path, OURS), reading.OWN_PHRASES, *runs.FOLDER.glob(ERASURE_FILES), *caches]
     words, names = _words_and_names(erasure)
     # Alone first: rows that a person is to remove are in DVC's cache, too, until the next time.
-    found = search_files(files_below([paths.RAW]), erasure, words | names)
+    in_raw = files_below([paths.RAW])
+    tables = [path for path in in_raw if path.suffix.lower() not in AUDIO_SUFFIXES]  # sound has short names by chance
+    found = search_files(in_raw, erasure, words) | search_files(tables, erasure, names) | _rows_without_ending(erasure)
     found = found or search_files(files_below(folders, left_out), erasure, words)
     return [f"{place} ({what})" for place, what in sorted(found.items())]
 
@@ -53,7 +55,8 @@ def _words_and_names(erasure: Erasure) -> tuple[dict[str, str], dict[str, str]]:
     """{words: what they are} to search for anywhere, and names in tables of data/raw; nothing that others have too."""
     # A row without a recording is nobody's: a table may have named an erased one without its ending.
     others = [clip for clip in clips_in_raw() if (paths.RAW / file_of(clip)).is_file()]
-    of_others = "\n".join(f"{clip.text}\n{clip.recorded_file}" for clip in others)
+    of_others = "\n".join(f"{clip.text}\n{clip.recorded_file}\n{clip.speaker or ''}" for clip in others)
+    of_others = "\n".join([of_others, *inbox.consents()])  # Ann Lee's name, which Ann's is a part of
     words = dict.fromkeys(erasure.ids, "an id")
     for text in {*erasure.texts, *map(clean, erasure.texts)}:
         if len(text.encode()) >= MIN_TEXT_BYTES and text not in of_others:
@@ -67,6 +70,16 @@ def _words_and_names(erasure: Erasure) -> tuple[dict[str, str], dict[str, str]]:
         if re.search(rf"\b{re.escape(name)}\b", of_others, re.ASCII):
             del names[name]
     return words, names
+
+
+def _rows_without_ending(erasure: Erasure) -> dict[str, str]:
+    """{recording as a row names it: what it is} of rows that no longer lead to an erased recording."""
+    gone = {(file.split("/")[0], Path(file).stem.casefold()) for file in erasure.files}
+    rows = {file_of(clip) for clip in clips_in_raw()}.difference(erasure.files)
+    missing = [file for file in rows if not (paths.RAW / file).exists()]
+    both = [(file, name) for file in missing for name in (Path(file).name, Path(file).stem)]
+    named = [file for file, name in both if (file.split("/")[0], name.casefold()) in gone]
+    return {f"{paths.RAW / file}": "a row about a recording" for file in named}
 
 
 def speaker_ways(name: str) -> set[str]:
@@ -83,6 +96,7 @@ def search_files(files: list[Path], erasure: Erasure, words: Mapping[str, str]) 
     """{`file` or `file:line`: what is there}: copies of the recordings, files named by an id, and lines with words."""
     found = {}
     ids, sizes = set(erasure.ids), set(erasure.sounds.values())
+    patterns = os.fsencode("\n".join(word for word in words if "\n" not in word))
     for path in files:
         with contextlib.suppress(OSError):  # gone since it was listed, or not readable
             if not ids.isdisjoint(re.findall(f"[0-9a-f]{{{ID_LENGTH}}}", path.name)):
@@ -94,15 +108,12 @@ def search_files(files: list[Path], erasure: Erasure, words: Mapping[str, str]) 
     for first in range(0, len(files), FILES_AT_ONCE):
         command = [*GREP, *map(str, files[first : first + FILES_AT_ONCE])]
         bytes_only = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run(
-            command, input="\n".join(words).encode(), capture_output=True, env=bytes_only, check=False
-        )
+        done = subprocess.run(command, input=patterns, capture_output=True, env=bytes_only, check=False)
         if done.stderr:
             raise UserError(f"the search failed ({done.stderr.decode(errors='replace').strip()[:200]}): run this again")
-        for match in done.stdout.splitlines():
-            name, _, place = match.partition(b"\0")
-            line, _, word = place.partition(b":")
-            found.setdefault(f"{_shown(Path(os.fsdecode(name)))}:{line.decode()}", words[word.decode()])
+        for name, line, word in re.findall(rb"([^\0]+)\0(\d+):([^\n]*)\n", done.stdout):  # a name may have many lines
+            place = f"{_shown(Path(os.fsdecode(name)))}:{line.decode()}"
+            found.setdefault(place, words[os.fsdecode(word)])
     return found
 
 

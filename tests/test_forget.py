@@ -399,6 +399,27 @@ def test_a_row_that_names_another_source_or_a_file_elsewhere_erases_neither(proj
     assert of_bob() == bob and stranger.read_bytes() == b"not theirs"
 
 
+def test_a_name_within_anothers_or_in_sound_keeps_nobody_from_ending_and_short_rows_without_ending_are_named(project):
+    """Rows of clips.jsonl below a source go as those in it do."""
+    project()
+    inbox.record_consent(f"{ANN} Lee", "I agree.")
+    save(18, f"{ANN} Lee", "plain 18")
+    for number, name in enumerate(("lj/wavs/1.wav", "lj/wavs/2.wav", "deep/er/a.wav", "deep/er/b\nb.wav"), 41):
+        sound(RAW / name, number)
+    with (RAW / "lj/wavs/2.wav").open("ab") as file:
+        file.write(f"\0{ANN}\0a.wav\0".encode())
+    (RAW / "lj/metadata.csv").write_text(f"file|text|speaker\n1|yes|{ANN}\n2|yes|{BOB}\n")
+    rows = [{"audio_path": name, "text": "yes", "speaker": ANN} for name in ("a.wav", "b\nb.wav")]
+    (RAW / "deep/er/clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run_forget("--speaker", ANN, "--yes")
+    still_there = re.findall(r"^still there: (.*) \(", result.stdout, re.MULTILINE)
+    assert still_there == ["data/raw/lj/1"], result.stdout + result.stderr
+    (RAW / "lj/metadata.csv").write_text(f"file|text|speaker\n2|yes|{BOB}\n")
+    result = run_forget("--speaker", ANN, "--yes")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not (RAW / "deep").exists() and {clip.speaker for clip in inbox.stored_clips()} == {BOB, f"{ANN} Lee"}
+
+
 def test_a_recording_put_in_the_place_of_an_erased_one_stays(project):
     """The first time ends unfinished, since a row of another layout is still there."""
     project()
