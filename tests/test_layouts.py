@@ -84,6 +84,7 @@ def test_further_column_of_a_table_without_a_header_is_told_by_all_its_rows(raw,
     [
         ["stop|ann", "go|ann", "stop|ann"],  # short texts are like names
         ["ann|7", "bob|8", "ann|9"],  # digits are said, too
+        ["Dr. Ann van der Berg|7", "Dr. Ann van der Berg|8"],
         ["やまだたろう|はい", "やまだたろう|いえ"],  # a name of as many characters as a sentence
         ["severe dysarthria, patient three|hello", "severe dysarthria, patient three|water"],
         [f"ann|{LIGHTS}", f"bob|{MUSIC}", f"ann|{MUSIC}", f"bob|{LIGHTS}"],

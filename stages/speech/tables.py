@@ -167,14 +167,14 @@ def _meaning_of(pairs: list[tuple[str, str]]) -> str | None:
     if kept >= 0.75 * sum(map(len, plain)) > 0 and in_cells <= 2 * in_texts:  # 1455: fourteen hundred and fifty-five
         return "text"
     names = {cell for _, cell in pairs}
-    are_sentences = in_texts > 3 * len(pairs)
+    # Texts that come again more often than the cells may be names, or describe the recordings.
+    are_sentences = in_texts > 3 * len(pairs) and len({text for text, _ in pairs}) >= len(names)
     if not any(map(str.isalpha, "".join(names))):
-        is_said = not are_sentences and all(map(str.isdigit, names))  # the digits, beside the speakers' names
+        is_said = not are_sentences and all(map(str.isdigit, names))
         return None if is_said and any(text != cell for text, cell in pairs) else "unused"
     if all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in names):
         return "unused"
-    # Texts that come again more often than the cells may describe the recordings.
-    if are_sentences and 2 * in_cells <= in_texts and len({text for text, _ in pairs}) >= len(names):
+    if are_sentences and 2 * in_cells <= in_texts:
         is_speaker = 2 * len(names) <= len(pairs) and not any(map(NO_NAME.fullmatch, names))
         return "speaker" if is_speaker else "unused"
     return None
