@@ -61,6 +61,7 @@ def read_columns(raw: Path, rows: list[str], header: str = "") -> tuple[list[tup
     [
         # A length, a number for the speaker
         ([f"{LIGHTS}|3.2", f"{MUSIC}|7"], [(LIGHTS, None), (MUSIC, None)]),
+        (["yes|1.2", "no|0.9"], [("yes", None), ("no", None)]),
         # A speaker, if names come again
         ([f"{LIGHTS}|Ann Lee", f"{MUSIC}|p225"] * 3, [(LIGHTS, "Ann Lee"), (MUSIC, "p225")] * 3),
         ([f"{LIGHTS}|ann", f"{MUSIC}|ann", MUSIC], [(LIGHTS, "ann"), (MUSIC, "ann"), (MUSIC, None)]),
