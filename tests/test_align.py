@@ -164,6 +164,13 @@ def test_wrong_number_after_make_is_one_line(run_stage, target, name, value):
     assert re.fullmatch(rf"{target}: {name} is '{value}': give a number such as {name}=0\.\d\n", ran.stderr)
 
 
+@pytest.mark.parametrize("agreement", [0.0, 70.0, float("nan")])
+def test_agreement_that_is_no_share_is_refused(agreement):
+    """Catches: subtitles written whatever is heard, or an hour of work for a number that no line can reach."""
+    with pytest.raises(UserError, match="AGREEMENT is"):
+        align.main(agreement=agreement)
+
+
 @pytest.mark.parametrize(("text", "problem"), [("(hello)", "remove its brackets"), ("hello (you)", None)])
 def test_line_that_a_subtitle_would_lose_is_named(text, problem):
     """Catches: words in brackets, which are said, left out of the clips as if they named a sound."""

@@ -35,7 +35,7 @@ def test_grid_is_every_combination_and_lists_stay_whole():
         "train.lora.scope": "[projector,decoder]",
         "train.seed": "1",
     }
-    for wrong in ("train.lora.r", "train.lora.r=", "train.lora.r=8,"):
+    for wrong in ("train.lora.r", "train.lora.r=", "train.lora.r=8,", "=8"):
         with pytest.raises(UserError, match="KEY=VALUE,VALUE"):
             points_of([wrong])
 

@@ -175,6 +175,8 @@ def _clock(seconds: float) -> str:
 
 
 def main(file: str | None = None, agreement: float = AGREEMENT) -> str:
+    if not 0 < agreement <= 1:
+        raise UserError(f"AGREEMENT is {agreement:g}: give a number above 0 and at most 1")
     params = load_params()
     done, short, problems = 0, 0, []
     for clip in choose(file):

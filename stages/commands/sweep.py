@@ -36,7 +36,7 @@ def points_of(grid: Sequence[str]) -> list[dict[str, str]]:
     for word in grid:
         key, _, listed = word.partition("=")
         values[key] = COMMA.split(listed)
-        if not all(values[key]):
+        if not all([key, *values[key]]):
             raise UserError(f"{word!r} is not a setting: write KEY=VALUE,VALUE")
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
