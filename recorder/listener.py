@@ -100,6 +100,7 @@ class Listener:
             models = _models_on_disk()
             if not self.is_running or self._models != models:
                 self.stop()  # its memory is free before the next one loads
+                log_path().parent.mkdir(parents=True, exist_ok=True)
                 # Spawned, not forked: the page's server has threads.
                 self._pool = ProcessPool(1, initializer=_begin, context=multiprocessing.get_context("spawn"))
                 self._models = models
@@ -141,7 +142,6 @@ def _models_on_disk() -> tuple:
 
 def _begin() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    log_path().parent.mkdir(parents=True, exist_ok=True)
     with log_path().open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())

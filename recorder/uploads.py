@@ -33,8 +33,8 @@ MAX_UNPACKED_BYTES = 2**30  # three hours of 16-bit mono at 48 kHz
 MAX_FOLDERS = 30  # one in another; Python goes down a few hundred
 MAX_TEXT_BYTES = 16 * 2**20  # 100,000 rows; Python takes ten times as much memory for a table
 CENTRAL_ENTRY = b"PK\x01\x02"  # begins each file's entry in a ZIP's directory
-UTF8_NAME = 0x800  # flag bit of an entry
-# What zipfile and zlib raise for a damaged ZIP or one with a password, and a full disk.
+ENCRYPTED, UTF8_NAME = 0x1, 0x800  # flag bits of an entry
+# What zipfile and zlib raise for a damaged ZIP, and a full disk.
 BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
 TEXT_SUFFIXES = {*SUBTITLE_SUFFIXES, ".txt"}
 JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
@@ -185,8 +185,9 @@ def _unpack(content: bytes, folder: Path) -> Iterator[Problem]:
         try:
             # zipfile unpacks others without a limit on memory (bzip2, LZMA) or not at all.
             is_ordinary = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            if not is_ordinary or (kind and not stat.S_ISREG(kind)):
-                raise _Refused("This is a link, or packed in an unusual way. Make the ZIP again with the file itself.")
+            if not is_ordinary or entry.flag_bits & ENCRYPTED or (kind and not stat.S_ISREG(kind)):
+                words = "This is a link, has a password, or is packed in an unusual way"
+                raise _Refused(f"{words}. Make the ZIP again with the file itself.")
             with archive.open(entry) as member:
                 _write(folder, name, member, entry.file_size)
         except _Refused as refusal:

@@ -229,6 +229,16 @@ def test_killed_at_work_or_when_idle_the_next_question_starts_it_anew(trained, l
     assert listener.transcribe(content, "en").base == base
 
 
+def test_process_that_ends_before_it_has_a_log_is_a_plain_sentence_too(trained, monkeypatch, tmp_path):
+    monkeypatch.setenv("OWNVOICE_CACHE", str(tmp_path / "new"))
+    before = set(processes())
+    thread, results = in_thread(lambda: Listener().transcribe(b"", "en"))
+    wait_until(lambda: set(processes()) - before)
+    (set(processes()) - before).pop().terminate()
+    thread.join()
+    assert str(results[0]).startswith("The model ended unexpectedly.")
+
+
 def test_missing_model_or_a_fault_of_ours_is_a_plain_sentence_and_tried_again(trained, listener, heard):
     content, base, _ = heard[0]
     with untrained(trained, "data/not-there"), pytest.raises(UserError, match=r"^model.name data/not-there: "):
