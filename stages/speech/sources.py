@@ -173,7 +173,7 @@ def _path_of(item: Item) -> str:
 def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list[Item]:
     """Clips under their files' names if tables differ in capitals or Unicode form, or leave out ending or folder.
 
-    A name stays as it is if it fits no file, several, or one that a row of another name fits.
+    A name stays as it is if it fits no file, several, or one that another name in the same folder fits.
     """
     there = set(names)
     paths = list(map(_path_of, items))
@@ -188,10 +188,11 @@ def _named_as_on_disk(source: Path, names: list[str], items: list[Item]) -> list
                     alike.setdefault(_alike(os.path.join(os.path.dirname(folder), file)), []).append(name)
     named = []
     meant = {path: [path] if path in there else alike.get(_alike(path), []) for path in paths if path}
-    rows_of = Counter(found[0] for found in meant.values() if len(found) == 1)
+    rows_of = Counter((os.path.dirname(path), *found) for path, found in meant.items())
     for path, item in zip(paths, items, strict=True):
         found = meant.get(path, [])
-        if len(found) == 1 and rows_of[found[0]] == 1 and found[0] != item.path_in_source:
+        is_alone = len(found) == 1 and rows_of[os.path.dirname(path), *found] == 1
+        if is_alone and found[0] != item.path_in_source:
             item = replace(item, recorded_file=f"{source.name}/{found[0]}")
         named.append(item)
     return named
