@@ -1,7 +1,5 @@
 """Fixtures that several test files share."""
 
-# Workspaces, settings, recordings and clips, for the tests of the stages that need no model.
-
 import hashlib
 import json
 import os
@@ -18,15 +16,13 @@ import pytest
 import soundfile
 from filelock import FileLock
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
-from ruamel.yaml import YAML
 
 from stages.common.params import Params, load_params
 from stages.speech.clips import Clip, read_clips
+from tests import workspaces
 from tests.browser import CHROMIUM, launch, new_page
-from tests.workspaces import add_demo_clips, make_trained_project, make_workspace, run_stages
-
-REPOSITORY = Path(__file__).parent.parent
-
+from tests.hub import READER, TOKEN, HubServer
+from tests.workspaces import ROOT, add_demo_clips, make_trained_project, make_workspace, run_stages
 
 # They begin first: two processes then end together (xdist would begin with the files of most tests).
 LONGEST = ("test_sweep", "test_demo", "test_recorder_page", "test_push", "test_train", "test_processes", "test_forget")
@@ -55,11 +51,6 @@ def no_thread_moves_the_next_tests_inbox() -> Iterator[None]:
     mover = sys.modules.get("recorder.mover")
     if mover and (watcher := mover._watcher):
         watcher.join(60)
-
-
-@pytest.fixture
-def repository() -> Path:
-    return REPOSITORY
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +110,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def params() -> Params:
     """The repository's params.yaml."""
-    return load_params(REPOSITORY / "params.yaml")
+    return load_params(ROOT / "params.yaml")
 
 
 @pytest.fixture
@@ -129,10 +120,17 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(variable, raising=False)
     folder = tmp_path / "workspace"
     folder.mkdir()
-    shutil.copy(REPOSITORY / "params.yaml", folder)
-    shutil.copytree(REPOSITORY / "templates", folder / "templates")
+    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copytree(ROOT / "templates", folder / "templates")
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """An empty Hub on this machine, where TOKEN may write and READER read."""
+    with HubServer(tokens={TOKEN: "write", READER: "read"}) as server:
+        yield server
 
 
 @pytest.fixture
@@ -147,18 +145,7 @@ def raw(tmp_path: Path) -> Path:
 def set_param(workspace: Path) -> Callable[[str, object], None]:
     """`set_param("push.enabled", True)` changes the workspace's params.yaml."""
 
-    def change(key: str, value: object) -> None:
-        yaml = YAML()
-        values = yaml.load(workspace / "params.yaml")
-        *sections, name = key.split(".")
-        section = values
-        for part in sections:
-            section = section[part]
-        assert name in section, f"params.yaml has no {key}"
-        section[name] = value
-        yaml.dump(values, workspace / "params.yaml")
-
-    return change
+    return lambda key, value: workspaces.set_params(workspace, **{key.replace(".", "__"): value})
 
 
 @pytest.fixture
@@ -166,15 +153,7 @@ def run_stage(workspace: Path) -> Callable[..., subprocess.CompletedProcess]:
     """`run_stage("split", DVC_EXP_NAME="x")` runs a stage as DVC does; `.errors` holds stderr without progress bars."""
 
     def run(stage: str, **variables: str) -> subprocess.CompletedProcess:
-        result = subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"],
-            cwd=workspace,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **variables},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = workspaces.run_stage(workspace, stage, PYTHONPATH=str(ROOT), **variables)
         lines = re.split(r"[\r\n]+", result.stderr)
         result.errors = [line for line in lines if line.strip() and not re.search(r"clip/s|s/clip", line)]
         return result

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from urllib.parse import unquote
 
 from stages.hub.local import server
 from stages.hub.local.files import API, REVISION
 from stages.hub.local.messages import Reply, Request, as_json, refusal
 from stages.hub.local.repositories import Commit, Repository
+from tests.workspaces import ROOT
+
+TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
+READER = "hf_ReaderReaderReader"
 
 
 @dataclass
@@ -25,14 +33,13 @@ class Fault:
     """What goes wrong with the first `times` requests whose "METHOD /path" `match` finds (None: all).
 
     kind: status (reply with `status`), drop (close the connection before the request is read), lost (do
-    what was asked, then close the connection instead of replying), slow (reply after `seconds`).
+    what was asked, then close the connection instead of replying).
     """
 
     match: str
     kind: str = "status"
     status: int = 503
     times: int | None = 1
-    seconds: float = 0.5
     happened: int = 0
 
     def strikes(self, request: str) -> bool:
@@ -61,6 +68,21 @@ class HubServer(server.HubServer):
         with self.lock:
             return next((fault for fault in self.faults if fault.strikes(request)), None)
 
+    def run(self, folder: Path, *arguments: str, token: str | None = TOKEN, **extra: str) -> CompletedProcess:
+        """Run Python in a folder to its end, as somebody who is logged in; the token must not be on the screen."""
+        kept = self.environment(folder.parent / "home", token) | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        command = [sys.executable, *arguments]
+        result = subprocess.run(command, cwd=folder, env=kept | extra, capture_output=True, text=True, timeout=600)
+        assert token is None or token not in result.stdout + result.stderr
+        return result
+
+    def refusal(self, folder: Path, *arguments: str, **options: str | None) -> str:
+        """The last line of what must fail."""
+        result = self.run(folder, *arguments, **options)
+        assert result.returncode == 1 and "Traceback" not in result.stderr, result.stdout[-2000:] + result.stderr
+        return result.stderr.strip().splitlines()[-1]
+
     def answer(self, request: Request) -> Reply:
         if "/commit/" in request.path:
             with self.lock:
@@ -78,12 +100,15 @@ class FaultyHandler(server.Handler):
             end(self.connection)
             return
         reply = refusal(fault.status, "Something went wrong: try again") if kind == "status" else hub.answer(request)
-        if kind == "slow":
-            time.sleep(fault.seconds)
         if kind == "lost":
             end(self.connection)
         else:
             self.send(reply)
+
+
+def held(commit: Commit) -> dict[str, str]:
+    """{path: sha256} of a commit, without what the Hub itself puts there."""
+    return {path: file.sha256 for path, file in commit.files.items() if path != ".gitattributes"}
 
 
 def end(connection: socket.socket) -> None:

@@ -60,13 +60,6 @@ def test_variants_are_sane_and_change_speed_with_pitch_as_a_tape_does(speech):
     assert 0.949 < min(speeds) < 0.975 and 1.025 < max(speeds) < 1.051
 
 
-def test_no_variant_is_longer_than_the_windows_of_its_clip():
-    """A clip that was checked to fit would else be too long in some epoch."""
-    changed = [change_sound(np.zeros(1600, np.float32), variant(epoch), longest=1600) for epoch in EPOCHS]
-    assert not any(sound.any() for sound in changed)  # silence stays silence
-    assert max(map(len, changed)) == 1600 and 1500 < min(map(len, changed)) < 1600
-
-
 @pytest.mark.parametrize("snr_db", [5.0, 40.0])
 def test_noise_is_as_far_below_the_speech_as_asked_and_of_several_colours(speech, snr_db):
     low_shares = []  # of the energy, below 1 kHz

@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
 
 from stages.voxtral import batches
 from stages.voxtral.batches import SimilarLengths, in_batches, largest_batch
@@ -32,21 +31,6 @@ def test_order_depends_on_seed_and_epoch_alone():
 
     assert order(0, 2.0) == order(0, 2.0) == order(0, 2.75)
     assert len({order(seed, epoch) for seed in range(4) for epoch in (0.0, 1.0, 2.0, 3.0)}) == 16
-
-
-@pytest.mark.parametrize("process", [0, 1])
-def test_epoch_resumed_in_its_middle_continues_there(process):
-    """Inside the wrappers of two processes and of skipped batches, through which no `set_epoch` reaches."""
-    sampler = SimilarLengths(lengths(64), 8, 0, lambda: 3.5)
-    every = {(index, 3): index for index in range(64)}
-    loader = torch.utils.data.DataLoader(every, batch_size=4, sampler=sampler, collate_fn=list)
-    shard = BatchSamplerShard(loader.batch_sampler, num_processes=2, process_index=process)
-    whole = list(shard)
-    assert whole != list(BatchSamplerShard(
-        torch.utils.data.BatchSampler(SimilarLengths(lengths(64), 8, 0, lambda: 0.0), 4, False), 2, process
-    ))  # fmt: skip
-    resumed = skip_first_batches(DataLoaderShard(every, batch_sampler=shard, collate_fn=list), 4)
-    assert list(resumed) == [[every[place] for place in batch] for batch in whole[4:]]
 
 
 def test_clips_of_an_update_are_of_like_length():

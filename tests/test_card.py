@@ -71,9 +71,11 @@ def card(workspace, inputs):
     return render
 
 
-def test_metadata_is_what_the_hub_searches_by(card, set_param):
+def test_metadata_is_what_the_hub_searches_by_and_settings_are_quoted_as_they_are(card, set_param):
     set_param("push.repo_id", "ann/my-voice")
     set_param("card.license", "cc-by-nc-4.0")
+    set_param("card.speaker", "An old fisherman.")
+    set_param("card.title", "Fish: a {{ test }} --- with <b> & 'quotes'")
     rendered = card()
     data = rendered.data
     assert (data.license, data.pipeline_tag, data.base_model) == (
@@ -83,6 +85,8 @@ def test_metadata_is_what_the_hub_searches_by(card, set_param):
     assert data.language == ["en", "de"]  # the most frequent first
     assert 'language="en"' in rendered.text and "en (310)" in rendered.text and "de (90)" in rendered.text
     assert data.model_name == "my-voice"
+    assert "recordings (21.5 minutes). An old fisherman." in rendered.text
+    assert rendered.text.lstrip().startswith("# Fish: a {{ test }} --- with <b> & 'quotes'\n")
     assert {(result.metric_type, result.metric_name): result.metric_value for result in data.eval_results} == {
         ("wer", "WER (this model)"): 13.57,
         ("cer", "CER (this model)"): 4.68,
@@ -152,16 +156,6 @@ def test_code_on_the_card_loads_an_adapter_over_its_base_and_a_full_model_by_its
     assert all(part in rendered.text for part in LOADED[mode])
     (code,) = re.findall(r"```python\n(.*?)```", rendered.text, re.DOTALL)
     compile(code, "card", "exec")
-
-
-def test_speaker_is_described_only_when_asked(card, set_param):
-    assert "An old fisherman." not in card().text
-    set_param("card.speaker", "An old fisherman.")
-    set_param("card.title", "Fish: a {{ test }} --- with <b> & 'quotes'")
-    rendered = card()
-    assert "recordings (21.5 minutes). An old fisherman." in rendered.text
-    assert rendered.text.lstrip().startswith("# Fish: a {{ test }} --- with <b> & 'quotes'\n")
-    assert rendered.data.license == "apache-2.0"
 
 
 def test_local_base_is_no_base_model_of_the_hub_and_no_path_is_published(card, inputs):

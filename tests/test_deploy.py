@@ -1,19 +1,16 @@
 """deploy: the Space is demo_voxtral/, knows its model from the first build on, and what goes wrong is one line."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from stages.common.files import sha256_of_file, write_json
 from stages.hub.space import folder_files
-from tests.hub import Fault, HubServer
+from tests.hub import TOKEN, Fault, HubServer, held
 from tests.workspaces import ROOT, read_json, set_params
 
-TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
 NEXT_TOKEN = "hf_TheTokenThatCameAfterTheFirstOne"
 COMMIT = "6403adf021a449532f325bd947fd23c9704a4ea3"
 BASE = "mistralai/Voxtral-Mini-3B-2507"
@@ -32,51 +29,29 @@ def space(workspace) -> Path:
     shutil.copytree(ROOT / "demo_voxtral", workspace / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
     settings = {"mode": "lora", "model": {"name": BASE, "revision": "3060fe3", "dtype": "bfloat16"}}
     training = {"settings": settings, "base_model": BASE, "base_model_identity": f"{BASE}@3060fe3"}
-    write(workspace / "data/checkpoints/training.json", training)
-    write(workspace / "data/prepared/summary.json", {"languages": {"de": 2, "en": 40}})
+    write_json(workspace / "data/checkpoints/training.json", training)
+    write_json(workspace / "data/prepared/summary.json", {"languages": {"de": 2, "en": 40}})
     write_push(workspace)
     set_params(workspace, deploy__enabled=True, deploy__space_id="me/demo")
     return workspace
 
 
-def write(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
 def write_push(workspace: Path, **changes: object) -> None:
     receipt = {"published": True, "repo_id": "me/voice", "commit": COMMIT, "tag": "v-1", "private": True}
     files = [{"path": "adapter_config.json", "size": 1, "sha256": "0" * 64}]
-    write(workspace / "data/receipts/push.json", receipt | {"files": files} | changes)
-
-
-@pytest.fixture
-def hub():
-    with HubServer(tokens={TOKEN: "write", NEXT_TOKEN: "write"}) as hub:
-        yield hub
-
-
-def run(hub: HubServer, workspace: Path, token: str = TOKEN, **extra: str) -> subprocess.CompletedProcess:
-    environment = hub.environment(workspace.parent / "home", token=token) | {"PYTHONPATH": str(ROOT)} | extra
-    result = subprocess.run(
-        [sys.executable, "-c", DEPLOY],
-        cwd=workspace, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert token not in result.stdout + result.stderr
-    return result
+    write_json(workspace / "data/receipts/push.json", receipt | {"files": files} | changes)
 
 
 def deploy(hub: HubServer, workspace: Path, **extra: str) -> dict:
-    result = run(hub, workspace, **extra)
+    result = hub.run(workspace, "-c", DEPLOY, **extra)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     return read_json(workspace / "data/receipts/deploy.json")
 
 
 def refusal(hub: HubServer, workspace: Path) -> str:
-    result = run(hub, workspace)
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stdout[-2000:] + result.stderr[-3000:]
+    words = hub.refusal(workspace, "-c", DEPLOY)
     assert not (workspace / "data/receipts/deploy.json").exists()
-    return result.stderr.strip().splitlines()[-1]
+    return words
 
 
 def values(hub: HubServer, what: str) -> dict[str, str]:
@@ -87,9 +62,8 @@ def test_space_is_the_folder_and_knows_all_before_its_files_come_and_the_next_de
     """A Space that builds without its model, is built twice, or holds a token in a file."""
     receipt = deploy(hub, space, HF_DEBUG="1")
     repository = hub.repository("space", "me/demo")
-    copied = {path: content for path, content in repository.files.items() if path != ".gitattributes"}
-    expected = {name: path.read_bytes() for name, path in folder_files(ROOT / "demo_voxtral").items()}
-    assert copied == expected and "app.py" in copied
+    expected = {name: sha256_of_file(path) for name, path in folder_files(ROOT / "demo_voxtral").items()}
+    assert held(repository.head) == expected and "app.py" in expected
     assert repository.private and repository.space.hardware == "zero-a10g"
     assert values(hub, "variables") == receipt["variables"] == {
         "HF_MODEL_ID": f"me/voice@{COMMIT}",
@@ -116,8 +90,8 @@ def test_existing_space_is_set_to_another_model_hardware_and_token(hub, space):
     deploy(hub, space)
     write_push(space, commit="f" * 40)
     set_params(space, deploy__hardware="t4-small")
-    result = run(hub, space, token=NEXT_TOKEN)
-    assert result.returncode == 0, result.stderr
+    hub.tokens[NEXT_TOKEN] = "write"
+    deploy(hub, space, token=NEXT_TOKEN)
     assert values(hub, "variables")["HF_MODEL_ID"] == f"me/voice@{'f' * 40}"
     assert values(hub, "secrets") == {"HF_TOKEN": NEXT_TOKEN}
     assert hub.repository("space", "me/demo").space.hardware == "t4-small"
@@ -126,26 +100,27 @@ def test_existing_space_is_set_to_another_model_hardware_and_token(hub, space):
     assert values(hub, "secrets") == {}, "a token that is no longer needed stayed"
 
 
-def test_space_that_does_not_run_is_one_line_that_says_where_its_log_is(hub, space):
+def test_space_that_does_not_run_takes_too_long_or_costs_money_is_one_line(hub, space):
     deploy(hub, space)
     for stage, log in (("BUILD_ERROR", "build"), ("RUNTIME_ERROR", "container")):
         hub.repository("space", "me/demo").space.built_stage = stage
         assert refusal(hub, space).endswith(f"does not run ({stage}): see {hub.url}/spaces/me/demo?logs={log}")
-
-
-def test_space_that_takes_too_long_is_one_line_and_the_next_deploy_waits_on(hub, space):
-    hub.build_polls = 30
+    hub.repository("space", "me/demo").space.built_stage = "RUNNING"
+    hub.repository("space", "me/demo").space.polls_left = 30
     set_params(space, deploy__wait_minutes=0.01)
     words = refusal(hub, space)
     assert "'BUILDING'" in words and "raise deploy.wait_minutes" in words
     hub.repository("space", "me/demo").space.polls_left = 1
     assert deploy(hub, space)["published"]
+    set_params(space, deploy__hardware="t4-small")
+    hub.faults.append(Fault("POST .*/hardware", status=402))
+    assert "the Hub wants a paid plan for this" in refusal(hub, space)
 
 
 def test_without_a_published_model_nothing_is_deployed(hub, space):
     (space / "data/receipts/push.json").unlink()
     assert "data/receipts/push.json is missing" in refusal(hub, space)
-    write(space / "data/receipts/push.json", {"published": False, "reason": "push.enabled is false"})
+    write_json(space / "data/receipts/push.json", {"published": False, "reason": "push.enabled is false"})
     assert "push.enabled is false" in refusal(hub, space)
     assert hub.requests == []
 
@@ -153,7 +128,7 @@ def test_without_a_published_model_nothing_is_deployed(hub, space):
 def test_adapter_on_a_folder_of_this_machine_needs_the_merged_model(hub, space):
     training = read_json(space / "data/checkpoints/training.json")
     training |= {"base_model": "data/demo/voxtral-tiny", "base_model_identity": "folder:0123"}
-    write(space / "data/checkpoints/training.json", training)
+    write_json(space / "data/checkpoints/training.json", training)
     assert "set push.merged to true" in refusal(hub, space)
     assert hub.requests == []
     write_push(space, files=[{"path": "merged/config.json", "size": 1, "sha256": "0" * 64}])

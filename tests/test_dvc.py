@@ -40,7 +40,6 @@ def repository(tmp_path, monkeypatch) -> Path:
 
 
 def test_output_is_returned_and_a_failure_is_one_line_in_dvcs_words(repository, capfd):
-    (repository / "elsewhere").mkdir()
     assert "up to date" in run_dvc("status", folder=repository)
     with pytest.raises(UserError, match=r"^'dvc repro nothing' failed with exit code 255: [^\n]*nothing[^\n]*$"):
         run_dvc("repro", "nothing")

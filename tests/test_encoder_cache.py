@@ -15,6 +15,7 @@ from stages.voxtral.collation import Collator
 from stages.voxtral.encoder_cache import is_frozen, take_encoder_out
 from stages.voxtral.transcription import transcribe
 from tests.tiny_model import SOURCE, are_close, loss_and_gradients, open_adapted, open_tiny
+from tests.workspaces import content_of
 
 
 @pytest.fixture
@@ -32,10 +33,6 @@ def encode(clips, identity=SOURCE.identity, dtype=torch.float32):
     """A fresh tiny model's Collator once its encoder is taken out."""
     model, collator = open_tiny(dtype=dtype)
     return take_encoder_out(model, collator, clips, identity)
-
-
-def entries(cache: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
 
 
 def test_loss_gradients_and_transcripts_are_those_with_the_encoder(cache, clips):
@@ -78,13 +75,13 @@ def test_clip_longer_than_a_window_has_all_of_them(cache, clips, tmp_path):
 
 def test_encoder_runs_once_for_each_clip(cache, clips, monkeypatch):
     encode(clips[:7])
-    before = entries(cache)
+    before = content_of(cache)
     heard = []
     features_of = Collator.features_of
     monkeypatch.setattr(Collator, "features_of", lambda self, sound: heard.append(1) or features_of(self, sound))
     encode(clips)
     assert len(heard) == len(clips) - 7
-    assert len(before) == 7 and before.items() <= entries(cache).items() and len(entries(cache)) == len(clips)
+    assert len(before) == 7 and before.items() <= content_of(cache).items() and len(content_of(cache)) == len(clips)
 
 
 def test_other_model_precision_code_or_sound_has_entries_of_its_own(cache, clips, monkeypatch, tmp_path):
@@ -94,12 +91,12 @@ def test_other_model_precision_code_or_sound_has_entries_of_its_own(cache, clips
     assert encode(clips[:2], dtype=torch.bfloat16).features(clips[0]).dtype == torch.bfloat16
     path = Path(shutil.copy(clips[0].audio_path, tmp_path / "clip.flac"))
     clip = replace(clips[0], audio_path=str(path))
-    assert encode([clip]).features(clip).equal(first) and len(entries(cache)) == 6
+    assert encode([clip]).features(clip).equal(first) and len(content_of(cache)) == 6
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
     assert not encode([clip]).features(clip).equal(first)
     monkeypatch.setattr(encoder_cache, "code_hash", lambda *_: "another")
     encode(clips[:2])
-    assert len(entries(cache)) == 9
+    assert len(content_of(cache)) == 9
 
 
 def test_damaged_entry_is_an_error_and_the_next_run_makes_it_again(cache, clips):
@@ -121,8 +118,3 @@ def test_disk_too_full_for_all_entries_leaves_the_encoder_in_the_model(cache, cl
         encoded = take_encoder_out(model, collator, clips, SOURCE.identity)
         assert (encoded is collator) == bool(missing_bytes) == bool(list(model.model.audio_tower.parameters()))
         assert capsys.readouterr().out.startswith("no encoder cache: ") == bool(missing_bytes)
-
-
-def test_encoder_that_is_trained_is_not_frozen():
-    assert not is_frozen(open_tiny()[0].train())
-    assert not is_frozen(open_adapted("encoder", "decoder")[0])

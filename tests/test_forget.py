@@ -11,20 +11,19 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import soundfile
 
 from recorder import erasing, forget, inbox, reading, runs, searching, takes
-from recorder.erasing import Erasure
 from stages.common.cache import ContentCache
 from stages.common.files import write_json
 from stages.common.locks import lock
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub.local.server import HubServer
-from stages.speech.clips import clip_id
 from stages.speech.sources import read_sources
 from tests.recordings import make_take, recorder_environment, spoken, track_recordings
 from tests.workspaces import ROOT, dvc, git, read_json, read_rows, set_params
@@ -152,17 +151,14 @@ def project(made_project, tmp_path, monkeypatch) -> Callable[..., Path]:
     return copy
 
 
-def run_forget(
-    *arguments: str, answers: str = "", environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
+def run_forget(*arguments: str, answers: str = "", code: int = 0, environment: dict | None = None) -> CompletedProcess:
+    """`make forget`, which must end with this code."""
+    result = subprocess.run(
         [sys.executable, "-m", "recorder.forget", *arguments],
-        input=answers,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+        input=answers, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == code and "Traceback" not in result.stderr, result.stdout[-3000:] + result.stderr
+    return result
 
 
 def begun() -> list[Path]:
@@ -216,8 +212,7 @@ def test_nothing_of_a_speaker_is_left_in_workspace_caches_and_remote_and_all_of_
     traces, bob = traces_of_ann(folder), of_bob()
     assert len(left(folder, traces)) > 40 and len(bob) == 9
     rows = [line for line in (RAW / "recorded/clips.jsonl").read_bytes().split(b"\n") if ANN.encode() not in line]
-    result = run_forget("--speaker", ANN, "--yes")
-    assert (result.returncode, result.stderr) == (0, ""), result.stdout[-3000:] + result.stderr
+    assert run_forget("--speaker", ANN, "--yes").stderr == ""
     assert left(folder, traces) == []
     assert of_bob() == bob
     assert (RAW / "recorded/clips.jsonl").read_bytes().split(b"\n") == rows
@@ -253,8 +248,7 @@ def test_one_clip_alone_is_erased_by_its_id_with_the_same_bytes_under_another_na
     for place in ("workspace/data/prepared", "workspace/.cache/prepared", "workspace/.dvc/cache", "remote"):
         assert any(name.startswith(place) for name in left(folder, converted))
     clips = {clip.text for clip in inbox.stored_clips()}
-    result = run_forget("--clip", take.id, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_forget("--clip", take.id, "--yes")
     assert left(folder, [*windows(take.content), *converted, b"quokka 5"]) == []
     assert {clip.text for clip in inbox.stored_clips()} == clips - {f"{PLANTED} 5"}
     assert sorted(path.name for path in (RAW / "copies").rglob("*")) == ["bob.flac", "bob.txt"]
@@ -291,8 +285,8 @@ def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_re
     traces = [way for clip in clips if clip.speaker == ANN for way in windows((RAW / clip.recorded_file).read_bytes())]
     rows = {"table/recordings.csv": (2, 3), "nemo/manifest.json": (1,)}
     before, bob = {name: (RAW / name).read_text() for name in rows}, of_bob()
-    result = run_forget("--speaker", ANN, "--yes")
-    assert (result.returncode, begun() == []) == (1, False)
+    result = run_forget("--speaker", ANN, "--yes", code=1)
+    assert begun()
     assert left(folder, traces) == [] and of_bob() == bob
     assert {name: (RAW / name).read_text() for name in rows} == before
     assert sorted(path.name for path in (RAW / "talks").iterdir()) == ["bob.srt", "bob.wav"]  # these are whole files
@@ -302,72 +296,26 @@ def test_rows_of_other_layouts_are_listed_by_file_and_line_until_a_person_has_re
         lines = before[name].split("\n")
         (RAW / name).write_text("\n".join(line for number, line in enumerate(lines, 1) if number not in numbers))
     new = save(18, ANN, f"{PLANTED} 18")  # since it was asked
-    result = run_forget("--speaker", ANN, "--yes")
-    assert (result.returncode, result.stderr) == (0, ""), result.stdout[-3000:] + result.stderr
+    assert run_forget("--speaker", ANN, "--yes").stderr == ""
     assert left(folder, [*traces, PLANTED.encode(), ANN.encode()]) == [] and not list(RAW.rglob(f"{new}*"))
     assert of_bob() == bob
 
 
-@pytest.fixture
-def search_after_erasing(workspace, tmp_path_factory, monkeypatch) -> Callable[..., dict[str, str]]:
-    """`search_after_erasing(ANN, None)`: what is found in data/raw and elsewhere, in a folder without DVC."""
-    temporary = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-
-    def find(speaker: str | None, clip: str | None, *gone: Path) -> dict[str, str]:
-        erasure = erasing.find(speaker, clip)
-        erasing._erase_from_raw(erasure)
-        erasing._erase_by_name(erasure)
-        for path in gone:
-            path.unlink()
-        words, names = searching._words_and_names(erasure)
-        return searching.search_files(searching.files_below([Path(), RAW]), erasure, words | names)
-
-    return find
-
-
-def test_a_converted_copy_of_any_name_and_a_row_that_names_a_recording_without_its_ending_are_found(
-    search_after_erasing,
-):
+def test_converted_copy_and_a_row_that_names_a_recording_without_its_ending_are_found(workspace, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(workspace))  # not that of other tests
     clip = hashlib.sha256(sound(RAW / "brought/a.wav", 1).read_bytes()).hexdigest()[:16]
     sound(RAW / "brought/b.wav", 2)
     (RAW / "brought/t.csv").write_text(f"file,text\na,{PLANTED} said this\nb,plain words here\n")
     converted = sound(Path("data/prepared/audio", clip[:2], f"{clip}.flac"), 1)
     shutil.copy(converted, "copy.flac")
-    assert search_after_erasing(None, clip, converted) == {"copy.flac": "sound", "data/raw/brought/t.csv:2": "a text"}
+    erasure = erasing.find(None, clip)
+    erasing._erase_from_raw(erasure)
+    erasing._erase_by_name(erasure)
+    converted.unlink()
+    words, names = searching._words_and_names(erasure)
+    found = searching.search_files(searching.files_below([Path()]), erasure, words | names)
+    assert found == {"copy.flac": "sound", "data/raw/brought/t.csv:2": "a text"}
     assert not (RAW / "brought/a.wav").exists()
-
-
-def test_ids_of_parts_are_found_also_behind_a_linked_folder(workspace, search_after_erasing):
-    disk = workspace.parent / "disk"
-    disk.mkdir()
-    (workspace / "data").symlink_to(disk)
-    sound(RAW / "brought/a.wav", 1)
-    rows = [{"audio_path": "a.wav", "text": f"part {end}", "begins_s": end - 0.5, "ends_s": end} for end in (0.5, 1)]
-    (RAW / "brought/clips.jsonl").write_text("".join(json.dumps({**row, "speaker": ANN}) + "\n" for row in rows))
-    digest = hashlib.sha256((RAW / "brought/a.wav").read_bytes()).hexdigest()
-    parts = [clip_id(digest, row["begins_s"], row["ends_s"]) for row in rows]
-    set_params(workspace, push__dataset__confirmed=[parts[0], "0" * 16])
-    write_json(RAW / "notes.json", parts[1])
-    found = {re.sub(r".*/|:\d+", "", place): what for place, what in search_after_erasing(ANN, None).items()}
-    assert found == {"notes.json": "an id", "params.yaml": "an id"}
-    assert not list(RAW.glob("brought/*"))
-
-
-def test_search_names_file_and_line_of_whole_words_in_files_of_any_kind(tmp_path):
-    erasure = Erasure(ANN, None, ids=["0123456789abcdef"])
-    (tmp_path / "text").write_text("nothing\nsays: a needle, \u00e9\n")
-    (tmp_path / "binary").write_bytes(os.urandom(1000) + b"\0needle\0")
-    (tmp_path / "other").write_text("needles and a pin")
-    (tmp_path / "x-0123456789abcdef.tmp").touch()
-    found = searching.search_files(
-        searching.files_below([tmp_path]), erasure, {"needle": "it", "needle, \u00e9": "all"}
-    )
-    assert {re.sub(r"binary:\d+", "binary", Path(place).name): what for place, what in found.items()} == {
-        "text:2": "all",
-        "binary": "it",
-        "x-0123456789abcdef.tmp": "named by an id",
-    }
 
 
 @pytest.mark.parametrize("case", ["a part is another's", "a part is nobody's", "the same bytes, uploaded by another"])
@@ -426,23 +374,12 @@ def test_a_recording_put_in_the_place_of_an_erased_one_stays(project):
     sound(RAW / "brought/a.wav", 1)
     table = RAW / "brought/transcripts.csv"
     table.write_text(f"file,text,speaker\na.wav,one,{ANN}\n")
-    assert run_forget("--speaker", ANN, "--yes").returncode == 1
+    run_forget("--speaker", ANN, "--yes", code=1)
     assert not (RAW / "brought/a.wav").exists()
     content = sound(RAW / "brought/a.wav", 2).read_bytes()
     table.write_text(f"file,text,speaker\na.wav,two,{BOB}\n")
-    result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_forget("--speaker", ANN, "--yes")
     assert (RAW / "brought/a.wav").read_bytes() == content
-
-
-def test_a_recording_that_was_deleted_before_goes_from_older_versions(project):
-    """As the Clips page says: the id is to be written down when a recording is deleted."""
-    folder = project()
-    take = make_take(5)
-    inbox.delete(next(clip for clip in inbox.stored_clips() if clip.id == take.id))
-    result = run_forget("--clip", take.id, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert left(folder, windows(take.content)) == []
 
 
 def test_a_recording_that_is_another_speakers_by_now_and_words_that_both_said_stay(project):
@@ -453,13 +390,12 @@ def test_a_recording_that_is_another_speakers_by_now_and_words_that_both_said_st
     rows.write_text(text.replace(line, line.replace(ANN, BOB)))
     save(18, BOB, f"{PLANTED} 7")
     inbox.bring_in()
-    result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_forget("--speaker", ANN, "--yes")
     assert (RAW / f"recorded/{make_take(5).id}.flac").read_bytes() == make_take(5).content
     assert f"{PLANTED} 7" in {clip.text for clip in inbox.stored_clips()}
 
 
-def test_without_a_known_name_and_the_answer_nothing_is_erased_and_what_was_found_is_said(project):
+def test_without_a_known_name_the_answer_or_all_recordings_nothing_is_erased_and_what_was_found_is_said(project):
     folder = project()
     inbox.bring_in()
     before = everything(folder)
@@ -470,21 +406,15 @@ def test_without_a_known_name_and_the_answer_nothing_is_erased_and_what_was_foun
         (["--speaker", ANN], "", "nothing was erased: the answer was none: add YES=1"),
         (["--speaker", ANN], "no\n", "nothing was erased: the answer was no"),
     ):
-        result = run_forget(*arguments, answers=answer)
-        assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1
+        result = run_forget(*arguments, answers=answer, code=1)
+        assert words in result.stderr and result.stderr.count("\n") == 1
         changed = {path for path, content in everything(folder).items() if before.get(path) != content}
         assert [path for path in changed if ".dvc/tmp" not in str(path)] == []
     for words in ("8 recordings of Annegret", "The present model", "DVC's remote store", "dataset me/clips, http"):
         assert words in result.stdout
-
-
-def test_recordings_that_were_not_pulled_are_not_forgotten(project):
-    project()
     next(RAW.glob("recorded/*.flac")).unlink()
-    tracked = Path("data/raw.dvc").read_text()
-    result = run_forget("--speaker", ANN, "--yes")
-    assert result.returncode == 1 and "run 'make pull'" in result.stderr
-    assert Path("data/raw.dvc").read_text() == tracked and not begun()
+    assert "run 'make pull'" in run_forget("--speaker", ANN, "--yes", code=1).stderr
+    assert before[folder / "workspace/data/raw.dvc"] == Path("data/raw.dvc").read_bytes() and not begun()
 
 
 @pytest.mark.parametrize("who", ["the pipeline", "an experiment", "a stage"])
@@ -504,32 +434,32 @@ def test_what_works_with_the_recordings_is_waited_for(project, who):
     assert len(inbox.stored_clips()) == 17
 
 
-def test_every_kind_of_cache_is_erased_or_public():
-    sources = "".join(path.read_text() for folder in ("stages", "recorder") for path in (ROOT / folder).rglob("*.py"))
-    kinds = re.findall(r'(?:ContentCache\(|cache_root\(\) / )"([\w-]+)"', sources)
-    assert {"prepared", "training"} <= set(kinds) <= {*erasing.CACHES, *erasing.PUBLIC_CACHES}
-
-
 def test_what_is_left_elsewhere_is_named_until_it_is_gone_and_does_not_keep_from_another_erasing(project):
-    """A copy, a text, and a remote that cannot be reached."""
+    """A copy, whole words in files of any kind, a name, an id, and a remote that cannot be reached."""
     folder = project()
     take = make_take(5)
     Path("my copies").mkdir()
     Path("my copies/a").write_bytes(take.content)
-    Path("notes.txt").write_text(f"nothing\nsays: {PLANTED} 5\n")
+    Path("my copies/b").write_bytes(os.urandom(1000).replace(b"\n", b"") + f"\0{PLANTED} 5\0".encode())
+    Path(f"my copies/x-{take.id}.tmp").touch()
+    Path("notes.txt").write_text(f"nothing of {PLANTED} 51\nsays: {PLANTED} 5\n")
+    set_params(Path(), push__dataset__confirmed=[take.id, "0" * 16])
     dvc(Path(), "remote", "add", "far", "ssh://nobody@127.0.0.1:9/x")
-    result = run_forget("--clip", take.id, "--yes")
-    assert result.returncode == 1 and "Traceback" not in result.stderr
+    result = run_forget("--clip", take.id, "--yes", code=1)
     still_there = [line.removeprefix("still there: ") for line in result.stdout.splitlines() if "still there" in line]
     assert still_there.pop(0).startswith("DVC's remote far could not be cleared (")
-    assert still_there == ["my copies/a (sound)", "notes.txt:2 (a text)"]
+    named = f"my copies/x-{take.id}.tmp (named by an id)"
+    assert re.fullmatch(r"params.yaml:\d+ \(an id\)", still_there.pop())
+    assert sorted(still_there) == ["my copies/a (sound)", "my copies/b:1 (a text)", named, "notes.txt:2 (a text)"]
     dvc(Path(), "remote", "remove", "far")
-    result = run_forget("--clip", make_take(7).id, "--yes")
-    assert result.returncode == 0, result.stdout + result.stderr
+    inbox.delete(next(clip for clip in inbox.stored_clips() if clip.id == make_take(7).id))
+    run_forget("--clip", make_take(7).id, "--yes")
+    assert left(folder, windows(make_take(7).content)) == [], "one that was deleted before is in an older version"
     shutil.rmtree("my copies")
+    set_params(Path(), push__dataset__confirmed=[])
     Path("notes.txt").unlink()
-    result = run_forget("--clip", take.id, "--yes")
-    assert result.returncode == 0 and begun() == [], result.stdout + result.stderr
+    run_forget("--clip", take.id, "--yes")
+    assert begun() == []
     assert left(folder, windows(take.content)) == []
 
 
@@ -578,8 +508,7 @@ def test_killed_at_any_point_the_next_one_ends_right(project, tmp_path, points):
         at_change = 1 + int(point * changes)
         folder = project(name=f"killed-{at_change}")
         assert forget_in_a_child(folder / "workspace", at_change)[0] == 9
-        result = run_forget("--speaker", ANN, "--yes")
-        assert result.returncode == 0, f"killed at {at_change}: {result.stdout[-2000:]}{result.stderr}"
+        run_forget("--speaker", ANN, "--yes")
         assert left(folder, traces) == [], f"killed at {at_change}"
         assert of_bob() == bob
         if number % 4 == 0:
@@ -603,15 +532,13 @@ def test_what_was_published_stays_and_is_named_or_is_deleted_if_told_and_allowed
     write_json(Path("data/receipts/deploy.json"), {"published": True, "space_id": "me/space"})
     wrong, right = (hub.environment(tmp_path, token=token) for token in ("bad", "good"))
     result = run_forget("--clip", make_take(5).id, "--yes", environment=right)
-    assert result.returncode == 0, result.stdout + result.stderr
     assert f"model me/model, {hub.url}/me/model: it stays, unless you add HUB=1" in result.stdout
     assert len(hub.repositories) == 4
 
-    result = run_forget("--speaker", ANN, "--yes", "--hub", environment=wrong)
-    assert result.returncode == 1 and len(hub.repositories) == 4
+    result = run_forget("--speaker", ANN, "--yes", "--hub", code=1, environment=wrong)
+    assert len(hub.repositories) == 4
     assert f"model me/model ({hub.url}/me/model) is still there" in result.stderr and of_bob()
     assert "bad" not in result.stdout + result.stderr
-    result = run_forget("--speaker", ANN, "--yes", "--hub", environment=right)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_forget("--speaker", ANN, "--yes", "--hub", environment=right)
     assert set(hub.repositories) == {("model", "me/else")}
     assert left(folder, [PLANTED.encode(), ANN.encode()]) == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.workspaces import environment, make_workspace, run_stage, run_stages
+from tests.workspaces import content_of, environment, make_workspace, run_stage, run_stages
 
 CLIPS = 60
 
@@ -27,12 +27,6 @@ def write_clips(workspace: Path, numbers: range) -> None:
             noise = np.random.default_rng(number).normal(0, 0.1, 22_050)
             soundfile.write(folder / f"{number}.wav", noise, 22_050)
             rows.write(json.dumps({"audio_path": f"{number}.wav", "text": f"number {number}"}) + "\n")
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found
-    return found
 
 
 @pytest.fixture(scope="module")

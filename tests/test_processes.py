@@ -104,13 +104,12 @@ def test_steps_added_up_are_one_large_step(workspace, alone, batch_size):
         ({"train__launcher": "four.yaml"}, "train.launcher four.yaml: no such file"),
         ({"train__launcher": "ddp"}, "train.launcher is ddp, but this machine has no GPU"),
         ({"train__batch_size": 3}, "train.clips_per_update 8 is not a multiple of train.batch_size 3 times 1"),
-        ({"train__batch_size": "auto", "train__clips_per_update": None}, "train.batch_size auto needs a number as"),
     ],
 )
 def test_impossible_setting_is_one_line(workspace, settings, words):
     set_params(workspace, **settings)
     result = run_stage(workspace, "train", CUDA_VISIBLE_DEVICES="")
-    set_params(workspace, train__launcher="none", train__batch_size=8, train__clips_per_update=8)
+    set_params(workspace, train__launcher="none", train__batch_size=8)
     assert result.returncode == 1
     assert words in result.stderr.splitlines()[-1]
 
@@ -123,8 +122,6 @@ def test_launched_processes_die_with_their_parent(workspace):
         "print(os.getpid()); processes.launch('train', 'two.yaml')"
     )
     command = [sys.executable, "-c", code]
-    result = subprocess.run(
-        command, cwd=workspace, env=environment(workspace), capture_output=True, text=True, check=True
-    )
-    first, second = result.stdout.splitlines()
+    screen = subprocess.check_output(command, cwd=workspace, env=environment(workspace), text=True)
+    first, second = screen.splitlines()
     assert second == f"{first} -m accelerate.commands.launch --config_file=two.yaml"

@@ -2,20 +2,17 @@
 
 import hashlib
 import json
+import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from stages.common.files import read_json
 from stages.hub.client import one_line
 from stages.hub.local.repositories import StoredFile
-from tests.hub import Fault, HubServer
-from tests.recordings import wait_until
-from tests.workspaces import ROOT
+from tests.hub import READER, TOKEN, Fault, HubServer, held
 
-TOKEN = "hf_PlantedTokenThatMustNotBeSeenAnywhere"
 SCRIPT = """
 import json, sys
 from dataclasses import asdict
@@ -35,49 +32,20 @@ run("publish", main)
 """
 
 
-@pytest.fixture
-def hub():
-    with HubServer(tokens={TOKEN: "write", "hf_ReaderReaderReader": "read"}) as hub:
-        yield hub
+def command(folder: Path, repo_id: str = "me/voice", kind: str = "model", **request: object) -> list[str]:
+    request = {"private": True, "message": "Model", "tag": None} | request
+    return ["-c", SCRIPT, json.dumps(request | {"repo_id": repo_id, "kind": kind, "folder": str(folder)})]
 
 
-class Sender:
-    """Publishes folders as a process of its own would."""
-
-    def __init__(self, hub: HubServer, home: Path) -> None:
-        self.environment = hub.environment(home, token=TOKEN) | {"PYTHONPATH": str(ROOT)}
-        self.home = home
-
-    def start(self, folder: Path, repo_id: str = "me/voice", kind: str = "model", **request) -> subprocess.Popen:
-        request = {"private": True, "message": "Model", "tag": None} | request
-        request |= {"repo_id": repo_id, "kind": kind, "folder": str(folder)}
-        return subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, json.dumps(request)],
-            cwd=self.home, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def send(self, folder: Path, **request) -> dict:
-        """What was published. The token must not be on the screen, whatever happened."""
-        code, screen, errors = self.try_to_send(folder, **request)
-        assert code == 0, screen + errors
-        last = screen.strip().splitlines()[-1]
-        return json.loads(last.removeprefix("publish: ").rpartition(" (")[0])
-
-    def refusal(self, folder: Path, **request) -> str:
-        code, screen, errors = self.try_to_send(folder, **request)
-        assert code == 1 and "Traceback" not in errors, screen + errors
-        return errors.strip().splitlines()[-1]
-
-    def try_to_send(self, folder: Path, **request) -> tuple[int, str, str]:
-        process = self.start(folder, **request)
-        screen, errors = process.communicate(timeout=240)
-        assert TOKEN not in screen + errors
-        return process.returncode, screen, errors
+def send(hub: HubServer, folder: Path, **request: object) -> dict:
+    """What was published."""
+    result = hub.run(folder, *command(folder, **request))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads(result.stdout.strip().splitlines()[-1].removeprefix("publish: ").rpartition(" (")[0])
 
 
-@pytest.fixture
-def sender(hub, tmp_path) -> Sender:
-    return Sender(hub, tmp_path)
+def refusal(hub: HubServer, folder: Path, token: str | None = TOKEN, **request: object) -> str:
+    return hub.refusal(folder, *command(folder, **request), token=token)
 
 
 def write_files(folder: Path, version: str, count: int = 4) -> Path:
@@ -98,14 +66,9 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def held(commit) -> dict[str, str]:
-    """{path: sha256} of a commit, without what the Hub itself puts there."""
-    return {path: file.sha256 for path, file in commit.files.items() if path != ".gitattributes"}
-
-
-def test_first_publish_makes_a_private_repository_and_one_commit_and_the_next_sends_nothing(hub, sender, tmp_path):
+def test_first_publish_makes_a_private_repository_and_one_commit_and_the_next_sends_nothing(hub, tmp_path):
     folder = write_files(tmp_path / "a", "A")
-    sent = sender.send(folder, tag="v-1")
+    sent = send(hub, folder, tag="v-1")
     repository = hub.repository("model", "me/voice")
     assert repository.private and sent["private"]
     assert held(repository.head) == digests(folder)
@@ -117,18 +80,18 @@ def test_first_publish_makes_a_private_repository_and_one_commit_and_the_next_se
     large = {path for path, file in repository.head.files.items() if file.lfs}
     assert large == {path for path in digests(folder) if path.endswith(".safetensors")}
     hub.requests.clear()
-    assert sender.send(folder, tag="v-1") == sent
+    assert send(hub, folder, tag="v-1") == sent
     assert {request.split()[0] for request in hub.requests} == {"GET"}, "what is there was sent again"
 
 
-def test_remote_holds_what_was_sent_last_and_what_people_added_also_back_at_the_first(hub, sender, tmp_path):
+def test_remote_holds_what_was_sent_last_and_what_people_added_also_back_at_the_first(hub, tmp_path):
     """Files of a former publish that stay, a picture put there by hand that goes, a tag that moves."""
     folders = {name: write_files(tmp_path / name, name, count) for name, count in (("A", 4), ("B", 2))}
     (folders["A"] / "merged").mkdir()
     (folders["A"] / "merged/config.json").write_text("{}")
     added, oids = {}, []
     for name in "ABA":
-        sent = sender.send(folders[name], tag=f"v-{name}")
+        sent = send(hub, folders[name], tag=f"v-{name}")
         repository = hub.repository("model", "me/voice")
         assert held(repository.head) == digests(folders[name]) | added
         oids.append(sent["commit"])
@@ -138,15 +101,15 @@ def test_remote_holds_what_was_sent_last_and_what_people_added_also_back_at_the_
     assert len(set(oids)) == 3 and repository.tags["v-A"] == oids[0]
 
 
-def test_existing_public_repository_is_refused_before_a_byte_is_sent_and_a_private_one_stays_so(hub, sender, tmp_path):
+def test_existing_public_repository_is_refused_before_a_byte_is_sent_and_a_private_one_stays_so(hub, tmp_path):
     folder = write_files(tmp_path / "a", "A")
-    sender.send(folder)
-    assert sender.send(folder, private=False)["private"] is True
+    send(hub, folder)
+    assert send(hub, folder, private=False)["private"] is True
     repository = hub.repository("model", "me/voice")
     assert repository.private
     repository.private = False
     hub.requests.clear()
-    assert "me/voice on the Hub is public" in sender.refusal(write_files(tmp_path / "b", "B"))
+    assert "me/voice on the Hub is public" in refusal(hub, write_files(tmp_path / "b", "B"))
     assert not [request for request in hub.requests if not request.startswith("GET ")]
     assert held(repository.head) == digests(folder)
 
@@ -154,32 +117,26 @@ def test_existing_public_repository_is_refused_before_a_byte_is_sent_and_a_priva
 def test_somebody_elses_work_is_never_overwritten_by_a_mistyped_name(tmp_path):
     other = {("model", "me/thesis"): {"thesis.tex": b"years of work", "README.md": b"# Thesis"}}
     with HubServer(other, tokens={TOKEN: "write"}) as hub:
-        refusal = Sender(hub, tmp_path).refusal(write_files(tmp_path / "a", "A"), repo_id="me/thesis", private=False)
-        assert "was not made by ownvoice and holds thesis.tex" in refusal
+        words = refusal(hub, write_files(tmp_path / "a", "A"), repo_id="me/thesis", private=False)
+        assert "was not made by ownvoice and holds thesis.tex" in words
         repository = hub.repository("model", "me/thesis")
         assert set(repository.files) == {"thesis.tex", "README.md"} and repository.tags == {}
 
 
-@pytest.mark.parametrize(
-    "token", ["hf_NobodyKnowsThisOne", None, "hf_ReaderReaderReader"], ids=["unknown", "none", "read only"]
-)
-def test_token_that_may_not_write_is_one_line_with_what_to_do(hub, sender, tmp_path, token):
-    sender.environment.pop("HF_TOKEN")
-    if token:
-        sender.environment["HF_TOKEN"] = token
-    refusal = sender.refusal(write_files(tmp_path / "a", "A"))
-    assert "hf auth login" in refusal and (token is None or token not in refusal)
+@pytest.mark.parametrize("token", ["hf_NobodyKnowsThisOne", None, READER], ids=["unknown", "none", "read only"])
+def test_token_that_may_not_write_is_one_line_with_what_to_do(hub, tmp_path, token):
+    assert "hf auth login" in refusal(hub, write_files(tmp_path / "a", "A"), token=token)
     assert hub.repositories == {}
 
 
-def test_impossible_name_bad_card_or_a_right_that_is_lost_is_one_line(hub, sender, tmp_path):
+def test_impossible_name_bad_card_or_a_right_that_is_lost_is_one_line(hub, tmp_path):
     folder = write_files(tmp_path / "a", "A")
     for repo_id in ("voice", "me/a b"):
-        assert "USER/NAME" in sender.refusal(folder, repo_id=repo_id)
+        assert "USER/NAME" in refusal(hub, folder, repo_id=repo_id)
     hub.faults.append(Fault("xet-write-token", status=403, times=None))
-    assert "the token may not do this" in sender.refusal(folder)
+    assert "the token may not do this" in refusal(hub, folder)
     (folder / "README.md").write_text("---\nlicense: [\n---\n")
-    assert "the Hub does not accept the card" in sender.refusal(folder)
+    assert "the Hub does not accept the card" in refusal(hub, folder)
     assert len(hub.repository("model", "me/voice").commits) == 1
 
 
@@ -196,11 +153,11 @@ STEPS = [
 
 
 @pytest.mark.parametrize("kind", ["status", "drop", "lost"])
-def test_one_bad_moment_at_each_step_is_survived_with_one_commit(hub, sender, tmp_path, kind):
+def test_one_bad_moment_at_each_step_is_survived_with_one_commit(hub, tmp_path, kind):
     """A step that is not tried again, or that may not be done twice."""
     folder = write_files(tmp_path / "a", "A", 1)
     hub.faults = [Fault(step, kind) for step in STEPS]
-    sent = sender.send(folder, tag="v-1")
+    sent = send(hub, folder, tag="v-1")
     assert [fault.match for fault in hub.faults if fault.happened != 1] == []
     repository = hub.repository("model", "me/voice")
     assert held(repository.head) == digests(folder)
@@ -208,8 +165,8 @@ def test_one_bad_moment_at_each_step_is_survived_with_one_commit(hub, sender, tm
     assert repository.tags == {"ownvoice": repository.commits[0].oid, "v-1": sent["commit"]}
 
 
-def test_commit_of_another_in_between_is_built_upon_and_never_mixed_with(hub, sender, tmp_path):
-    sender.send(write_files(tmp_path / "a", "A"))
+def test_commit_of_another_in_between_is_built_upon_and_never_mixed_with(hub, tmp_path):
+    send(hub, write_files(tmp_path / "a", "A"))
     repository = hub.repository("model", "me/voice")
     answer, files = hub.answer, dict(repository.head.files)
 
@@ -221,29 +178,10 @@ def test_commit_of_another_in_between_is_built_upon_and_never_mixed_with(hub, se
 
     hub.answer = after_another_commit
     folder = write_files(tmp_path / "b", "B")
-    sender.send(folder)
+    send(hub, folder)
     assert repository.files["notes.txt"] == b"{}"
     assert [commit.message for commit in repository.commits] == ["initial commit", "Model", "by hand", "Model"]
     assert {path: digest for path, digest in held(repository.head).items() if path != "notes.txt"} == digests(folder)
-
-
-@pytest.mark.parametrize("moment", ["/preupload/", "/commit/"])
-def test_killed_while_it_sends_main_is_whole_and_the_next_one_ends_right(hub, sender, tmp_path, moment):
-    """Files that come in parts, or a next publish that a half one confuses."""
-    sender.send(write_files(tmp_path / "a", "A"))
-    versions = [digests(tmp_path / "a"), digests(write_files(tmp_path / "b", "B"))]
-    hub.faults.append(Fault(moment, "slow", seconds=1.0))
-    hub.requests.clear()
-    process = sender.start(tmp_path / "b", tag="v-b")
-    wait_until(lambda: any(moment in request for request in hub.requests))
-    process.kill()
-    process.communicate()
-    assert process.returncode == -9
-    sender.send(tmp_path / "b", tag="v-b")
-    repository = hub.repository("model", "me/voice")
-    assert held(repository.head) == versions[1]
-    assert all(held(commit) in ({}, *versions) for commit in repository.commits), "main showed a half model"
-    assert repository.tags["v-b"] == repository.head.oid
 
 
 def test_no_token_survives_in_a_message(monkeypatch):
@@ -251,3 +189,23 @@ def test_no_token_survives_in_a_message(monkeypatch):
     text = f"refused\n{TOKEN} and a-token-of-another-form, {'x' * 400}"
     assert one_line(text).startswith("refused <token> and <token>, xxx")
     assert len(one_line(text)) == 300
+
+
+# Unasked
+
+
+@pytest.mark.parametrize(("stage", "name"), [("push", "push.repo_id"), ("deploy", "deploy.space_id")])
+def test_stage_that_may_not_publish_says_why_and_takes_less_than_a_second(workspace, run_stage, set_param, stage, name):
+    """A time in a receipt, which DVC would take for a change; an experiment that publishes; a receipt that stays."""
+    file = workspace / f"data/receipts/{stage}.json"
+    for reason in (f"{stage}.enabled is false", "experiments publish nothing (shy-newt)"):
+        before = os.times()
+        result = run_stage(stage, **({} if "enabled" in reason else {"DVC_EXP_NAME": "shy-newt"}))
+        after = os.times()
+        assert (result.returncode, result.errors) == (0, [])
+        assert sum(after[2:4]) - sum(before[2:4]) < 1, "seconds of a processor"
+        assert read_json(file) == {"published": False, "reason": reason}
+        set_param(f"{stage}.enabled", True)
+    result = run_stage(stage)
+    assert (result.returncode, len(result.errors)) == (1, 1) and name in result.errors[0]
+    assert not file.exists(), "the receipt of a former run stayed"

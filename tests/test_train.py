@@ -10,18 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import soundfile
 from safetensors.torch import load_file
 
-from stages.common.params import load_params
 from stages.speech.clips import Clip
 from stages.train import choose_clips, run_fingerprint
-from tests.recordings import wait_until
+from tests.recordings import processes_in, wait_until
 from tests.tiny_model import SOURCE
 from tests.workspaces import (
     add_demo_clips,
+    content_of,
     dvc,
     environment,
     init_dvc,
@@ -34,21 +33,20 @@ from tests.workspaces import (
 )  # fmt: skip
 
 
-def test_smaller_training_sets_lie_within_larger_ones_of_the_same_seed(make_clip):
+def test_smaller_training_sets_lie_within_larger_ones_of_the_same_seed(make_clip, params):
     clips = [make_clip("one two", id=f"{number:016x}") for number in range(200)]
-    params = load_params(Path("params.yaml")).train
 
     def chosen(count: int, seed: int = 0) -> set[str]:
-        return {clip.id for clip in choose_clips(clips, params.model_copy(update={"max_clips": count, "seed": seed}))}
+        settings = params.train.model_copy(update={"max_clips": count, "seed": seed})
+        return {clip.id for clip in choose_clips(clips, settings)}
 
     assert [len(chosen(count)) for count in (10, 50, 200)] == [10, 50, 200]
     assert chosen(10) < chosen(50) < chosen(200)
     assert chosen(10) != chosen(10, seed=1)
 
 
-def test_name_of_a_training_changes_with_everything_that_decides_its_result(demo_clips, tmp_path, monkeypatch):
+def test_name_of_a_training_changes_with_everything_that_decides_its_result(demo_clips, params, tmp_path, monkeypatch):
     """A training with another name starts afresh; one with the same name is resumed, or its result is taken."""
-    params = load_params(Path("params.yaml"))
 
     def name(clips: list[Clip] = demo_clips, model: str = "auto", **settings: object) -> str:
         changed = {"train": params.train.model_copy(update=settings)}
@@ -100,14 +98,6 @@ def start(workspace: Path, *command: str) -> subprocess.Popen:
     return process
 
 
-def trainers_in(workspace: Path) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["cmdline", "cwd"])
-        if "stages.train" in (process.info["cmdline"] or []) and process.info["cwd"] == str(workspace.resolve())
-    ]
-
-
 def lora(*scope: str, dropout: float = 0.0) -> dict:
     return {"r": 16, "alpha": 32, "dropout": dropout, "scope": list(scope)}
 
@@ -141,10 +131,6 @@ def test_killed_training_resumes_from_its_last_checkpoint_and_gives_the_same_mod
     assert all(weights[name].equal(tensor) for name, tensor in whole_weights.items())
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.slow
 def test_only_a_change_that_decides_the_result_trains_again(short_run, tmp_path):
     """A night of training must survive a typo in a comment, and no change of code may give a stale result."""
@@ -164,14 +150,14 @@ def test_only_a_change_that_decides_the_result_trains_again(short_run, tmp_path)
         return "Running stage 'train'" in printed, len(list(workspace.glob(".cache/training/*/result")))
 
     assert repro_after("stages/voxtral/training.py", "import math", "import math") == (True, 1)
-    first = files_in(results)
+    first = content_of(results)
     assert repro_after("stages/voxtral/training.py", "import math", "import math  # for e") == (True, 1)
-    assert files_in(results) == first
+    assert content_of(results) == first
     assert repro_after("stages/common/plurals.py", "hours", "h") == (False, 1)
     assert repro_after(
         "stages/voxtral/training.py", "LORA_LEARNING_RATE_TIMES_WIDTH = 0.3", "LORA_LEARNING_RATE_TIMES_WIDTH = 0.2"
     ) == (True, 2)
-    assert files_in(results) != first
+    assert content_of(results) != first
 
 
 @pytest.mark.slow
@@ -192,10 +178,10 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
     init_dvc(short_run)
     dvc(short_run, "add", "--quiet", "data/raw")
     process = start(short_run, "dvc", "repro", "train")
-    assert trainers_in(short_run), "no training process found while it trains"
+    assert processes_in(short_run, "stages.train"), "no training process found while it trains"
     process.kill()
     process.wait()
-    wait_until(lambda: not trainers_in(short_run))
+    wait_until(lambda: not processes_in(short_run, "stages.train"))
     dvc(short_run, "repro", "train")
     assert read_json(short_run / "data/checkpoints/training.json")["resumed_from_step"] >= 4
 
@@ -236,14 +222,6 @@ def test_base_in_four_bits_learns_and_is_measured_beside_the_whole_one(short_run
              ("base", "base_quantised", "tuned")}  # fmt: skip
     assert len(heard) == 3 and heard["base"] != heard["base_quantised"]
     assert "The base was held in 4 bits (NF4) while training" in (short_run / "data/card/README.md").read_text()
-
-
-def test_best_model_folder_holds_no_pickle_and_no_path_of_this_machine(trained_project):
-    best = trained_project / "data/checkpoints/best"
-    names = {path.name for path in best.iterdir()}
-    assert {"adapter_config.json", "adapter_model.safetensors", "tekken.json", "processor_config.json"} <= names
-    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
-    assert read_json(best / "adapter_config.json")["base_model_name_or_path"] == "data/demo/voxtral-tiny"
 
 
 def test_training_that_diverges_says_so_and_leaves_nothing(short_run, changed):

@@ -12,9 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO
 
-import soundfile
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -24,10 +22,7 @@ SPEECH = ROOT.parent / "shared/speech"
 
 
 def make_workspace(folder: Path, **overrides: object) -> Path:
-    """Code, templates and settings in `folder`, with the demo's model and card.
-
-    overrides: values of params.yaml, with __ for the dot in a key.
-    """
+    """Code, templates and settings in `folder`, with the demo's model and card; overrides as for set_params."""
     for name in ("stages", "templates"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(TINY_MODEL, folder / "data/demo/voxtral-tiny")
@@ -45,6 +40,7 @@ def make_workspace(folder: Path, **overrides: object) -> Path:
 
 
 def set_params(workspace: Path, **overrides: object) -> None:
+    """Change values of params.yaml; __ stands for the dot in a key."""
     yaml = YAML()
     yaml.default_flow_style = None  # lists on one line: ruamel loses a line break after others
     params = yaml.load(workspace / "params.yaml")
@@ -154,16 +150,16 @@ def copy_project(project: Path, folder: Path, **overrides: object) -> Path:
     return folder
 
 
-def run_stage(workspace: Path, name: str, **extra: str) -> subprocess.CompletedProcess:
-    """Run one stage to its end, whatever its exit code."""
+def run_module(workspace: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess:
+    """Run `python -m ...` to its end, whatever its exit code."""
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{name}"],
-        cwd=workspace,
-        env=environment(workspace, **extra),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+        [sys.executable, "-m", *arguments],
+        cwd=workspace, env=environment(workspace, **extra), capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+
+
+def run_stage(workspace: Path, name: str, **extra: str) -> subprocess.CompletedProcess:
+    return run_module(workspace, f"stages.{name}", **extra)
 
 
 def run_stages(workspace: Path, *names: str) -> None:
@@ -174,14 +170,7 @@ def run_stages(workspace: Path, *names: str) -> None:
 
 
 def dvc(workspace: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=workspace,
-        env=environment(workspace),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    result = run_module(workspace, "dvc", *arguments)
     assert not check or result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     return result
 
@@ -194,7 +183,8 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
-def sound_info(path: Path | IO[bytes]) -> tuple[int, int]:
-    """(sample rate in Hz, channels) of a sound file."""
-    info = soundfile.info(path)
-    return info.samplerate, info.channels
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, of which there must be one, by its path inside."""
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found, folder
+    return found
