@@ -108,6 +108,8 @@ def test_failed_run_shows_its_reason_and_offers_another_try():
         runs.supervise("make", to_screen=True)
     assert "holds no recordings" in page.run().words("error")
     assert not page.is_disabled("Try again")
+    Path("dvc.yaml").write_text("[")
+    assert "dvc.yaml is missing or damaged" in page.run().words("error")
 
 
 @pytest.fixture

@@ -63,17 +63,17 @@ def _show_stages(run: runs.Run, progress: Progress) -> None:
 def watch(newest: runs.Run | None) -> None:
     """Show the newest run and look every second for a newer one; `newest` is the one that the page was drawn for."""
     st.session_state["shown"] = (newest.id, newest.outcome) if newest else None
-    _look()
+    _look(runs.stage_names() if newest else [])  # here: what a fragment raises is no sentence on the page
 
 
 @st.fragment(run_every=1)
-def _look() -> None:
+def _look(stages: list[str]) -> None:
     newest = runs.newest()
     if newest is None:
         return
     if st.session_state["shown"] != (newest.id, newest.outcome):
         st.rerun()  # the buttons above change with it
-    progress = read_progress(newest.log, runs.stage_names())
+    progress = read_progress(newest.log, stages)
     st.subheader(f"{STATE_WORDS[newest.outcome]}, since {when(newest.started_at)}"
                  if newest.outcome == "running" else f"Last run: {STATE_WORDS[newest.outcome]}")  # fmt: skip
     if newest.outcome == "running" and newest.waits_for:
