@@ -168,14 +168,18 @@ def _erase_from_raw(erasure: Erasure) -> None:
     for sound in (paths.RAW / name for name in erasure.files):
         sound.unlink(missing_ok=True)
         beside = list(sound.parent.glob(f"{glob.escape(sound.stem)}.*"))
-        if not any(path.suffix.lower() in AUDIO_SUFFIXES for path in beside):
-            for path in beside:
-                if TRANSCRIPT.fullmatch(path.name.removeprefix(sound.stem)):
-                    path.unlink()
+        others = [path.stem for path in beside if path.suffix.lower() in AUDIO_SUFFIXES]
+        for path in beside:
+            if _is_transcript(path, sound.stem) and not any(_is_transcript(path, stem) for stem in others):
+                path.unlink()
         for folder in sound.parents:
             if paths.RAW in folder.parents:
                 with contextlib.suppress(OSError):  # not empty
                     folder.rmdir()
+
+
+def _is_transcript(path: Path, stem: str) -> bool:
+    return TRANSCRIPT.fullmatch(path.name.removeprefix(stem)) is not None
 
 
 def _remove_rows(table: Path, speaker: str | None, gone: set[str]) -> None:

@@ -356,12 +356,16 @@ def test_a_name_within_anothers_or_in_sound_keeps_nobody_from_ending_and_short_r
         sound(RAW / name, number)
     with (RAW / "lj/wavs/2.wav").open("ab") as file:
         file.write(f"\0{ANN}\0a.wav\0".encode())
+    sound(RAW / "lj/wavs/1.en.wav", 45)
+    for name in ("1", "1.en"):
+        (RAW / f"lj/wavs/{name}.txt").write_text("yes")
     (RAW / "lj/metadata.csv").write_text(f"file|text|speaker\n1|yes|{ANN}\n2|yes|{BOB}\n")
     rows = [{"audio_path": name, "text": "yes", "speaker": ANN} for name in ("a.wav", "b\nb.wav")]
     (RAW / "deep/er/clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = run_forget("--speaker", ANN, "--yes", code=1)
     still_there = re.findall(r"^still there: (.*) \(", result.stdout, re.MULTILINE)
     assert still_there == ["data/raw/lj/1"], result.stdout + result.stderr
+    assert sorted(path.name for path in RAW.glob("lj/wavs/1*")) == ["1.en.txt", "1.en.wav"]
     (RAW / "lj/metadata.csv").write_text(f"file|text|speaker\n2|yes|{BOB}\n")
     run_forget("--speaker", ANN, "--yes")
     assert not (RAW / "deep").exists() and {clip.speaker for clip in inbox.stored_clips()} == {BOB, f"{ANN} Lee"}
