@@ -74,11 +74,14 @@ def test_frozen_weights_stay_and_adapters_come_back_from_disk(tmp_path):
     assert (config["base_model_name_or_path"], config["revision"]) == ("some/base", "abc")
 
 
-def test_adapter_with_a_missing_tensor_is_refused(tmp_path):
+def test_adapter_that_is_damaged_or_lacks_a_tensor_is_refused(tmp_path):
     open_adapted("decoder")[0].save_pretrained(tmp_path)
     tensors = load_file(tmp_path / ADAPTER_WEIGHTS)
     name = sorted(tensors)[0]
     tensors["renamed." + name] = tensors.pop(name)
     save_file(tensors, tmp_path / ADAPTER_WEIGHTS)
     with pytest.raises(UserError, match="1 tensors missing, 1 unexpected"):
+        load_adapter(open_tiny()[0], tmp_path)
+    (tmp_path / ADAPTER_WEIGHTS).write_bytes((tmp_path / ADAPTER_WEIGHTS).read_bytes()[:1000])
+    with pytest.raises(UserError, match="is damaged"):
         load_adapter(open_tiny()[0], tmp_path)

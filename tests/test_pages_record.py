@@ -1,5 +1,7 @@
 """Who speaks, and the Record page, without a browser: what is shown and what the buttons do."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -105,14 +107,16 @@ def test_take_is_saved_once_and_counted_until_a_set_of_ten_ends_with_a_rest():
     assert page.phrase not in TEXTS[:2]
 
 
-def test_take_that_is_not_saved_is_lost_only_after_a_second_press():
+def test_take_that_is_not_saved_is_lost_only_after_a_second_press_and_never_by_a_double_click():
     page = Page.of_ann()
     for name in ("Skip", "Back"):
         before = page.phrase
         page.record(3)
-        page.press(name)
-        assert page.phrase == before and page.has_take
-        assert f"press {name} again" in page.words("warning")
+        for pressed_at_s in (math.inf, 0.0):  # just now, long ago
+            page.press(name)
+            assert page.phrase == before and page.has_take
+            assert f"press {name} again" in page.words("warning")
+            page.session_state["place"].pressed_at_s = pressed_at_s
         page.press(name)
         assert page.phrase != before and not page.has_take
 

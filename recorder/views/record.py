@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -18,6 +19,7 @@ from stages.common.stage import UserError
 
 PHRASES, OWN, FREE = "Phrases", "My own phrases", "Free speech"
 SKIP, LEAVE, BACK = "Skip", "Leave it as it is", "Back"
+DOUBLE_CLICK_S = 0.7  # of an unsteady hand
 state = st.session_state
 params = load_params()
 
@@ -42,6 +44,7 @@ class Place:
     visited: list[str] = field(default_factory=list)
     message: tuple[str, str] | None = None  # its kind, as `say` takes it, and its words
     pressed_once: str = ""
+    pressed_at_s: float = 0.0
 
     @property
     def is_unsaved(self) -> bool:
@@ -76,10 +79,11 @@ def find_place(person: Voice, kind: str, is_opened: bool) -> Place:
 
 
 def may_drop(place: Place, button: str) -> bool:
-    """Whether a take that could be saved may be dropped: only the second press of a button does it."""
-    if not place.is_unsaved or place.pressed_once == button:
+    """Whether a take that could be saved may be dropped: only the second press does it, no double click."""
+    now_s = time.monotonic()
+    if not place.is_unsaved or (place.pressed_once == button and now_s > place.pressed_at_s + DOUBLE_CLICK_S):
         return True
-    place.pressed_once = button
+    place.pressed_once, place.pressed_at_s = button, now_s
     place.message = ("warning", f"Not saved yet. To delete this recording, press {button} again.")
     return False
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import VoxtralForConditionalGeneration
@@ -76,10 +77,15 @@ def name_base(folder: Path, name: str, revision: str | None) -> None:
 def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftModel:
     """The model with the adapter in `folder`.
 
-    Raises: UserError for a missing or unexpected tensor; PEFT only warns, and leaves the tensor untrained.
+    Raises: UserError for a damaged file, and for a missing or unexpected tensor, of which PEFT only warns.
     """
     adapted = get_peft_model(model, PeftConfig.from_pretrained(folder))
-    saved = load_file(folder / ADAPTER_WEIGHTS)
+    try:
+        saved = load_file(folder / ADAPTER_WEIGHTS)
+    except SafetensorError as error:
+        raise UserError(
+            f"{folder / ADAPTER_WEIGHTS} is damaged ({error}): run 'dvc checkout', or train again"
+        ) from None
     expected = get_peft_model_state_dict(adapted)
     if saved.keys() != expected.keys():
         missing, unexpected = sorted(expected.keys() - saved.keys()), sorted(saved.keys() - expected.keys())
