@@ -24,15 +24,6 @@ def test_every_clip_comes_once_in_each_epoch(count, clips_per_update):
         assert Counter(sampler) == Counter((index, int(epoch)) for index in range(count))
 
 
-def test_order_depends_on_seed_and_epoch_alone():
-    def order(seed: int, epoch: float) -> tuple[int, ...]:
-        torch.rand(1)  # of no effect
-        return tuple(index for index, _ in SimilarLengths(lengths(100), 8, seed, lambda: epoch))
-
-    assert order(0, 2.0) == order(0, 2.0) == order(0, 2.75)
-    assert len({order(seed, epoch) for seed in range(4) for epoch in (0.0, 1.0, 2.0, 3.0)}) == 16
-
-
 def test_clips_of_an_update_are_of_like_length():
     all_lengths = lengths(800)
     order = [index for index, _ in SimilarLengths(all_lengths, 8, 0, lambda: 0.0)]

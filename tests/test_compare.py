@@ -3,7 +3,7 @@
 import pytest
 
 from stages.commands.compare import show
-from stages.commands.experiments import Experiment, parse
+from stages.commands.experiments import Experiment
 from stages.commands.sweep import points_of
 from stages.common.stage import UserError
 
@@ -38,26 +38,3 @@ def test_grid_is_every_combination_and_lists_stay_whole():
     for wrong in ("train.lora.r", "train.lora.r=", "train.lora.r=8,", "=8"):
         with pytest.raises(UserError, match="KEY=VALUE,VALUE"):
             points_of([wrong])
-
-
-def test_failed_and_queued_experiments_are_no_rows():
-    """Catches: a table that fails on, or shows figures for, an experiment that has none."""
-    metrics = {
-        "data/evaluation/metrics.json": {"data": {"tuned": {"wer": 0.1}}},
-        "data/checkpoints/validation.json": {"data": {"wer": 0.2}},
-    }
-    evaluated = {"metrics": metrics, "params": {"params.yaml": {"data": {"train": {"lora": {"r": 8}}}}}}
-    broken = {"metrics": {"data/evaluation/metrics.json": {"error": {"type": "FileNotFoundError"}}}, "params": {}}
-    experiments = [
-        {"name": "queued", "revs": None},
-        {"name": "failed", "revs": [{"rev": "a", "data": None, "error": {"msg": "no"}}]},
-        {"name": "done", "revs": [{"rev": "b", "data": evaluated}]},
-    ]
-    commits = [
-        {"rev": "workspace", "data": evaluated, "experiments": None},
-        {"rev": "0123456789", "data": broken, "experiments": experiments},
-        {"rev": "abcdef0123", "data": evaluated, "experiments": None},
-    ]
-    found = parse(commits)
-    settings = {"train.lora.r": 8}
-    assert [(one.name, one.settings) for one in found] == [("done", settings), ("abcdef0", settings)]

@@ -176,22 +176,6 @@ def test_rows_of_the_recording_page_are_described(tmp_path, monkeypatch):
     assert set(read_json(change)["row"]) == set(documented("data/raw/recorded/consents.jsonl"))
 
 
-# Where the code says why: Rejection(where, "reason", remedy), reason = "reason", return "reason", remedy.
-WRITTEN = r'(?:(?:Rejection|ReviewItem)\([^"]*|append\(\(|reason ?= ?|return \(?)'
-REASON = re.compile(WRITTEN + r'"([a-z]+(?: [a-z]+)*)"(?:,|\n)')
-
-
-def test_every_reason_to_reject_or_doubt_a_recording_is_named():
-    files = [ROOT / "stages/prepare.py", *(ROOT / "stages/speech").glob("*.py")]
-    wanted = {reason for file in files for reason in REASON.findall(file.read_text(encoding="utf-8"))}
-    assert {"no transcript", "too many words", "too short", "overlapping parts", "channels differ"} <= wanted
-    rejected = {word for row in rows_of("`data/prepared/rejected.jsonl`") for word in SPAN.findall(row[0])}
-    named = rejected | set(SPAN.findall(section("`data/prepared/review.jsonl`")))
-    named = {word for word in named if " " in word} | {"silence"}
-    assert named - wanted == set(), "nothing is rejected for them"
-    assert {reason for reason in wanted if " " in reason} - named == set(), "docs/data-formats.md does not name them"
-
-
 def test_every_way_to_put_recordings_in_is_named():
     files = re.findall(r"^\| [^|`]+? \| ([^|]+) \|", section("Sources"), re.MULTILINE)
     assert [name for cell in files for name in SPAN.findall(cell)] == list(LAYOUTS)

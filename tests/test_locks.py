@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.locks import FOR_EVER, is_locked, lock
+from stages.common.locks import is_locked, lock
 from tests.recordings import recorder_environment
 
 HOLD = """
@@ -79,12 +79,3 @@ def test_two_who_look_at_once_do_not_take_each_other_for_the_holder(workspace):
     with ThreadPoolExecutor(4) as lookers:
         for _ in range(50):
             assert not any(lookers.map(is_locked, [path] * 4))
-
-
-def test_waits_for_a_lock_as_long_as_it_is_told(hold):
-    holder = hold("time.sleep(0.5)")
-    with lock(Path("a.lock"), patience_s=0.1) as held:
-        assert held is None
-    with lock(Path("a.lock"), patience_s=FOR_EVER) as held:
-        assert held is not None
-    holder.wait()

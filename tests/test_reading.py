@@ -1,7 +1,5 @@
 """What a person reads next."""
 
-import pytest
-
 from recorder import reading
 from recorder.inbox import StoredClip
 from recorder.phrases import prompt_id
@@ -29,12 +27,6 @@ def test_recorded_once_each_the_round_begins_again():
     clips = [clip(text) for text in TEXTS] + [clip(TEXTS[0])]
     assert reading.next_phrase(TEXTS, "en", reading.recorded_counts(clips, "Ann")) == TEXTS[1]
     assert reading.next_phrase([], "en", reading.recorded_counts(clips, "Ann")) is None
-
-
-@pytest.mark.parametrize(("clips", "goal"), [(0, 50), (49, 50), (50, 250), (250, 500), (500, None)])
-def test_goals(clips, goal):
-    milestone = reading.next_milestone(clips)
-    assert (milestone and milestone.clips) == goal
 
 
 def test_own_phrases_are_kept_by_speaker_and_language(tmp_path, monkeypatch):

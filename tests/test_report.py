@@ -93,15 +93,3 @@ def test_report_reads_aloud_with_its_headings_tables_and_mistakes_in_words(rende
     assert "missed: " in spoken  # what a crossed out word says to those who hear the page
     assert re.search(r'img "Validation word error rate from 40.0.% after epoch 1 to 20.0.% after epoch 2"', spoken)
     assert page.locator("audio[aria-label^='Recording: ']").count() == page.locator("audio").count() > 0
-
-
-@pytest.mark.browser
-def test_report_prints_whole_on_paper(render, page):
-    """Catches: a table cut off at the paper's edge."""
-    page.goto(render("endless answer").as_uri())
-    page.emulate_media(media="print")
-    page.set_viewport_size({"width": 720, "height": 1000})  # the text's width on A4 at 96 dots an inch
-    assert page.evaluate("document.documentElement.scrollWidth") <= 720
-    cut_off = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
-    assert page.evaluate(cut_off) == 0
-    assert not page.locator("audio").first.is_visible()  # paper plays nothing

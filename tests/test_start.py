@@ -42,15 +42,6 @@ def test_settings_of_threads_that_a_person_made_are_kept():
     assert spin_count("import stages, torch", OMP_WAIT_POLICY="passive") == "0"
 
 
-def test_libraries_kept_out_at_the_start_can_be_used_afterwards():
-    code = """
-import stages.voxtral.loading as loading, datasets, scipy, peft.import_utils, transformers.utils
-loading.use_bitsandbytes()
-assert peft.import_utils.is_bnb_4bit_available() and transformers.utils.is_bitsandbytes_available()
-print(datasets.Dataset.from_list([{"a": 1}])[0], scipy.__name__)"""
-    assert python(code).stdout == "{'a': 1} scipy\n"
-
-
 def test_set_up_looks_for_packages_where_pip_would():
     """uv does not read them: it would take a CUDA build of torch where pip takes a CPU build from a folder."""
     environment, mine = ":env:.find-links='/wheels /more'", "install.index-url='file:///mine'"

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recorder import inbox, takes
-from stages.common.stage import UserError
+from recorder import takes
 from stages.speech import audio
 from tests.recordings import DEMO_ROWS, limits, spoken
 from tests.workspaces import SPEECH
@@ -200,10 +199,3 @@ def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
         problem = check_figures(prepared.figures, limits()) if prepared.figures else prepared.reason
         assert take.blocked == bool(problem), (take.findings, problem)
         assert take.blocked or prepared.id == take.id
-
-
-def test_blocked_take_is_not_stored(workspace):
-    take = takes.from_recording(np.zeros(16_000, dtype=np.float32), 16_000, limits())
-    with pytest.raises(UserError, match=r"^Nothing can be heard\."):
-        inbox.save_clip(take, text="yes", language="en", speaker="ann")
-    assert inbox.stored_clips() == []

@@ -56,13 +56,6 @@ def test_features_of_training_are_those_of_the_processor():
     assert torch.allclose(ours, expected, atol=2**-9)
 
 
-def test_phonemes_become_the_class_of_each_frame():
-    classes = {"t": 1, "u:": 2}
-    labels = pretrain.frame_classes([(0.05, "t"), (0.08, "u:"), (0.2, "")], 25, classes)
-    assert labels.tolist() == [0] * 5 + [1] * 3 + [2] * 12 + [0] * 5
-    assert (pretrain.frame_classes(None, 25, classes) == pretrain.IGNORED).all()
-
-
 @needs_synthesisers
 @pytest.mark.slow
 def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_path, make_clip):
@@ -82,11 +75,3 @@ def test_unseen_sentences_in_voices_like_those_it_learned_are_understood(tmp_pat
     heard = transcribe(*open_tiny(), clips, batch_size=50)
     scores = [score_clip(clip.text, text) for clip, text in zip(clips, heard, strict=True)]
     assert summarise(scores)["wer"] <= 0.05
-
-
-@needs_synthesisers
-def test_demo_voice_says_the_same_sounds_in_place_of_others_and_slowly():
-    assert demo_voice.as_said("kitchen")[0].strip("',") == "t"
-    assert "r" not in "".join(demo_voice.as_said("radio"))
-    usual, _ = speech.synthesise("turn on the light", speech.Voice("espeak-ng", "en", 155, 50))
-    assert len(demo_voice.speak("turn on the light", random.Random(5))) > 1.2 * len(usual)
