@@ -34,6 +34,7 @@ def start(workspace: Path, module: str, *words: str) -> subprocess.Popen:
         [sys.executable, "-m", f"stages.commands.{module}", *words],
         cwd=workspace, env=environment(workspace), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in a shell's background ignore it
     )  # fmt: skip
 
 
