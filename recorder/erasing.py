@@ -135,7 +135,7 @@ def read_dict(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
     except (ValueError, TypeError):
-        raise UserError(f"{path} cannot be read: mend it, or remove it if it is not needed any more") from None
+        raise UserError(f"{path} cannot be read: fix it, or remove it if it is not needed any more") from None
 
 
 # Erasing

@@ -85,7 +85,7 @@ def test_metadata_is_what_the_hub_searches_by_and_settings_are_quoted_as_they_ar
     assert data.language == ["en", "de"]  # the most frequent first
     assert 'language="en"' in rendered.text and "en (310)" in rendered.text and "de (90)" in rendered.text
     assert data.model_name == "my-voice"
-    assert "recordings (21.5 minutes). An old fisherman." in rendered.text
+    assert "recordings (21.5 minutes). An old fisherman.\n" in rendered.text
     assert rendered.text.lstrip().startswith("# Fish: a {{ test }} --- with <b> & 'quotes'\n")
     assert {(result.metric_type, result.metric_name): result.metric_value for result in data.eval_results} == {
         ("wer", "WER (this model)"): 13.57,

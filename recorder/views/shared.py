@@ -20,7 +20,6 @@ CONSENT = (
     "copies them on purpose. I can listen to my recordings, and delete them, on the Clips page at any time. "
     "Older copies, and a model that has learnt from them, remain until whoever set this up erases them."
 )
-NEWEST_FIRST = slice(None, None, -1)
 SOMEONE_ELSE = ""
 state = st.session_state
 
@@ -100,7 +99,7 @@ def sidebar() -> None:
             )
         speaker = state["speaker"]
         if "language" not in state:
-            clips = inbox.stored_clips()[NEWEST_FIRST]
+            clips = inbox.stored_clips()[::-1]
             last = next((clip.language for clip in clips if clip.speaker == speaker), None)
             wanted = [asked.get("language"), last, (st.context.locale or "en")[:2], "en"]
             state["language"] = next(code for code in wanted if code in LANGUAGES)
@@ -118,7 +117,7 @@ def sidebar() -> None:
 
 def known_speakers() -> list[str]:
     """Everybody who has recordings here or has agreed to be recorded; who recorded last comes first."""
-    of_clips = [clip.speaker for clip in inbox.stored_clips()[NEWEST_FIRST] if clip.speaker]
+    of_clips = [clip.speaker for clip in inbox.stored_clips()[::-1] if clip.speaker]
     return list(dict.fromkeys([*of_clips, *inbox.consents()]))
 
 

@@ -34,7 +34,7 @@ def known_models() -> dict[str, str | None]:
     known = {model.name: model.revision}
     show = ["git", "show", "HEAD:params.yaml"]
     if shutil.which("git") and (committed := subprocess.run(show, capture_output=True, check=False).stdout):
-        with contextlib.suppress(YAMLError, KeyError, TypeError):  # it may have been mended since
+        with contextlib.suppress(YAMLError, KeyError, TypeError):  # it may have been fixed since
             model = YAML(typ="safe").load(committed)["model"]
             known.setdefault(model["name"], model["revision"])
     for run in runs.history():

@@ -48,7 +48,7 @@ def sizes_of(words: Sequence[str], available: int) -> list[int | None]:
     if len(sizes) + 1 < LEAST_POINTS:
         raise UserError(
             f"a curve needs {LEAST_POINTS - 1} sizes or more below all {available} clips, found {len(sizes)}: "
-            f"give more CLIPS"
+            "give more CLIPS"
         )
     return [*sizes, None]
 
