@@ -204,6 +204,7 @@ def test_questions_wait_for_one_another_and_one_that_takes_too_long_ends_alone(l
     listener.transcribe(heard[0][0], "en")
     [process] = processes()
     too_long, results = ask_long_question(listener, timeout_s=2)
+    time.sleep(0.1)  # it has told that it begins, and holds no lock of the pool any more
     process.suspend()
     asked = [in_thread(lambda content=content: listener.transcribe(content, "en")) for content, _, _ in heard[:3]]
     too_long.join()
