@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import peft.import_utils
+import psutil
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -187,6 +188,13 @@ def device() -> torch.device:
 def device_name() -> str:
     """The GPU's name, or cpu."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def total_memory_bytes() -> int:
+    """All memory of this process' GPU, else of the machine."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_properties(device()).total_memory
+    return psutil.virtual_memory().total
 
 
 @contextlib.contextmanager
