@@ -39,4 +39,4 @@ def test_evaluation_grows_with_the_batch_and_shrinks_in_four_bits():
     """The 3B in bfloat16: 9.35 GB of weights, and less than 1 GB for each clip."""
     one, sixteen = (memory.evaluation_bytes(MINI, torch.bfloat16, False, batch) for batch in (1, 16))
     assert 9.35e9 < one < sixteen < one + 15e9
-    assert 3e9 < memory.evaluation_bytes(MINI, torch.bfloat16, True, 1) < one - 5e9
+    assert 4e9 < memory.evaluation_bytes(MINI, torch.bfloat16, True, 1) < 5e9
