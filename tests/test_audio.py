@@ -13,7 +13,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from stages.speech import audio
+from stages.speech import audio, ffmpeg, prepared, unreadable
 from tests.sounds import encode, encode_by_ffmpeg, packets_of, speech_like, video
 from tests.workspaces import SPEECH
 
@@ -93,14 +93,14 @@ def test_measured_duration_peak_level_and_noise_are_those_of_known_signals(sampl
 def test_flac_comes_back_within_one_step_of_16_bits_and_is_cut_off_at_full_scale(tmp_path):
     samples = np.random.default_rng(0).uniform(-1.5, 1.5, RATE_HZ).astype(np.float32)
     (tmp_path / "a.flac").write_bytes(audio.encode_flac(samples))
-    back = audio.read_prepared(tmp_path / "a.flac")
+    back = prepared.read_prepared(tmp_path / "a.flac")
     assert back.dtype == np.float32
     assert back == pytest.approx(samples.clip(-1, 1), abs=1 / 2**15)
     info = soundfile.info(tmp_path / "a.flac")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
     soundfile.write(tmp_path / "b.flac", samples, 44_100)
     with pytest.raises(ValueError, match="not written by the prepare stage"):
-        audio.read_prepared(tmp_path / "b.flac")
+        prepared.read_prepared(tmp_path / "b.flac")
 
 
 # What telephones and browsers record by default; libsndfile reads none of them.
@@ -163,12 +163,15 @@ HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n"
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "save it as WAV or FLAC"),
-        (b"garbage", "save it as WAV or FLAC"),
+        (b"", "the file is empty"),
+        (b"<!DOCTYPE html>\n<p>Log in</p>", "a text, not sound"),
+        ("Grüße aus Köln".encode(), "a text, not sound"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"garb\x00age", "save it as WAV or FLAC"),
         (b"RIFF\x00\x00\x00\x00WAVE", "save it as WAV or FLAC"),
         (b"fLaC" + bytes(100), "save it as WAV or FLAC"),
         (encode(np.zeros(0, np.float32), 48_000, "WAV"), "no sound in this file"),
-        (encode(np.zeros(0, np.float32), 48_000, "FLAC"), "no sound in this file|can be read"),
+        (encode(np.zeros(0, np.float32), 48_000, "FLAC"), "the file is empty"),  # libsndfile writes nothing
         (video(), "no sound in this file"),
         (encode(tone(440, 0.5, 1), 1_092_676, "WAV"), "claims 1092676 samples a second"),
         (encode(tone(440, 0.5, 1), 1, "WAV"), "claims 1 samples a second"),
@@ -201,7 +204,7 @@ def test_file_that_is_cut_off_or_damaged_is_refused(kind):
 
 # Catches: a long file, or one whose header claims a length, for which all memory is taken.
 def test_sound_above_the_limit_is_refused_while_it_is_decoded(monkeypatch):
-    monkeypatch.setattr(audio, "MAX_SAMPLES", 60 * RATE_HZ * 2)
+    monkeypatch.setattr(unreadable, "MAX_SAMPLES", 60 * RATE_HZ * 2)
     shorter, longer = (
         encode(np.stack([tone(440, 0.5, duration_s)] * 2, axis=1), RATE_HZ, "FLAC") for duration_s in (60.0, 60.2)
     )
@@ -225,8 +228,8 @@ def test_file_or_address_that_a_list_names_is_not_opened(list_of, tmp_path, monk
         with pytest.raises(TimeoutError):
             server.accept()
     known = {name for format_name in av.formats_available for name in format_name.split(",")}
-    assert set(audio.DEMUXERS) <= known
-    assert not {"concat", "hls", "dash", "image2", "sdp", "rtsp", "lavfi", "webm_dash_manifest"} & set(audio.DEMUXERS)
+    assert set(ffmpeg.DEMUXERS) <= known
+    assert not {"concat", "hls", "dash", "image2", "sdp", "rtsp", "lavfi", "webm_dash_manifest"} & set(ffmpeg.DEMUXERS)
 
 
 def test_title_that_is_no_utf_8_does_not_stop_the_decoding():
@@ -356,7 +359,7 @@ def test_part_that_lies_behind_the_end_is_refused(tmp_path, kind, times):
 
 @pytest.mark.parametrize(("kind", "codec"), [("FLAC", None), ("ipod", "aac")])
 def test_recording_above_the_limit_is_read_in_parts_in_little_memory_and_time(monkeypatch, tmp_path, kind, codec):
-    monkeypatch.setattr(audio, "MAX_DURATION_S", 240)
+    monkeypatch.setattr(unreadable, "MAX_DURATION_S", 240)
     path = write_lecture(tmp_path / "lecture", 300, 8_000, kind, codec)
     with path.open("rb") as file:
         with pytest.raises(audio.UnreadableSound, match="longer than 4 minutes"):
@@ -378,3 +381,22 @@ def test_tag_before_flac_takes_none_of_it_away():
     content = b"ID3\x04\0\0\0\0\x07\x68" + bytes(1000) + encode(spoken, 48_000, "FLAC")  # its size by 7 bits
     part, _ = audio.decode(content, 0.3, 0.6)
     assert part[:, 0] == pytest.approx(spoken[14_400:28_800], abs=1e-4)
+
+
+# Catches: each part of a long recording without an index is decoded from its beginning: time grows with the square.
+def test_parts_of_a_recording_without_an_index_are_decoded_in_one_pass(tmp_path, monkeypatch):
+    path = tmp_path / "talk.aac"
+    path.write_bytes(encode_by_ffmpeg(speech_like(60, RATE_HZ), RATE_HZ, "adts", "aac"))
+    whole, rate_hz = audio.decode(path.read_bytes())
+    opened = []
+    monkeypatch.setattr(ffmpeg, "_Opened", lambda *given, kind=ffmpeg._Opened: opened.append(1) or kind(*given))
+    times = [(0.0, 2.0), (2.0, 3.5), (3.4, 6.0), (6.0, 6.5), (30.0, 33.3), (33.3, 59.0), (1.0, 2.0)]
+    for begins_s, ends_s in times:
+        with path.open("rb") as recorded:
+            part, _ = audio.decode(recorded, begins_s, ends_s)
+        assert (part == whole[round(begins_s * rate_hz) : round(ends_s * rate_hz)]).all()
+    assert len(opened) == 2  # the last part lies before the others
+    path.write_bytes(encode_by_ffmpeg(tone(440, 0.5, 60, RATE_HZ), RATE_HZ, "adts", "aac"))
+    with path.open("rb") as recorded:
+        part, _ = audio.decode(recorded, 40.0, 41.0)
+    assert loudest_hertz(part[:, 0]) == 440

@@ -10,7 +10,7 @@ import soundfile
 
 from stages import prepare
 from stages.common.files import read_jsonl
-from stages.speech import audio
+from stages.speech import prepared
 from stages.speech.clips import clip_id, read_clips
 from tests.test_audio import loudest_hertz
 
@@ -48,7 +48,7 @@ def test_part_holds_the_sound_between_its_times(talk):
         ("part 1", 0.5, 12.0, 12.5),
         ("part 2", 1.0, 39.0, None),
     ]
-    hertz = [loudest_hertz(audio.read_prepared(PREPARED / clip.audio_path)) for clip in clips]
+    hertz = [loudest_hertz(prepared.read_prepared(PREPARED / clip.audio_path)) for clip in clips]
     assert hertz == pytest.approx([250, 320, 590], abs=2)
     assert {clip.recorded_file for clip in clips} == {"tv/talk.wav"}
     assert {clip.session for clip in clips} == {"talk.wav"}

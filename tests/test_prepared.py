@@ -51,7 +51,7 @@ def test_audiofolder_gives_own_clips_with_texts_and_languages_and_nobody_elses(w
     for row in rows:
         clip = clips[row["id"]]
         assert (row["text"], row["language"], row["duration_s"]) == (clip.text, clip.language, clip.duration_s)
-        samples = audio.read_prepared(Path(row["audio"]["path"]))
+        samples = prepared.read_prepared(Path(row["audio"]["path"]))
         assert len(samples) / audio.SAMPLE_RATE_HZ == pytest.approx(clip.duration_s, abs=1e-3)
 
 
@@ -61,9 +61,9 @@ def test_missing_sound_is_one_line_and_damage_is_not_read_as_sound(clips):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"{path} is damaged"):
-        audio.read_prepared(path)
+        prepared.read_prepared(path)
     path.unlink()
-    for read in (prepared.content, prepared.sha256, audio.read_prepared):
+    for read in (prepared.content, prepared.sha256, prepared.read_prepared):
         with pytest.raises(UserError, match=r"is missing: run 'dvc repro prepare'"):
             read(path)
 

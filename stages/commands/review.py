@@ -18,7 +18,7 @@ from stages.common.files import write_jsonl
 from stages.common.params import Params, load_params
 from stages.common.plurals import counted
 from stages.common.stage import number_option, run
-from stages.speech import audio, prepared
+from stages.speech import prepared
 from stages.speech.clips import Clip, read_clips
 from stages.speech.filters import ReviewItem
 from stages.speech.scoring import score_clip
@@ -48,7 +48,7 @@ def hear(clips: Sequence[Clip], params: Params) -> list[str]:
     return base_transcripts(
         clips,
         keys,
-        lambda clip: audio.read_prepared(paths.PREPARED / clip.audio_path),
+        lambda clip: prepared.read_prepared(paths.PREPARED / clip.audio_path),
         params.model,
         params.evaluate.batch_size,
     )

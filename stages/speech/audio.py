@@ -6,40 +6,28 @@ Samples are float32 in [-1, 1]: [frames, channels] as recorded, [frames] once mo
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
-from stages.common.stage import UserError
-from stages.speech import prepared
+from stages.speech import ffmpeg, headers
+from stages.speech.prepared import SAMPLE_RATE_HZ
+from stages.speech.unreadable import (
+    MISSING_S,
+    SEEK_MARGIN_S,
+    BadCut,
+    ChannelsDiffer,
+    UnreadableSound,
+    check_rate,
+    longest_frames,
+    refuse_missing_end,
+)
 
-if TYPE_CHECKING:
-    from av import AudioFrame
-    from av.container import InputContainer
-
-SAMPLE_RATE_HZ = 16_000  # of the features that Voxtral's encoder was trained on
 FULL_SCALE = 0.999
 QUIETEST_DBFS = -100.0
 FRAME_S = 0.02
-
-# Limits of decoding, whatever a header says: a small file can unpack to days of silence.
-MAX_DURATION_S = 3600
-MAX_SAMPLES = MAX_DURATION_S * SAMPLE_RATE_HZ  # all channels counted: 230 MB as float32, 5 minutes of stereo at 96 kHz
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 384_000  # telephones have 8 kHz, the best studios 384 kHz
-# FFmpeg's demuxers that may be used: for sound and common video files, none that opens other files or addresses
-# (playlists, concat, image sequences). To add a format: its demuxer here, its ending in clips.AUDIO_SUFFIXES.
-DEMUXERS = ("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov")
-DEMUXERS += ("mp3", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv")
-# Those whose files have an index of times and name their length.
-INDEXED = ("mov", "matroska")
-SEEK_MARGIN_S = 1.0  # decoded before a part, which codecs need (Opus 80 ms, AAC a frame)
-MISSING_S = 0.5  # may be missing at the end: lengths in headers, tables and subtitles are rounded
-STREAMED_BYTES = 0x7FFF_0000  # larger sizes are placeholders in WAV files of unknown length
-CUT_IT = "cut it into sentences, or list its segments with begin and end"
 
 # Channels hold the same sound if they correlate this much at some delay, with either sign. Measured: two people up to
 # 0.32 (words of 0.3 s) and 0.21 (sentences); two microphones in one room, as much echo as direct sound, 0.4.
@@ -47,30 +35,6 @@ SAME_SOUND_CORRELATION = 0.35
 SAME_SOUND_DELAY_S = 0.02
 MIXED_FROM_CORRELATION = 0.8  # below this, without delay, the mean sounds hollow or cancels out
 DEAD_BELOW_LOUDEST_DB, DEAD_DBFS = 30, -60.0
-
-
-class UnreadableSound(Exception):
-    """Sound that cannot be used: the message says why and what to do, `reason` is its word in rejected.jsonl."""
-
-    reason = "unreadable audio"
-
-
-class TooLong(UnreadableSound):
-    """A recording, or part of one, that takes too much memory."""
-
-    reason = "too long"
-
-
-class BadCut(UnreadableSound):
-    """Times that name no part of the recording."""
-
-    reason = "cut out of range"
-
-
-class ChannelsDiffer(UnreadableSound):
-    """Channels with different sounds, which cannot be mixed."""
-
-    reason = "channels differ"
 
 
 def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | None = None) -> tuple[np.ndarray, int]:
@@ -87,8 +51,8 @@ def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | Non
     if ends_s is not None and ends_s <= begins_s:
         raise BadCut(f"it ends at {ends_s:.3f} s, before it begins: correct its times")
     source = io.BytesIO(content) if isinstance(content, bytes) else content
-    _refuse_cut_off(source)
-    decoded = _decode_by_libsndfile(source, begins_s, ends_s) or _decode_by_ffmpeg(source, begins_s, ends_s)
+    source = headers.with_true_sizes(source)
+    decoded = _decode_by_libsndfile(source, begins_s, ends_s) or ffmpeg.decode(source, begins_s, ends_s)
     samples, sample_rate_hz = decoded
     if not len(samples) and not begins_s:
         raise UnreadableSound("there is no sound in this file: record it again")
@@ -98,17 +62,6 @@ def decode(content: bytes | BinaryIO, begins_s: float = 0.0, ends_s: float | Non
     if not np.isfinite(samples).all():
         raise UnreadableSound("some samples are not numbers: record or export it again")
     return samples, sample_rate_hz
-
-
-def _refuse_cut_off(source: BinaryIO) -> None:
-    """Raises: UnreadableSound if a WAV, AIFF or AVI file is shorter than it claims (a broken copy)."""
-    source.seek(0)
-    head = source.read(8)
-    size = source.seek(0, io.SEEK_END)
-    byte_order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])
-    claimed = int.from_bytes(head[4:], byte_order) if byte_order else 0
-    if size < claimed < STREAMED_BYTES:
-        raise UnreadableSound(f"it holds {size} of {claimed + 8} bytes: copy or export it again, whole")
 
 
 def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int] | None:
@@ -126,10 +79,10 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
             return None  # libsndfile would guess the length from the first frame, and may stop early
         if is_tagged and file.format not in ("MP3", "FLAC"):
             return None  # libsndfile would drop sound as long as the tag
-        _check_rate(file.samplerate)
+        check_rate(file.samplerate)
         begin = min(round(begins_s * file.samplerate), file.frames)
         end = file.frames if ends_s is None else min(round(ends_s * file.samplerate), file.frames)
-        if end - begin > _longest_frames(file.channels, file.samplerate):
+        if end - begin > longest_frames(file.channels, file.samplerate):
             return None  # a header may claim any length, and NumPy would allocate it; FFmpeg counts what is there
         try:
             start = max(begin - round(SEEK_MARGIN_S * file.samplerate), 0)
@@ -138,7 +91,7 @@ def _decode_by_libsndfile(source: BinaryIO, begins_s: float, ends_s: float | Non
             samples = file.read(max(end - start, 0), dtype="float32", always_2d=True)[begin - start :]
         except soundfile.SoundFileError as error:
             raise UnreadableSound("the file is damaged: record or export it again, as WAV or FLAC") from error
-        _refuse_missing_end(len(samples) / file.samplerate, (end - begin) / file.samplerate)
+        refuse_missing_end(len(samples) / file.samplerate, (end - begin) / file.samplerate)
         return samples, file.samplerate
 
 
@@ -154,105 +107,12 @@ def _names_length(source: BinaryIO) -> bool:
     return b"Xing" in first_frame or b"Info" in first_frame
 
 
-def _decode_by_ffmpeg(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.ndarray, int]:
-    """The first audio stream, at its own rate. Raises: UnreadableSound, also for one damaged packet."""
-    import av  # imported here: most recordings do not need it
-
-    source.seek(0)
-    options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
-    # Grows in place: a list of pieces would need the memory twice.
-    samples = bytearray()
-    channels = sample_rate_hz = 0
-    to_float = av.AudioResampler(format="flt")  # interleaved float32; rate and channels stay
-    try:
-        with av.open(source, container_options=options, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise UnreadableSound("there is no sound in this file: record it again")
-            for position, decoded in _frames_from(container, begins_s):
-                sample_rate_hz = decoded.sample_rate
-                _check_rate(sample_rate_hz)
-                begin = round(begins_s * sample_rate_hz) - position
-                end = None if ends_s is None else round(ends_s * sample_rate_hz) - position
-                if decoded.samples <= begin:
-                    continue
-                if end is not None and end <= 0:
-                    break
-                for frame in to_float.resample(decoded):
-                    channels = frame.layout.nb_channels
-                    samples += frame.to_ndarray().reshape(-1, channels)[max(begin, 0) : end].tobytes()
-                longest = _longest_frames(channels, sample_rate_hz)
-                if len(samples) // 4 // channels > longest:
-                    minutes = longest / sample_rate_hz / 60
-                    raise TooLong(f"longer than {minutes:.0f} minutes at {sample_rate_hz} Hz: {CUT_IT}")
-            # In a video the pictures may be longer than the sound.
-            names_length = _is_indexed(container) and len(container.streams) == 1 and container.duration
-            if samples and ends_s is None and names_length:
-                found_s = begins_s + len(samples) / 4 / channels / sample_rate_hz
-                _refuse_missing_end(found_s, container.duration / av.time_base)
-    except (av.FFmpegError, ValueError, OSError) as error:
-        # ValueError: rate or channels change; OSError: a seek before the file's beginning
-        reason = getattr(error, "strerror", None) or "its rate or channels change"
-        raise UnreadableSound(f"not a sound file that can be read ({reason}): save it as WAV or FLAC") from error
-    return np.frombuffer(samples, np.float32).reshape(-1, max(channels, 1)), max(sample_rate_hz, 1)
-
-
-def _frames_from(container: InputContainer, begins_s: float) -> Iterator[tuple[int, AudioFrame]]:
-    """Decoded frames of the first audio stream with their positions in samples, from `begins_s` or a little before."""
-    stream = container.streams.audio[0]
-    frames = container.decode(stream)
-    first = next(frames, None)
-    position = 0
-    if first and first.pts is not None and begins_s > SEEK_MARGIN_S and _is_indexed(container):
-        begin = first.pts
-        container.seek(begin + int((begins_s - SEEK_MARGIN_S) / stream.time_base), stream=stream)
-        frames = container.decode(stream)
-        first = next(frames, None)
-        if first:
-            if first.pts is None or (first.pts - begin) * stream.time_base > begins_s:
-                raise UnreadableSound("its index is damaged: save it as WAV or FLAC")
-            position = round((first.pts - begin) * stream.time_base * first.sample_rate)
-    while first:
-        yield position, first
-        position += first.samples
-        first = next(frames, None)
-
-
-def _is_indexed(container: InputContainer) -> bool:
-    return container.format.name.split(",")[0] in INDEXED
-
-
-def _check_rate(sample_rate_hz: int) -> None:
-    if not LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ:
-        expected = f"{LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
-        raise UnreadableSound(f"it claims {sample_rate_hz} samples a second, not {expected}: record or export it again")
-
-
-def _longest_frames(channels: int, sample_rate_hz: int) -> int:
-    return min(MAX_SAMPLES // channels, MAX_DURATION_S * sample_rate_hz)
-
-
-def _refuse_missing_end(found_s: float, claimed_s: float) -> None:
-    if found_s < claimed_s - MISSING_S:
-        raise UnreadableSound(f"it ends after {found_s:.1f} of {claimed_s:.1f} s: copy or export it again, whole")
-
-
 def encode_flac(samples: np.ndarray) -> bytes:
     """16-bit FLAC at SAMPLE_RATE_HZ."""
     buffer = io.BytesIO()
     whole = np.clip(np.rint(samples * 0x8000), -0x8000, 0x7FFF).astype(np.int16)  # as libsndfile does, but faster
     soundfile.write(buffer, whole, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
-
-
-def read_prepared(path: Path) -> np.ndarray:
-    """Samples [frames] of a file that prepare wrote. Raises: UserError if it is missing or damaged."""
-    try:
-        samples, sample_rate_hz = soundfile.read(io.BytesIO(prepared.content(path)), dtype="float32")
-    except soundfile.SoundFileError:
-        raise UserError(f"{path} is damaged: remove it, and run 'dvc repro prepare'") from None
-    if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 1:
-        raise ValueError(f"{path} is not {SAMPLE_RATE_HZ} Hz mono: it was not written by the prepare stage")
-    return samples
 
 
 def to_mono_16k(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") -> np.ndarray:

@@ -22,8 +22,8 @@ import numpy as np
 import soxr
 
 from stages.common.params import TrainParams
-from stages.speech.audio import SAMPLE_RATE_HZ
 from stages.speech.clips import Clip
+from stages.speech.prepared import SAMPLE_RATE_HZ
 
 PLAIN_EPOCH = 5  # the first epoch of every five hears the clips as they are
 SPEED = 0.05  # largest change, as a fraction

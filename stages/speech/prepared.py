@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 from stages.common import paths
 from stages.common.stage import UserError
 
+SAMPLE_RATE_HZ = 16_000  # of the features that Voxtral's encoder was trained on
 MANIFEST = paths.PREPARED / "metadata.jsonl"
 
 
@@ -33,3 +38,14 @@ def content(path: Path) -> bytes:
 def sha256(path: Path) -> str:
     """Hex digest of a clip's FLAC file. Raises: UserError if it is missing."""
     return hashlib.sha256(content(path)).hexdigest()
+
+
+def read_prepared(path: Path) -> np.ndarray:
+    """Samples [frames] of a file that prepare wrote. Raises: UserError if it is missing or damaged."""
+    try:
+        samples, sample_rate_hz = soundfile.read(io.BytesIO(content(path)), dtype="float32")
+    except soundfile.SoundFileError:
+        raise UserError(f"{path} is damaged: remove it, and run 'dvc repro prepare'") from None
+    if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 1:
+        raise ValueError(f"{path} is not {SAMPLE_RATE_HZ} Hz mono: it was not written by the prepare stage")
+    return samples

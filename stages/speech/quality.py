@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stages.speech.audio import SAMPLE_RATE_HZ
+from stages.speech.prepared import SAMPLE_RATE_HZ
 
 WINDOW = 512  # samples, 32 ms
 STEP = 256  # samples, 16 ms

@@ -26,8 +26,8 @@ from transformers import VoxtralProcessor
 from stages.common import paths
 from stages.common.stage import UserError
 from stages.speech import augment
-from stages.speech.audio import SAMPLE_RATE_HZ, read_prepared
 from stages.speech.clips import Clip
+from stages.speech.prepared import SAMPLE_RATE_HZ, read_prepared
 from stages.voxtral.loading import Sizes
 
 # No speech is denser: 6 words a second, 4 tokens a word. Ends a transcript that repeats itself.

@@ -17,7 +17,7 @@ from collections import Counter
 import numpy as np
 
 from stages.common.pool import Failed, run_each
-from stages.speech import audio
+from stages.speech import audio, unreadable
 from tests.memory import peak_bytes
 from tests.sounds import encode, encode_by_ffmpeg, speech_like, video
 
@@ -120,8 +120,8 @@ def _decode(content: bytes, *times: float) -> str:
         assert words and "\n" not in words and words.isprintable(), words
         return words
     assert samples.dtype == np.float32 and samples.ndim == 2, (samples.dtype, samples.shape)
-    assert samples.size <= audio.MAX_SAMPLES
-    assert audio.LOWEST_RATE_HZ <= sample_rate_hz <= audio.HIGHEST_RATE_HZ
+    assert samples.size <= unreadable.MAX_SAMPLES
+    assert unreadable.LOWEST_RATE_HZ <= sample_rate_hz <= unreadable.HIGHEST_RATE_HZ
     assert np.isfinite(samples).all()
     try:
         mono = audio.to_mono_16k(samples, sample_rate_hz)

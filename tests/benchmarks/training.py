@@ -25,8 +25,8 @@ from transformers import IntervalStrategy, Trainer, TrainerCallback, TrainingArg
 from transformers.trainer_utils import SaveStrategy
 
 from stages.common.params import ModelParams, Params, TrainParams, load_params
-from stages.speech.audio import read_prepared
 from stages.speech.clips import Clip
+from stages.speech.prepared import read_prepared
 from stages.train import open_trainee
 from stages.voxtral import batches, encoder_cache, last_layer, training
 from stages.voxtral.collation import IGNORED, Collator
