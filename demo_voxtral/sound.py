@@ -51,6 +51,8 @@ def _decode(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
     # Channels in one plane: PyAV's arrays of many planes hold memory that is none from 8 channels on.
     resampler = av.AudioResampler(format="flt", rate=sample_rate_hz)
     blocks, seconds = [], 0.0
+    if _names_wrong_sizes(path):
+        options["ignore_length"] = "1"
     with path.open("rb") as file, av.open(file, container_options=options, metadata_errors="replace") as container:
         if not container.streams.audio:
             raise Refused(NO_SOUND)
@@ -64,6 +66,21 @@ def _decode(path: Path, sample_rate_hz: int, longest_s: float) -> np.ndarray:
     if not blocks:
         raise Refused(NO_SOUND)
     return np.concatenate(blocks)
+
+
+def _names_wrong_sizes(path: Path) -> bool:
+    """Whether a WAV file's parts do not fill it: its recorder crashed, or files were joined."""
+    with path.open("rb") as file:
+        head, at, end = file.read(12), 12, path.stat().st_size
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return False
+        while at + 8 <= end:
+            file.seek(at)
+            name, size = file.read(4), int.from_bytes(file.read(4), "little")
+            if name == b"RIFF" or not name.isascii():
+                return True
+            at += 8 + size + size % 2
+    return at not in (end, end + 1)
 
 
 def is_silent(samples: np.ndarray, sample_rate_hz: int) -> bool:

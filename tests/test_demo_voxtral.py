@@ -287,6 +287,18 @@ def test_many_channels_and_a_low_rate_neither_end_the_process_nor_fill_its_memor
     assert peak_bytes() - before < 100e6
 
 
+def test_wav_is_heard_up_to_its_end_whatever_its_header_says(monkeypatch, tmp_path):
+    """Catches: a recorder crashed, or files were joined, and only what the header names is transcribed."""
+    _, sound = demo_modules(monkeypatch)
+    path = tmp_path / "take.wav"
+    soundfile.write(path, 0.3 * np.sin(np.arange(48_000) / 5), 16_000)
+    content = path.read_bytes()
+    (stale := bytearray(content))[40:44] = (32_000).to_bytes(4, "little")
+    for changed, seconds in ((content, 3), (stale, 3), (content + content, 6), (content + b"LIST\4\0\0\0abcd", 3)):
+        path.write_bytes(changed)
+        assert len(sound.read(path, 16_000, 30)) / 16_000 == pytest.approx(seconds, abs=0.002)
+
+
 def test_folder_by_itself_without_a_model_says_on_its_page_what_is_missing(tmp_path):
     shutil.copytree(FOLDER, tmp_path / "space", ignore=shutil.ignore_patterns("__pycache__"))
     with app(tmp_path, str(tmp_path / "space/app.py"), cwd=tmp_path) as (_, address):
