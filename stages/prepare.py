@@ -25,6 +25,7 @@ from stages.speech.conversion import Converted, Part, Stored
 from stages.speech.duplicates import find_duplicates
 from stages.speech.sound_cache import SoundCache, remove_stale
 from stages.speech.sources import locate_all, read_source, read_sources
+from stages.speech.transcripts import transcript_of
 
 OTHER_SPEAKERS = "other_speakers/"  # begins a source that is other people's; no folder of data/raw has a slash
 TABLES = ("metadata.jsonl", "other_speakers.jsonl", "rejected.jsonl", "review.jsonl", "summary.json")
@@ -42,14 +43,16 @@ def check(clip: RawClip, location: Path | Stored | None, params: PrepareParams) 
     if location is None:
         remedy = "name a file inside the source's own folder, without .. and links"
         return Rejection(clip.where, "path leaves its folder", remedy)
-    cleaned = text.clean(clip.text)
-    if not text.normalise(cleaned):
-        return Rejection(clip.where, "empty text", "write down what was said, in letters")
-    if control := text.find_control_string(cleaned):
+    language = language_of(clip, params)
+    said, problem = transcript_of(clip.text, language)
+    if control := text.find_control_string(said):
         return Rejection(
             clip.where, "control string in text", f"remove {control}: the model would take it for a command"
         )
-    language = language_of(clip, params)
+    if problem:
+        return Rejection(clip.where, *problem)
+    if not text.normalise(said):
+        return Rejection(clip.where, "empty text", "write down what was said, in letters")
     if not text.is_accepted(language):
         return Rejection(clip.where, "unknown language", f"{language!r} is not an ISO 639-1 code such as en, de or hi")
     return None
@@ -101,12 +104,12 @@ def join(
             reason, remedy = problem
             rejections.append(Rejection(raw_clip.where, reason, remedy))
         elif first := clips.get(result.id):
-            is_other = text.clean(raw_clip.text) != first.text
+            is_other = raw_clip.text != first.text
             which = "keep the one with the right text" if is_other else "remove it"
             remedy = f"{which}: same bytes as {first.recorded_file}"
             rejections.append(Rejection(raw_clip.where, "same recording twice", remedy))
         else:
-            said = {"text": text.clean(raw_clip.text), "language": language_of(raw_clip, params)}
+            said = {"language": language_of(raw_clip, params)}
             sound = {"audio_path": prepared.audio_path(result.id), **result.figures}
             clips[result.id] = Clip(id=result.id, **vars(raw_clip) | said, **sound)
     return list(clips.values()), rejections
@@ -179,7 +182,7 @@ def main() -> str:
         if rejection := check(clip, location, params):
             unread.append(rejection)
         else:
-            located.append((clip, location))
+            located.append((replace(clip, text=transcript_of(clip.text)[0]), location))
     sounds = SoundCache(params)
     parts = [Part(location, clip.begins_s, clip.ends_s) for clip, location in located]
     converted = sounds.convert_all(parts)

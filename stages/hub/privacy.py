@@ -21,6 +21,7 @@ from stages.common.stage import UserError
 from stages.speech import text as speech_text
 from stages.speech.clips import HUB, Clip
 from stages.speech.sources import locate, read_sources
+from stages.speech.transcripts import transcript_of
 
 CONSENTS = "consents.jsonl"
 WAITING_CHANGES = Path("data/inbox")
@@ -61,7 +62,7 @@ def check_current(clips: list[Clip]) -> None:
             f"such as {foreign[0].source}: remove prepare.sources, or set push.dataset.enabled to false"
         )
     in_raw = {
-        (clip.recorded_file, clip.begins_s, clip.ends_s, speech_text.clean(clip.text), clip.speaker)
+        (clip.recorded_file, clip.begins_s, clip.ends_s, transcript_of(clip.text)[0], clip.speaker)
         for clip in read_sources(paths.RAW)[0]
         if (location := locate(paths.RAW, clip)) and location.is_file()
     }
