@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stages.common import paths
+from stages.common.dvc import refuse_shrunk_recordings
 from stages.common.files import write_json, write_jsonl
 from stages.common.params import PrepareParams, load_params
 from stages.common.plurals import counted
@@ -167,6 +168,7 @@ def main() -> str:
     announce("prepare", **params.model_dump(), other_speakers=other_speakers_folder)
     if not text.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is not an ISO 639-1 code such as en or de")
+    refuse_shrunk_recordings()
     raw_clips, unpaired = read_sources(paths.RAW)
     if not (raw_clips or unpaired or params.sources):
         raise UserError(

@@ -63,6 +63,22 @@ def test_files_are_counted_as_dvc_counts_them(tracked):
         check_complete()
 
 
+# Catches: in a clone that was not pulled, DVC notes the one new recording as the whole set, and all ends green.
+@pytest.mark.slow
+def test_bare_repro_with_fewer_recordings_is_refused_each_time_until_told_otherwise(tracked):
+    dvc(tracked, "repro", "prepare")
+    noted = Path("data/raw.dvc").read_text()
+    rows = Path("data/raw/demo/clips.jsonl").read_text().splitlines(keepends=True)
+    Path("data/raw/demo/001.opus").unlink()
+    Path("data/raw/demo/clips.jsonl").write_text("".join(row for row in rows if '"001.opus"' not in row))
+    for _ in range(2):
+        refused = dvc(tracked, "repro", "prepare", check=False)
+        assert refused.returncode != 0 and "prepare: data/raw holds 3 files, the last run read 4" in refused.stderr
+        assert Path("data/raw.dvc").read_text() == noted
+    dvc(tracked, "add", "--quiet", "data/raw")
+    dvc(tracked, "repro", "prepare")
+
+
 # Catches: git's objects are counted as recordings. What is a repository: tests/test_sources.py.
 def test_repository_in_data_raw_is_refused_before_anything_is_checked_or_fetched(tracked):
     Path("data/raw/demo/001.opus").unlink()  # not made up for by what lies in the repository

@@ -192,6 +192,14 @@ def test_repository_in_data_raw_is_refused_before_anything_is_read(raw, place, m
         read_sources(raw)
 
 
+# Catches: recordings that a .dvcignore names are trained on and never stored.
+def test_file_that_hides_recordings_from_dvc_is_refused_before_anything_is_read(raw):
+    put(raw, "phone/deep/a.wav")
+    put(raw, "phone/deep/.dvcignore", "*.wav")
+    with pytest.raises(UserError, match=re.escape(f"{raw}/phone/deep/.dvcignore keeps DVC from storing")):
+        read_sources(raw)
+
+
 def test_repository_in_the_folder_of_other_people_is_no_mistake(tmp_path):
     put(tmp_path, "others/.git/config")
     put(tmp_path, "others/b.wav")

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PLUMBING = {
     "stages.common.cache": "stores results; each key names what its result follows from",
     "stages.common.code": "names the code in a key",
+    "stages.common.dvc": "runs DVC, and compares its notes",
     "stages.common.files": "writes and reads files whole; what is in them comes from its callers",
     "stages.common.locks": "keeps others waiting",
     "stages.common.params": "checks settings; their values are in dvc.yaml and in the keys",

@@ -6,6 +6,7 @@ Commands run in a child process, because `Repo.reproduce` resolves paths against
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from ruamel.yaml import YAML
 
 from stages.common import paths
+from stages.common.files import write_whole
+from stages.common.plurals import counted
 from stages.common.stage import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +32,35 @@ if TYPE_CHECKING:
 TRACKED = paths.RAW.with_suffix(".dvc")
 DVC_LOCK = Path("dvc.lock")
 RUNNING_STAGES = Path(".dvc/tmp/rwlock")
+
+
+def refuse_shrunk_recordings() -> None:
+    """Undo and refuse what a bare `dvc repro` does if recordings are missing: it notes the smaller set in data/raw.dvc
+    before the first stage, and the next commit would lose the others' hashes.
+
+    For the first stage. A set that was noted before this run (`dvc add`, the pages, `make forget`) is meant.
+
+    Raises: UserError if the DVC that runs this stage has just noted fewer files than the last run read.
+    """
+    if "DVC_STAGE" not in os.environ or not (TRACKED.exists() and DVC_LOCK.exists()):
+        return
+    yaml = YAML()
+    locked = yaml.load(DVC_LOCK).get("stages", {}).get("prepare", {}).get("deps", [])
+    before = next((dict(entry) for entry in locked if entry["path"] == paths.RAW.as_posix()), None)
+    tracked = yaml.load(TRACKED)
+    now = tracked["outs"][0]
+    was_noted_before = TRACKED.stat().st_mtime < psutil.Process(os.getppid()).create_time()
+    if before is None or was_noted_before or now.get("nfiles", 0) >= before.get("nfiles", 0):
+        return
+    present = now.get("nfiles", 0)
+    now |= before | {"path": now["path"]}
+    buffer = io.BytesIO()
+    yaml.dump(tracked, buffer)
+    write_whole(TRACKED, buffer.getvalue())
+    raise UserError(
+        f"{paths.RAW} holds {counted(present, 'file')}, the last run read {before['nfiles']}: run 'make pull' to fetch "
+        f"them, or, if you removed some on purpose, 'dvc add {paths.RAW}'"
+    )
 
 
 class Busy(Exception):

@@ -73,13 +73,15 @@ def read_source(folder: Path) -> tuple[list[RawClip], list[Rejection]]:
 
 
 def walk_raw(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk` for data/raw and the folders below.
+    """`os.walk` for data/raw and the folders below: the files that DVC stores, and more than the readers read.
 
-    DVC skips a folder that holds .dvc, and in one that holds .git only that.
+    DVC skips a folder that holds .dvc, and in one that holds .git only that; a .dvcignore names files to skip.
 
-    Raises: UserError if a folder is a git or DVC repository of its own.
+    Raises: UserError if a folder is a git or DVC repository of its own, or holds a .dvcignore.
     """
     for place, folders, files in os.walk(folder):
+        if ".dvcignore" in files:
+            raise UserError(f"{printable(place)}/.dvcignore keeps DVC from storing what is read here: remove that file")
         if marks := " and ".join(mark for mark in REPOSITORY if mark in folders or mark in files):
             raise UserError(
                 f"{printable(place)} is a repository of its own (it holds {marks}), and DVC does not store all of it: "
