@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import pycountry
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from stages.common import paths
@@ -18,6 +19,7 @@ from stages.common.params import Params, load_params
 from stages.common.plurals import counted
 from stages.common.stage import announce, run
 from stages.speech.caveats import caveats, conclusion
+from stages.speech.text import VOXTRAL_LANGUAGES
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
 
@@ -73,6 +75,12 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             base_model=base_model,
             base_model_is_local=is_local,
             adapter=is_adapter,
+            # The code on the card loads an adapter over its base, else a whole model.
+            on_base=is_adapter and not (is_local and params.push.merged),
+            made_for=", ".join(VOXTRAL_LANGUAGES.values()),
+            weaker_languages=", ".join(
+                pycountry.languages.get(alpha_2=code).name for code in languages if code not in VOXTRAL_LANGUAGES
+            ),
             conclusion=conclusion(metrics),
             caveats=caveats(metrics),
             percent=lambda fraction: f"{100 * fraction:.1f} %",

@@ -26,7 +26,7 @@ def publish_model(params: Params) -> dict:
     section = params.push
     if section.repo_id is None and not section.dry_run:
         raise UserError("params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME")
-    model, results, left_out = release.chosen_files(params.model)
+    model, results, left_out = release.chosen_files()
     refusal = release.reason_to_refuse(section, read_json(paths.EVALUATION / "metrics.json"))
     if refusal and not section.dry_run:
         raise UserError(refusal)

@@ -210,7 +210,7 @@ def save_best(checkpoint: Path, source: ModelSource, collator: Collator, folder:
     collator.processor.save_pretrained(folder)
     shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES), dirs_exist_ok=True)
     if (folder / adapters.ADAPTER_CONFIG).exists():
-        adapters.name_base(folder, source.name, source.revision)
+        adapters.complete(folder, source.name, source.revision)
 
 
 def main() -> str:

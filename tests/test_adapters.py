@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import VoxtralConfig, VoxtralForConditionalGeneration, VoxtralProcessor, WhisperFeatureExtractor
 
 from stages.common.stage import UserError
-from stages.voxtral.adapters import ADAPTER_WEIGHTS, SCOPES, add_lora, load_adapter, matched_layers, name_base
+from stages.voxtral.adapters import ADAPTER_WEIGHTS, SCOPES, add_lora, complete, load_adapter, matched_layers
 from stages.voxtral.loading import read_sizes
 from tests.tiny_model import lora, open_adapted, open_tiny
 from tests.workspaces import TINY_MODEL
@@ -66,7 +66,7 @@ def test_model_with_other_layers_is_refused():
 def test_frozen_weights_stay_and_adapters_come_back_from_disk(tmp_path):
     adapted, _ = open_adapted(*SCOPES)
     adapted.save_pretrained(tmp_path)
-    name_base(tmp_path, "some/base", "abc")
+    complete(tmp_path, "some/base", "abc")
     again = load_adapter(open_tiny()[0], tmp_path)
     saved = dict(adapted.named_parameters())
     assert all(parameter.equal(saved[name]) for name, parameter in again.named_parameters())

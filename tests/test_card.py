@@ -158,7 +158,16 @@ def test_code_on_the_card_loads_an_adapter_over_its_base_and_a_full_model_by_its
     compile(code, "card", "exec")
 
 
-def test_local_base_is_no_base_model_of_the_hub_and_no_path_is_published(card, inputs):
+def test_language_that_voxtral_was_not_made_for_is_named(card, inputs):
+    assert "Voxtral was made for" not in card().text
+    inputs["data/prepared/summary.json"]["languages"] = {"en": 3, "pl": 40, "de": 1, "uk": 2}
+    assert (
+        "made for English, Spanish, French, Portuguese, Hindi, German, Dutch, Italian. In Polish, Ukrainian the "
+        in (card().text)
+    )
+
+
+def test_local_base_is_no_base_model_of_the_hub_and_no_path_is_published(card, inputs, set_param):
     folder = "/home/ann/models/voxtral"
     training = inputs["data/checkpoints/training.json"]
     training["settings"]["model"]["name"] = folder
@@ -168,3 +177,6 @@ def test_local_base_is_no_base_model_of_the_hub_and_no_path_is_published(card, i
     assert "huggingface.co/data" not in rendered.content
     assert re.findall(r"""(?:^|[\s"'(=\[])(/[\w.-]+/\S*)""", rendered.content) == []
     assert str(Path.cwd()) not in rendered.content
+    assert "needs its base voxtral, a folder of the machine that it was made on." in rendered.text
+    set_param("push.merged", True)
+    assert 'subfolder="merged"' in card().text

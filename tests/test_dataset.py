@@ -267,7 +267,7 @@ def test_dry_run_lists_the_files_and_without_a_name_or_in_an_experiment_nothing_
 # Through the real clients to a hub
 
 STREAM = """
-import hashlib, json
+import hashlib, json, sys
 import datasets
 datasets.config.USE_PARQUET_EXPORT = False  # a service of the Hub's that the one for tests does not have
 for part in ("train", "validation", "test"):
@@ -277,6 +277,8 @@ for part in ("train", "validation", "test"):
         sound = row.pop("audio")
         digest = hashlib.sha256(sound["bytes"]).hexdigest()
         print(json.dumps({**row, "part": part, "sound": digest, "path": sound["path"]}))
+exec(sys.argv[1])  # the code on the card
+assert rate == 16_000 and len(samples) == round(rate * clips[0]["duration_s"])
 """
 
 
@@ -298,9 +300,14 @@ def push(clips, hub, set_param):
 def test_what_went_up_streams_back_as_the_same_clips(push, hub, tmp_path):
     result = push()
     assert (result.returncode, result.stderr) == (0, "")
-    reader = hub.run(tmp_path, "-c", STREAM, HF_HOME=str(tmp_path / "reader"))
+    [code] = re.findall(
+        r"```python\n(.*?)```", hub.repository("dataset", "me/clips").files["README.md"].decode(), re.DOTALL
+    )
+    reader = hub.run(tmp_path, "-c", STREAM, code, HF_HOME=str(tmp_path / "reader"))
     assert reader.returncode == 0, reader.stderr[-3000:]
-    heard = [json.loads(line) for line in reader.stdout.splitlines()]
+    *rows, text = reader.stdout.splitlines()
+    heard = [json.loads(line) for line in rows]
+    assert text in {row["text"] for row in heard if row["part"] == "test"}
     assert len({row["id"] for row in heard}) == CLIPS
     known = json.loads(paths.PSEUDONYMS.read_text())["me/clips"]["speakers"]
 

@@ -36,6 +36,7 @@ def test_first_visit_asks_name_then_consent_and_stores_its_wording():
     page.fill("text_input", "Your name", "Ann")
     page.press("Start")
     assert page.is_disabled("Continue")
+    assert "understands Arabic less well than the 8 languages" in page.words("caption")
     wording = next(text.value for text in page.markdown if text.value.startswith("I agree"))
     page.agree()
     consent = inbox.consents()["Ann"]
@@ -43,6 +44,7 @@ def test_first_visit_asks_name_then_consent_and_stores_its_wording():
     assert (page.phrase, page.microphones[0]["direction"]) == (phrases.from_file("ar")[0], "rtl")
     page.fill("selectbox", "Language", "en")
     assert (page.run().phrase, page.microphones[0]["direction"]) == (TEXTS[0], "ltr")
+    assert "less well" not in page.words("caption")
 
 
 @pytest.mark.parametrize("name", ["Ben", "Someone else"])

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,45 +11,40 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from stages import card
 from stages import push as stage
+from stages.common.files import write_json
 from stages.common.params import load_params
 from stages.common.stage import UserError
 from stages.hub import release
+from stages.hub.local.repositories import Repository, StoredFile
 from stages.speech import prepared
+from stages.voxtral import adapters
 from tests.hub import TOKEN, Fault, HubServer, held
-from tests.workspaces import ROOT, copy_project, git, read_json, read_rows, set_params
+from tests.workspaces import ROOT, TINY_MODEL, copy_project, git, read_json, read_rows, set_params
 
 PUBLISHED = {
     "README.md", "training.json", "curve.csv", "metrics.json",
-    "adapter_config.json", "adapter_model.safetensors", "config.json", "processor_config.json", "tekken.json",
+    "adapter_config.json", "adapter_model.safetensors", "processor_config.json", "tekken.json", "tokenizer_config.json",
 }  # fmt: skip
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"}
 MERGED = {"config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tekken.json"}
-# With the libraries alone, as somebody would who knows nothing of this project.
-TRANSCRIBE = """
-import json, sys
-import soundfile, torch
-from transformers import AutoProcessor, VoxtralForConditionalGeneration
-
-repo, inside, base, clips = json.loads(sys.argv[1])
-model = VoxtralForConditionalGeneration.from_pretrained(base or repo, dtype=torch.float32, subfolder=inside)
-if base:
-    from peft import PeftModel
-    model = PeftModel.from_pretrained(model, repo).merge_and_unload()
-    processor = AutoProcessor.from_pretrained(repo)
-else:
-    from huggingface_hub import snapshot_download
-    processor = AutoProcessor.from_pretrained(f"{snapshot_download(repo)}/{inside}")
-audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
-window = round(audio.chunk_length_s * audio.sampling_rate)
-heard = {}
-for clip in clips:
-    samples, rate = soundfile.read(clip["path"], dtype="float32")
-    inputs = processor.apply_transcription_request(
-        audio=[samples], format=["WAV"], language=clip["language"], sampling_rate=rate, model_id=repo,
-        audio_kwargs={"pad_to_multiple_of": window, "max_source_positions": window // 160},
-    )
-    output = model.generate(**inputs, max_new_tokens=int(24 * clip["duration_s"]) + 17, do_sample=False)
-    [heard[clip["id"]]] = processor.batch_decode(output[:, inputs.input_ids.shape[1]:], skip_special_tokens=True)
+# With the libraries alone, as somebody would who knows nothing of this project: each code is run for each clip, from
+# where it reads the sound on, in a folder where recording.wav is that clip.
+READER = """
+import contextlib, io, json, os, sys
+codes, folders = json.loads(sys.argv[1])
+heard = []
+for code in codes:
+    names, texts = {}, {}
+    loading, sound, hearing = code.partition("samples, rate =")
+    exec(loading, names)
+    for clip, folder in folders.items():
+        os.chdir(folder)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(sound + hearing, names)
+        texts[clip] = printed.getvalue().strip()
+    heard.append(texts)
 print(json.dumps(heard))
 """
 
@@ -83,17 +80,45 @@ def in_receipt(receipt: dict) -> dict[str, str]:
     return {entry["path"]: entry["sha256"] for entry in receipt["files"]}
 
 
-def transcribe_from_hub(hub: HubServer, workspace: Path, base: str | None, inside: str = "") -> dict:
-    """{clip id: text} of the test clips, in a fresh process with its own cache."""
-    clips = []
+def hear_as_published(hub: HubServer, workspace: Path, *codes: str) -> list[dict[str, str]]:
+    """What each code from the card prints, {clip id: text} of the test clips, in a fresh process with its own cache."""
+    folders = {}
     for row in read_rows(workspace / "data/split/test.jsonl"):
-        sound = workspace.parent / f"{row['id']}.flac"
-        sound.write_bytes(prepared.content(workspace / "data/prepared" / row["file_name"]))
-        clips.append({"path": str(sound), **{name: row[name] for name in ("id", "language", "duration_s")}})
-    asked = json.dumps(["me/voice", inside, base, clips])
-    result = hub.run(workspace, "-c", TRANSCRIBE, asked, HF_HOME=str(workspace.parent / "reader"))
+        folders[row["id"]] = str(workspace.parent / "heard" / row["id"])
+        Path(folders[row["id"]]).mkdir(parents=True, exist_ok=True)
+        content = prepared.content(workspace / "data/prepared" / row["file_name"])
+        Path(folders[row["id"]], "recording.wav").write_bytes(content)  # libsndfile goes by what is in it: FLAC
+    result = hub.run(workspace, "-c", READER, json.dumps([codes, folders]), HF_HOME=str(workspace.parent / "reader"))
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def codes_on_the_card(hub: HubServer) -> list[str]:
+    card = hub.repository("model", "me/voice").files["README.md"].decode()
+    # The tiny model was evaluated in float32.
+    return re.findall(r"```python\n(.*?)```", card.replace("bfloat16", "float32"), re.DOTALL)
+
+
+def with_model(code: str, *lines: str) -> str:
+    """The code on the card with its model loaded by these lines."""
+    kept = [line for line in code.splitlines() if not line.startswith(("model =", "from peft"))]
+    at = next(number for number, line in enumerate(kept) if line.startswith("processor ="))
+    return "\n".join([*kept[:at], *lines, *kept[at:]])
+
+
+def publish_base(hub: HubServer, workspace: Path) -> None:
+    """As if the workspace had been trained from a base on the Hub, at a commit of it that is not the newest."""
+    base = Repository("model", "me/base")
+    base.add_commit({path.name: StoredFile(path.read_bytes()) for path in TINY_MODEL.iterdir()}, "base")
+    hub.repositories["model", "me/base"], commit = base, base.head.oid
+    base.add_commit({**base.head.files, "LICENSE": StoredFile(b"more")}, "base again")
+    set_params(workspace, model__name="me/base", model__revision=commit)
+    training = read_json(workspace / "data/checkpoints/training.json")
+    training |= {"base_model": "me/base", "base_model_identity": f"me/base@{commit}"}
+    training["settings"]["model"] |= {"name": "me/base", "revision": commit}
+    write_json(workspace / "data/checkpoints/training.json", training)
+    adapters.complete(workspace / "data/checkpoints/best", "me/base", commit)
+    card.main()
 
 
 def evaluated(workspace: Path) -> dict[str, str]:
@@ -103,6 +128,8 @@ def evaluated(workspace: Path) -> dict[str, str]:
 
 def test_dry_run_lists_what_a_push_then_sends_and_the_hubs_copy_transcribes_as_evaluated(hub, workspace):
     """A private file that is uploaded, a model that works only here, and a second push that does all of it again."""
+    publish_base(hub, workspace)
+    hub.requests.clear()
     best = workspace / "data/checkpoints/best"
     for name in ("optimizer.pt", "training_args.bin", "recording.flac", "sub/adapter_model.safetensors"):
         (best / name).parent.mkdir(exist_ok=True)
@@ -133,8 +160,21 @@ def test_dry_run_lists_what_a_push_then_sends_and_the_hubs_copy_transcribes_as_e
         "data/evaluation/predictions.jsonl",
         "data/evaluation/report.html",
     ]  # fmt: skip
-    heard = transcribe_from_hub(hub, workspace, base="data/demo/voxtral-tiny")
-    assert heard == evaluated(workspace) and len(heard) >= 5
+
+    folder = workspace.parent / "downloaded"
+    folder.mkdir()
+    for name, content in repository.files.items():
+        (folder / name).write_bytes(content)
+    [code] = codes_on_the_card(hub)
+    load = "model = VoxtralForConditionalGeneration.from_pretrained({}, dtype=torch.float32)"
+    other_codes = [  # transformers loads the adapter onto its base by itself, also from a downloaded copy
+        with_model(code, load.format("'me/voice'")),
+        with_model(code, load.format(f"'{folder}'")).replace(
+            'AutoProcessor.from_pretrained("me/voice"', f"AutoProcessor.from_pretrained('{folder}'"
+        ),
+    ]
+    heard = hear_as_published(hub, workspace, code, *other_codes)
+    assert heard == 3 * [evaluated(workspace)] and len(heard[0]) >= 5
 
     hub.requests.clear()
     result = hub.run(workspace, "-m", "stages.push")
@@ -144,14 +184,32 @@ def test_dry_run_lists_what_a_push_then_sends_and_the_hubs_copy_transcribes_as_e
 
 
 @pytest.mark.slow
-def test_merged_model_transcribes_alone_and_is_removed_when_it_is_no_longer_wanted(hub, workspace):
+def test_merged_and_whole_models_transcribe_as_their_cards_say_and_what_is_no_longer_wanted_is_removed(hub, workspace):
     set_params(workspace, push__merged=True)
+    card.main()  # the base is a folder of this machine: the merged model is the one to use
     push(hub, workspace)
     assert set(on_the_hub(hub)) == PUBLISHED | {f"merged/{name}" for name in MERGED}
-    assert transcribe_from_hub(hub, workspace, base=None, inside="merged") == evaluated(workspace)
+    [alone] = codes_on_the_card(hub)
+
+    publish_base(hub, workspace)
+    push(hub, workspace)
+    [over_base, merged] = codes_on_the_card(hub)
+    assert hear_as_published(hub, workspace, alone, with_model(over_base, merged)) == 2 * [evaluated(workspace)]
     set_params(workspace, push__merged=False)
     push(hub, workspace)
     assert set(on_the_hub(hub)) == PUBLISHED
+
+    # The same weights as after full fine-tuning.
+    [folder] = (workspace / ".cache/merged").iterdir()
+    shutil.rmtree(workspace / "data/checkpoints/best")
+    shutil.copytree(folder, workspace / "data/checkpoints/best")
+    training = read_json(workspace / "data/checkpoints/training.json")
+    training["settings"]["mode"] = "full"
+    write_json(workspace / "data/checkpoints/training.json", training)
+    card.main()
+    push(hub, workspace)
+    assert set(on_the_hub(hub)) == PUBLISHED - ADAPTER | MERGED
+    assert hear_as_published(hub, workspace, *codes_on_the_card(hub)) == [evaluated(workspace)]
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def ask_model(push, name: str) -> dict:
         push.merged,
         help="For programs that cannot load the adapter alone. As large as the base model: up to several gigabytes.",
     )
-    model, results, left_out = release.chosen_files(load_params().model)
+    model, results, left_out = release.chosen_files()
     show_files(listing(model | results), left_out)
     if refusal := release.reason_to_refuse(push, read_json(paths.EVALUATION / "metrics.json")):
         st.warning(as_plain(refusal))

@@ -13,6 +13,7 @@ from recorder import inbox, mover, pictures
 from recorder.listener import Listener
 from recorder.phrases import LANGUAGES
 from recorder.takes import Take
+from stages.speech.text import VOXTRAL_LANGUAGES
 
 CONSENT = (
     "I agree that my voice is recorded on this computer and used to train a speech recogniser for me. "
@@ -110,6 +111,12 @@ def sidebar() -> None:
             format_func=lambda code: f"{LANGUAGES[code].name} · {LANGUAGES[code].own_name}",
             persist_state="session",
         )
+        if state["language"] not in VOXTRAL_LANGUAGES:
+            st.caption(
+                f"Voxtral understands {LANGUAGES[state['language']].name} less well than the "
+                f"{len(VOXTRAL_LANGUAGES)} languages it was made for. Your recordings can still help it: after a "
+                "training, the Results page says how much."
+            )
     if speaker is not None:
         asked["speaker"] = speaker
     asked["language"] = state["language"]

@@ -20,9 +20,9 @@ from pathlib import Path
 from stages.common import paths
 from stages.common.cache import fingerprint
 from stages.common.files import read_json, sha256_of_file
-from stages.common.params import ModelParams, Params, PushParams
+from stages.common.params import Params, PushParams
 from stages.common.stage import UserError
-from stages.hub.client import TOKENS, api, call
+from stages.hub.client import TOKENS
 from stages.speech.caveats import verdict
 
 BEST = paths.CHECKPOINTS / "best"
@@ -56,7 +56,7 @@ LONGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit; a broken file can 
 HOMES = rb"""(?<![\w./:-])(/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\)[^\s"'<>)]*"""
 
 
-def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
+def chosen_files() -> tuple[dict[str, Path], dict[str, Path], list[str]]:
     """The model and its results, each {path on the Hub: file here}, and the files that stay here.
 
     Raises: UserError if a file is missing.
@@ -64,8 +64,6 @@ def chosen_files(params: ModelParams) -> tuple[dict[str, Path], dict[str, Path],
     model = model_files(BEST)
     if not any(name.endswith(".safetensors") for name in model):
         raise UserError(f"{BEST} holds no model: run 'dvc repro'")
-    if is_adapter(model):
-        model.setdefault("config.json", base_config(params))
     for path in RESULTS.values():
         if not path.is_file():
             raise UserError(f"{path} is missing: run 'dvc repro'")
@@ -81,15 +79,6 @@ def model_files(folder: Path) -> dict[str, Path]:
         for path in sorted(folder.glob("*"))
         if path.is_file() and any(fnmatch(path.name, pattern) for pattern in (*WEIGHTS, *PROCESSOR))
     }
-
-
-def base_config(params: ModelParams) -> Path:
-    """The base's config.json. Without it beside an adapter, transformers misreads tekken.json."""
-    folder = Path(params.name)
-    if folder.is_dir():
-        return folder / "config.json"
-    what = f"model.name {params.name}"
-    return Path(call(what, api().hf_hub_download, params.name, "config.json", revision=params.revision))
 
 
 def is_adapter(model: Mapping[str, Path]) -> bool:

@@ -12,6 +12,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+# Those that Voxtral was made for, by the cards of Voxtral-Mini-3B-2507 and Voxtral-Small-24B-2507 on the Hub. It takes
+# others, and understands them less well.
+VOXTRAL_LANGUAGES = {
+    "en": "English", "es": "Spanish", "fr": "French", "pt": "Portuguese", "hi": "Hindi", "de": "German", "nl": "Dutch",
+    "it": "Italian",
+}  # fmt: skip
 # Format characters that change how a word is written: joiners of Indic scripts and Persian.
 JOINERS = "\u200c\u200d"
 # Languages and scripts written without spaces between words: scored and counted by characters.

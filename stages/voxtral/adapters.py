@@ -23,6 +23,7 @@ from stages.common.stage import UserError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 # All linear layers of each part, by their full names below VoxtralForConditionalGeneration.
 SCOPES = {
@@ -68,10 +69,15 @@ def add_lora(model: VoxtralForConditionalGeneration, params: LoraParams) -> Peft
     return get_peft_model(model, config)
 
 
-def name_base(folder: Path, name: str, revision: str | None) -> None:
-    """Write the base model's name into a saved adapter; PEFT writes the folder it was loaded from."""
+def complete(folder: Path, name: str, revision: str | None) -> None:
+    """Write into a saved adapter what other programs load it by: its base's name, and its tokenizer's class.
+
+    PEFT names the folder that the base was loaded from. transformers finds the class by config.json, which must not lie
+    beside an adapter: from_pretrained of such a folder takes it for a whole model (integrations/peft.py).
+    """
     config = read_json(folder / ADAPTER_CONFIG)
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": name, "revision": revision})
+    write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "MistralCommonBackend"})
 
 
 def load_adapter(model: VoxtralForConditionalGeneration, folder: Path) -> PeftModel:
