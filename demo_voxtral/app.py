@@ -31,7 +31,15 @@ from recogniser import SetupError
 LANGUAGES = "en,es,fr,pt,hi,de,nl,it"  # those that Voxtral was made for
 FIND_OUT = ("Let the model find out", "")
 LONGEST_S, LARGEST_MB = 180, 50  # of a recording
-WAITING = 20  # recordings that may wait for their turn
+# Recordings that may wait for their turn: a phrase takes a GPU about 5 s with two models, so the last one of 20 waits
+# for two minutes; on a slow CPU each takes minutes.
+WAITING, WAITING_IF_SLOW = 20, 3
+# Time on ZeroGPU's card with the 3B, reasoned from its sizes and not measured, with room. Starting: 9.4 GB of weights
+# are moved there. A part: the sound's spectrum on the CPU, and 5 TFLOP of encoder and prompt. A token: 7.2 GB of
+# decoder are read (5 ms), while Python starts the kernels of 30 layers and their adapters one by one (30 ms).
+START_S, PART_S, TOKEN_S = 10, 0.5, 0.04
+# A visitor without an account has 2 minutes a day (the Hub's page on ZeroGPU): nobody could start a longer call.
+LONGEST_CALL_S = 120
 KEPT_S = 3600  # recordings are deleted after this
 STYLE = """
 .gradio-container {max-width: 60rem !important; margin: 0 auto !important}
@@ -92,9 +100,15 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def gpu_seconds(parts: Sequence[np.ndarray], language: str | None) -> int:
-    """Most seconds of a GPU to ask ZeroGPU for; with fewer it waits less."""
-    sound_s = sum(map(len, parts)) / tuned.sample_rate_hz
-    return math.ceil(20 + 0.5 * sound_s)
+    """Seconds of a GPU to ask ZeroGPU for, which ends the call after them; who asks for fewer waits less.
+
+    Enough for each model to write as many tokens as it may, as in a loop that nothing else ends: with two models 19 s
+    for a recording of 3 s, 70 s for one of 30 s. From 55 s of sound on that would be too long a call; LONGEST_CALL_S is
+    then enough for fast speech (6 tokens a second: 104 s for 3 minutes), and for loops that are recognised.
+    """
+    tokens = sum(recogniser.most_tokens(len(part), tuned.sample_rate_hz) for part in parts)
+    of_one_model = PART_S * len(parts) + TOKEN_S * tokens
+    return min(math.ceil(START_S + (2 if base else 1) * of_one_model), LONGEST_CALL_S)
 
 
 @recogniser.on_gpu(gpu_seconds)
@@ -163,6 +177,7 @@ def build_page() -> gr.Blocks:
         gr.Markdown(
             f"Up to {LONGEST_S} seconds and {LARGEST_MB} MB. A recording is only transcribed, and deleted within "
             f"{KEPT_S * 5 // 4 // 60} minutes."
+            + (" **This computer has no graphics card: a sentence takes minutes.**" if tuned.is_slow else "")
         )
         button.click(transcribe, [recording, language], [words, *transcripts], api_name="transcribe")
     return page
@@ -181,7 +196,7 @@ try:
     settings = read_settings(os.environ)
     base, tuned = recogniser.load(settings.model, settings.base)  # at module level, as ZeroGPU requires
     page = build_page()
-    page.queue(max_size=WAITING, default_concurrency_limit=1)
+    page.queue(max_size=WAITING_IF_SLOW if tuned.is_slow else WAITING, default_concurrency_limit=1)
 except SetupError as problem:
     print(f"demo: {problem}", flush=True)
     page = build_notice(problem)

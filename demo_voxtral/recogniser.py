@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoProcessor, VoxtralForConditionalGeneration, VoxtralProcessor
@@ -36,6 +38,11 @@ SPARE_TOKENS = 16
 # A transcript whose last 48 tokens repeat the same 1 to 12 tokens is in an endless loop.
 LONGEST_PERIOD = 12
 LOOP_TOKENS = 48
+# Memory beside the weights: Python with its libraries, and a recording's own numbers.
+SPARE_BYTES = 2e9
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container, cgroup v2
+# On a CPU a larger model needs more than seconds for a sentence.
+QUICK_PARAMETERS = 1e8
 
 transformers.utils.logging.set_verbosity_error()
 
@@ -69,6 +76,13 @@ class Recogniser:
     @property
     def sample_rate_hz(self) -> int:
         return self._audio.sampling_rate
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a sentence takes minutes: a large model without a graphics card."""
+        return (
+            self.model.device.type == "cpu" and sum(one.numel() for one in self.model.parameters()) > QUICK_PARAMETERS
+        )
 
     @property
     def window_samples(self) -> int:
@@ -108,7 +122,7 @@ class Recogniser:
         with torch.inference_mode(), self.model.disable_adapter() if self.without_adapter else contextlib.nullcontext():
             generated = self.model.generate(
                 **inputs,
-                max_new_tokens=int(MAX_TOKENS_PER_S * len(part) / self.sample_rate_hz) + 1 + SPARE_TOKENS,
+                max_new_tokens=most_tokens(len(part), self.sample_rate_hz),
                 do_sample=False,
                 num_beams=1,
                 eos_token_id=tokenizer.eos_token_id,
@@ -143,11 +157,11 @@ def load(model: str, base: str | None = None) -> tuple[Recogniser | None, Recogn
     inside = "" if (folder / "config.json").is_file() and not is_adapter else "merged/"
     if not (folder / inside / "config.json").is_file():
         raise SetupError(f"{model} holds no model: neither {ADAPTER_CONFIG} nor config.json, nor merged/config.json.")
-    tuned = Recogniser(found.name, *_load_whole(found, inside))
+    tuned = Recogniser(found.name, *_load_whole(found, inside, models=2 if base else 1))
     if base is None:
         return None, tuned
     base_found = Source.named(base)
-    return Recogniser(base_found.name, *_load_whole(base_found)), tuned
+    return Recogniser(base_found.name, *_load_whole(base_found, models=2)), tuned
 
 
 @dataclass(frozen=True)
@@ -185,22 +199,24 @@ class Source:
             return False
 
 
-def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralProcessor]:
+def _load_whole(source: Source, inside: str = "", models: int = 1) -> tuple[nn.Module, VoxtralProcessor]:
     """A whole model, in evaluation mode and on the GPU if there is one, and its processor.
 
-    inside: "" or the folder within the repository, with a slash at its end.
+    inside: "" or the folder within the repository, with a slash at its end. models: how many of this size there will be
+    in memory.
     """
     # Leaves out the second copy of the weights in Mistral's own format, and anything pickled.
     folder = source.fetch(f"{inside}*.json", f"{inside}model*.safetensors") / inside
-    on_gpu = torch.cuda.is_available()
     try:
         processor = AutoProcessor.from_pretrained(folder)
+        device, dtype = placement(models * _parameters_in(folder))
         model, info = VoxtralForConditionalGeneration.from_pretrained(
             folder,
-            dtype=torch.bfloat16 if on_gpu else torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
         )
+        model = model.eval().to(device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SetupError(f"The model {source.name} does not load: {_one_line(error)}") from None
     if not isinstance(processor, VoxtralProcessor):
@@ -208,7 +224,48 @@ def _load_whole(source: Source, inside: str = "") -> tuple[nn.Module, VoxtralPro
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(problem):
             raise SetupError(f"The model {source.name} has {problem.replace('_', ' ')}: its files do not match.")
-    return model.eval().to("cuda" if on_gpu else "cpu"), processor
+    return model, processor
+
+
+def _parameters_in(folder: Path) -> int:
+    """Number of weights in a folder's safetensors."""
+    count = 0
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return count
+
+
+def placement(parameters: int) -> tuple[str, torch.dtype]:
+    """Device and precision for models of so many parameters together.
+
+    bfloat16 on a GPU, float16 on one that lacks it (Turing, such as a T4). On a CPU float32, or bfloat16 if that alone
+    fits into the memory.
+    Raises: SetupError if the memory is too small for either.
+    """
+    if os.environ.get("SPACES_ZERO_GPU"):  # while this module is imported its GPU is emulated: no question is answered
+        return "cuda", torch.bfloat16
+    if torch.cuda.is_available():
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "cuda", torch.bfloat16 if has_bfloat16 else torch.float16
+    available = memory_bytes()
+    for dtype in (torch.float32, torch.bfloat16):
+        needed = parameters * dtype.itemsize + SPARE_BYTES
+        if needed <= available:
+            return "cpu", dtype
+    raise SetupError(
+        f"The model needs {needed / 1e9:.1f} GB of memory, and this machine has {available / 1e9:.1f} GB: choose a "
+        f"larger machine, or one with a GPU."
+    )
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or of the container that this runs in if it has less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return machine
 
 
 def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Recogniser, Recogniser]:
@@ -232,6 +289,11 @@ def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Re
         Recogniser(base_source.name, adapted, processor, without_adapter=True),
         Recogniser(source.name, adapted, processor),
     )
+
+
+def most_tokens(samples: int, sample_rate_hz: int) -> int:
+    """Tokens that a part of a recording may have, from its length."""
+    return int(MAX_TOKENS_PER_S * samples / sample_rate_hz) + 1 + SPARE_TOKENS
 
 
 def loop_period(tokens: Sequence[int]) -> int:

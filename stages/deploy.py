@@ -12,7 +12,7 @@ from stages.common.files import read_json
 from stages.common.params import Params, load_params
 from stages.common.stage import UserError, announce, run
 from stages.hub.receipts import discard_receipt, reason_to_stay, write_receipt
-from stages.hub.space import publish_space, wait_until_running
+from stages.hub.space import check_hardware, publish_space, wait_until_running
 
 
 def variables_of(params: Params, pushed: dict, training: dict, languages: dict[str, int]) -> dict[str, str]:
@@ -41,6 +41,13 @@ def variables_of(params: Params, pushed: dict, training: dict, languages: dict[s
     return variables
 
 
+def parameters_shown(training: dict) -> int:
+    """Weights that the demo holds: an adapter shares its base's, a whole model is there beside its base."""
+    is_adapter = training["settings"]["mode"] != "full"
+    base_is_local = training["base_model_identity"].startswith("folder:")  # not shown beside a whole model
+    return training["parameters"] * (1 if is_adapter or base_is_local else 2)
+
+
 def publish_demo(params: Params) -> dict:
     """Publish the Space and wait for it; returns the receipt. Raises: UserError if it does not run."""
     section = params.deploy
@@ -49,12 +56,9 @@ def publish_demo(params: Params) -> dict:
     pushed = read_json(paths.RECEIPTS / "push.json")
     if not pushed["published"]:
         raise UserError(f"there is no published model for the Space to show: {pushed['reason']} (push)")
-    variables = variables_of(
-        params,
-        pushed,
-        read_json(paths.CHECKPOINTS / "training.json"),
-        read_json(paths.PREPARED / "summary.json")["languages"],
-    )
+    training = read_json(paths.CHECKPOINTS / "training.json")
+    variables = variables_of(params, pushed, training, read_json(paths.PREPARED / "summary.json")["languages"])
+    check_hardware(section.hardware, parameters_shown(training))
     published = publish_space(section, variables, needs_token=pushed["private"], version=pushed["tag"])
     wait_until_running(section.space_id, section.wait_minutes)
     return {

@@ -116,6 +116,7 @@ def train_model(
     # The model, with what saves time.
     torch.manual_seed(params.train.seed)
     model, collator, adapted_layers = open_trainee(source, params)
+    parameters = adapters.base_model(model).num_parameters()  # of weights in 4 bits, too, the true number
     collator.check_lengths([*train_clips, *validation_clips])
     stopwatch = training.Stopwatch()
     last_layer.only_kept_positions(model)
@@ -161,6 +162,7 @@ def train_model(
             "train_minutes": round(sum(clip.duration_s for clip in train_clips) / 60, 2),
             "validation_clips": len(validation_clips),
             "adapted_layers": adapted_layers,
+            "parameters": parameters,
             "trainable_parameters": trainable,
             "resumed_from_step": resumed_from_step,
         }

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import soundfile
 import soxr
+import torch
 import yaml
 
 from stages.hub.local.server import HubServer
@@ -257,6 +258,60 @@ def test_models_come_from_the_hub_at_their_revision_without_other_weights(traine
         "voice/adapter_model.safetensors",
         "whole/merged/model.safetensors",
     }
+
+
+def test_precision_is_the_best_that_this_machine_computes_in_and_holds(monkeypatch, tmp_path):
+    """A Space on cpu-basic that is killed for its memory, and one on a T4 that emulates bfloat16."""
+    recogniser, _ = demo_modules(monkeypatch)
+    parameters = 4_676_271_104  # Voxtral-Mini-3B-2507
+
+    def on_cpu_with(limit: str) -> torch.dtype:
+        (tmp_path / "memory.max").write_text(limit)
+        return recogniser.placement(parameters)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(recogniser.os, "sysconf", {"SC_PHYS_PAGES": 64 * 2**18, "SC_PAGE_SIZE": 4096}.get)
+    monkeypatch.setattr(recogniser, "CGROUP_LIMIT", tmp_path / "memory.max")
+    assert recogniser.placement(parameters) == ("cpu", torch.float32)
+    assert on_cpu_with("max\n") == ("cpu", torch.float32)
+    assert on_cpu_with("16000000000\n") == ("cpu", torch.bfloat16)
+    with pytest.raises(recogniser.SetupError, match=r"needs 11\.4 GB of memory, and this machine has 8\.0 GB"):
+        on_cpu_with("8000000000\n")
+
+    supported = [True, False]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported.pop(0))
+    assert recogniser.placement(parameters) == ("cuda", torch.bfloat16)
+    assert recogniser.placement(parameters) == ("cuda", torch.float16)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")  # asked there, its emulated CUDA might say anything
+    assert recogniser.placement(parameters) == ("cuda", torch.bfloat16)
+
+
+def test_model_that_fits_in_bfloat16_alone_loads_in_it_and_two_that_do_not_are_refused(trained, monkeypatch):
+    recogniser, _ = demo_modules(monkeypatch)
+    monkeypatch.chdir(trained)
+    weights_bytes = (TINY_MODEL / "model.safetensors").stat().st_size  # in bfloat16
+    monkeypatch.setattr(recogniser, "memory_bytes", lambda: recogniser.SPARE_BYTES + 1.2 * weights_bytes)
+    base, tuned = recogniser.load("data/checkpoints/best")
+    assert base.model is tuned.model and tuned.model.dtype == torch.bfloat16 and not tuned.is_slow
+    assert base.transcribe([np.zeros(16_000, dtype=np.float32)], "en") is not None
+    with pytest.raises(recogniser.SetupError, match=r"needs 2\.0 GB of memory"):
+        recogniser.load(str(TINY_MODEL), str(TINY_MODEL))
+    monkeypatch.setattr(recogniser, "QUICK_PARAMETERS", 1)
+    assert tuned.is_slow
+
+
+def test_gpu_time_asked_for_is_enough_for_two_models_that_write_all_they_may(trained):
+    """A call that ZeroGPU cuts off."""
+    code = (
+        "import app, json, numpy as np\n"
+        "part = lambda seconds: np.zeros(16_000 * seconds, dtype=np.float32)\n"
+        "print(json.dumps([app.gpu_seconds(parts, 'en') for parts in ([part(3)], [part(30)], 6 * [part(30)])]))"
+    )
+    variables = environment(trained, PYTHONPATH=str(FOLDER), PYTHONDONTWRITEBYTECODE="1")
+    variables |= {"HF_MODEL_ID": "data/checkpoints/best", "BASE_MODEL": str(TINY_MODEL)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=trained, env=variables, capture_output=True, text=True)
+    assert json.loads(result.stdout.splitlines()[-1]) == [19, 70, 120], result.stderr[-2000:]
 
 
 def test_endless_repeats_end_and_are_cut_but_for_one(monkeypatch):

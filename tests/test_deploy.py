@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import SpaceHardware
 
 from stages.common.files import sha256_of_file, write_json
-from stages.hub.space import folder_files
+from stages.hub.space import MEMORY_GB, check_hardware, folder_files
 from tests.hub import TOKEN, Fault, HubServer, held
 from tests.workspaces import ROOT, read_json, set_params
 
@@ -29,6 +30,7 @@ def space(workspace) -> Path:
     shutil.copytree(ROOT / "demo_voxtral", workspace / "demo_voxtral", ignore=shutil.ignore_patterns("__pycache__"))
     settings = {"mode": "lora", "model": {"name": BASE, "revision": "3060fe3", "dtype": "bfloat16"}}
     training = {"settings": settings, "base_model": BASE, "base_model_identity": f"{BASE}@3060fe3"}
+    training["parameters"] = 4_700_000_000
     write_json(workspace / "data/checkpoints/training.json", training)
     write_json(workspace / "data/prepared/summary.json", {"languages": {"de": 2, "en": 40}})
     write_push(workspace)
@@ -115,6 +117,21 @@ def test_space_that_does_not_run_takes_too_long_or_costs_money_is_one_line(hub, 
     set_params(space, deploy__hardware="t4-small")
     hub.faults.append(Fault("POST .*/hardware", status=402))
     assert "the Hub wants a paid plan for this" in refusal(hub, space)
+
+
+def test_machine_that_cannot_hold_the_models_is_refused_with_the_figures_before_anything_is_sent(hub, space):
+    """A Space that is built for minutes and then killed for its memory."""
+    training = read_json(space / "data/checkpoints/training.json")
+    training["settings"]["mode"] = "full"  # two whole models beside each other
+    write_json(space / "data/checkpoints/training.json", training)
+    set_params(space, deploy__hardware="cpu-basic")
+    words = refusal(hub, space)
+    assert "deploy.hardware cpu-basic is too small: the demo needs 20.8 GB of memory, and it has 16" in words
+    assert hub.requests == []
+    for enough in ("a10g-small", "a-machine-of-next-year"):
+        check_hardware(enough, 2 * training["parameters"])
+    check_hardware("cpu-basic", training["parameters"])
+    assert set(MEMORY_GB) == {hardware.value for hardware in SpaceHardware}
 
 
 def test_without_a_published_model_nothing_is_deployed(hub, space):

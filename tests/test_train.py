@@ -194,6 +194,7 @@ def test_full_fine_tuning_trains_every_weight_and_loads_again_and_names_no_path_
     run_stages(short_run, "train", "evaluate", "card")
     training = read_json(short_run / "data/checkpoints/training.json")
     # The encoder's positions are the only weights that stay: 200 positions of width 160.
+    assert training["parameters"] == 2_468_000
     assert training["trainable_parameters"] == 2_468_000 - 200 * 160
     assert (short_run / "data/checkpoints/best/model.safetensors").exists()
     assert "Full fine-tuning" in (short_run / "data/card/README.md").read_text()

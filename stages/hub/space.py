@@ -20,6 +20,16 @@ FOLDER = Path("demo_voxtral")
 LEFT_BY_PYTHON = "__pycache__"
 POLL_S = 2.0
 UP = ("RUNNING", "SLEEPING")  # a visitor wakes it
+# GB that the demo can use on a machine of the Hub: of one GPU, on those without one of the machine's memory. From the
+# Hub's documentation of 2026-08, pages spaces-gpus and spaces-zerogpu (there the smaller of the cards it has had).
+MEMORY_GB = {
+    "cpu-basic": 16, "cpu-upgrade": 32, "zero-a10g": 48, "t4-small": 16, "t4-medium": 16, "l4x1": 24, "l4x4": 24,
+    "a10g-small": 24, "a10g-large": 24, "a10g-largex2": 24, "a10g-largex4": 24, "l40sx1": 48, "l40sx4": 48,
+    "l40sx8": 48, "a100-large": 80, "a100x4": 80, "a100x8": 80, "rtx-pro-6000": 96, "rtx-pro-6000x2": 96,
+    "rtx-pro-6000x4": 96, "rtx-pro-6000x8": 96,
+}  # fmt: skip
+# Of the demo on every machine, at the least: demo_voxtral/recogniser.py.
+BYTES_PER_PARAMETER, SPARE_BYTES = 2, 2e9
 
 
 def folder_files(folder: Path = FOLDER) -> dict[str, Path]:
@@ -48,6 +58,16 @@ def publish_space(params: DeployParams, variables: Mapping[str, str], needs_toke
     open_repository(params.space_id, "space", params.private)
     _set_up(params, variables, secret)  # before the files: its first build knows the model
     return publish(params.space_id, "space", files, private=params.private, message=f"Demo ({version})")
+
+
+def check_hardware(hardware: str, parameters: int) -> None:
+    """Raises: UserError if models of so many parameters together do not fit. Machines that are not known here pass."""
+    needed_gb, available_gb = (BYTES_PER_PARAMETER * parameters + SPARE_BYTES) / 1e9, MEMORY_GB.get(hardware)
+    if available_gb is not None and needed_gb > available_gb:
+        raise UserError(
+            f"deploy.hardware {hardware} is too small: the demo needs {needed_gb:.1f} GB of memory, and it has "
+            f"{available_gb}: choose a larger one"
+        )
 
 
 def wait_until_running(space_id: str, minutes: float) -> None:
