@@ -278,7 +278,7 @@ for part in ("train", "validation", "test"):
         digest = hashlib.sha256(sound["bytes"]).hexdigest()
         print(json.dumps({**row, "part": part, "sound": digest, "path": sound["path"]}))
 exec(sys.argv[1])  # the code on the card
-assert rate == 16_000 and len(samples) == round(rate * clips[0]["duration_s"])
+assert abs(len(samples) / rate - clips[0]["duration_s"]) < 0.001
 """
 
 
