@@ -84,8 +84,8 @@ def ask_demo(deploy, name: str) -> dict:
     hardware = st.selectbox(
         "Computer that it runs on",
         list(dict.fromkeys([deploy.hardware, *HARDWARE])),
-        help="zero-a10g shares a graphics card, free within limits. cpu-basic is free or cheap, and slow with a large "
-        "model. The others have a graphics card and are paid by the hour.",
+        help="zero-a10g shares a graphics card, free within limits. cpu-basic is free or cheap, but takes minutes "
+        "for a sentence with a large model. The others have a graphics card and are paid by the hour.",
     )
     return changes | {"deploy.hardware": hardware}
 
