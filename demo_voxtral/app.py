@@ -8,7 +8,6 @@ The settings are environment variables; README.md lists them.
 from __future__ import annotations
 
 import html
-import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -34,12 +33,6 @@ LONGEST_S, LARGEST_MB = 180, 50  # of a recording
 # Recordings that may wait for their turn: a phrase takes a GPU about 5 s with two models, so the last one of 20 waits
 # for two minutes; on a slow CPU each takes minutes.
 WAITING, WAITING_IF_SLOW = 20, 3
-# Time on ZeroGPU's card with the 3B, reasoned from its sizes and not measured, with room. Starting: 9.4 GB of weights
-# are moved there. A part: the sound's spectrum on the CPU, and 5 TFLOP of encoder and prompt. A token: 7.2 GB of
-# decoder are read (5 ms), while Python starts the kernels of 30 layers and their adapters one by one (30 ms).
-START_S, PART_S, TOKEN_S = 10, 0.5, 0.04
-# A visitor without an account has 2 minutes a day (the Hub's page on ZeroGPU): nobody could start a longer call.
-LONGEST_CALL_S = 120
 KEPT_S = 3600  # recordings are deleted after this
 STYLE = """
 .gradio-container {max-width: 60rem !important; margin: 0 auto !important}
@@ -100,15 +93,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def gpu_seconds(parts: Sequence[np.ndarray], language: str | None) -> int:
-    """Seconds of a GPU to ask ZeroGPU for, which ends the call after them; who asks for fewer waits less.
-
-    Enough for each model to write as many tokens as it may, as in a loop that nothing else ends: with two models 19 s
-    for a recording of 3 s, 70 s for one of 30 s. From 55 s of sound on that would be too long a call; LONGEST_CALL_S is
-    then enough for fast speech (6 tokens a second: 104 s for 3 minutes), and for loops that are recognised.
-    """
-    tokens = sum(recogniser.most_tokens(len(part), tuned.sample_rate_hz) for part in parts)
-    of_one_model = PART_S * len(parts) + TOKEN_S * tokens
-    return min(math.ceil(START_S + (2 if base else 1) * of_one_model), LONGEST_CALL_S)
+    return recogniser.gpu_seconds([len(part) for part in parts], tuned.sample_rate_hz, models=2 if base else 1)
 
 
 @recogniser.on_gpu(gpu_seconds)

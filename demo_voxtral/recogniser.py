@@ -38,6 +38,12 @@ SPARE_TOKENS = 16
 # A transcript whose last 48 tokens repeat the same 1 to 12 tokens is in an endless loop.
 LONGEST_PERIOD = 12
 LOOP_TOKENS = 48
+# Time on ZeroGPU's card with the 3B, reasoned from its sizes and not measured, with room. Starting: 9.4 GB of weights
+# are moved there. A part: the sound's spectrum on the CPU, and 5 TFLOP of encoder and prompt. A token: 7.2 GB of
+# decoder are read (5 ms), while Python starts the kernels of 30 layers and their adapters one by one (30 ms).
+START_S, PART_S, TOKEN_S = 10, 0.5, 0.04
+# A visitor without an account has 2 minutes a day (the Hub's page on ZeroGPU): nobody could start a longer call.
+LONGEST_CALL_S = 120
 # Memory beside the weights: Python with its libraries, and a recording's own numbers.
 SPARE_BYTES = 2e9
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container, cgroup v2
@@ -289,6 +295,19 @@ def _load_adapter(source: Source, folder: Path, base_source: Source) -> tuple[Re
         Recogniser(base_source.name, adapted, processor, without_adapter=True),
         Recogniser(source.name, adapted, processor),
     )
+
+
+def gpu_seconds(samples: Sequence[int], sample_rate_hz: int, models: int) -> int:
+    """Seconds of a GPU to ask ZeroGPU for, which ends the call after them; who asks for fewer waits less.
+
+    samples: of each part of a recording. Enough for each model to write as many tokens as it may, as in a loop that
+    nothing else ends: with two models 19 s for a recording of 3 s, 70 s for one of 30 s. From 55 s of sound on that
+    would be too long a call; LONGEST_CALL_S is then enough for fast speech (6 tokens a second: 104 s for 3 minutes) and
+    for loops that are recognised.
+    """
+    tokens = sum(most_tokens(part, sample_rate_hz) for part in samples)
+    of_one_model = PART_S * len(samples) + TOKEN_S * tokens
+    return min(math.ceil(START_S + models * of_one_model), LONGEST_CALL_S)
 
 
 def most_tokens(samples: int, sample_rate_hz: int) -> int:

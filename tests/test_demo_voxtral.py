@@ -301,17 +301,12 @@ def test_model_that_fits_in_bfloat16_alone_loads_in_it_and_two_that_do_not_are_r
     assert tuned.is_slow
 
 
-def test_gpu_time_asked_for_is_enough_for_two_models_that_write_all_they_may(trained):
+def test_gpu_time_asked_for_is_enough_for_two_models_that_write_all_they_may(monkeypatch):
     """A call that ZeroGPU cuts off."""
-    code = (
-        "import app, json, numpy as np\n"
-        "part = lambda seconds: np.zeros(16_000 * seconds, dtype=np.float32)\n"
-        "print(json.dumps([app.gpu_seconds(parts, 'en') for parts in ([part(3)], [part(30)], 6 * [part(30)])]))"
-    )
-    variables = environment(trained, PYTHONPATH=str(FOLDER), PYTHONDONTWRITEBYTECODE="1")
-    variables |= {"HF_MODEL_ID": "data/checkpoints/best", "BASE_MODEL": str(TINY_MODEL)}
-    result = subprocess.run([sys.executable, "-c", code], cwd=trained, env=variables, capture_output=True, text=True)
-    assert json.loads(result.stdout.splitlines()[-1]) == [19, 70, 120], result.stderr[-2000:]
+    recogniser, _ = demo_modules(monkeypatch)
+    for seconds, parts in ((19, [3]), (70, [30]), (120, 6 * [30])):
+        assert recogniser.gpu_seconds([16_000 * part for part in parts], 16_000, models=2) == seconds
+    assert recogniser.gpu_seconds([48_000], 16_000, models=1) == 15
 
 
 def test_endless_repeats_end_and_are_cut_but_for_one(monkeypatch):
