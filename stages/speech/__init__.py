@@ -7,6 +7,8 @@
 | clips | RawClip, Clip, Rejection, ids, manifests; `AUDIO_SUFFIXES` | the ending of a sound format |
 | audio, quality | decoding, resampling, measuring | the demuxer of a sound format |
 | text | cleaning, normalising, words, languages | a language without spaces: `WITHOUT_SPACES` |
+| transcripts | what in a text is not said: cleaned or refused | a noise that remarks name: `NOISES` |
+| comparing | what scoring takes for the same words: numbers, code points | numbers of a language: `ONE` |
 | conversion, duplicates | prepare's work on each recording, and across recordings | |
 | prepared, sound_cache | the sound in data/prepared: read, and made once for each recording | |
 | filters | which clips are left out or worth a listen | a doubt: a reason, what to listen for |

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, zip_longest
 
 from stages.speech.clips import Clip
+from stages.speech.comparing import comparable
 from stages.speech.scoring import ClipScore, align, summarise
-from stages.speech.text import comparable, words_of
+from stages.speech.text import words_of
 
 REPEATS = 4  # of the same words in a row: hardly anybody says that
 LONGEST_REPEAT_WORDS = 4

@@ -1,7 +1,7 @@
 """Word and character error rates, with 95 % intervals.
 
 A set's rate is all errors over all reference words, not the mean of the clips' rates. What a word is, and how texts are
-normalised, depends on the language: text.py. Known values and their sources: tests/test_scoring.py.
+normalised, depends on the language: text.py, comparing.py. Known values and their sources: tests/test_scoring.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import NamedTuple
 import jiwer
 import numpy as np
 
-from stages.speech.text import characters_of, comparable, words_of
+from stages.speech.comparing import comparable
+from stages.speech.text import characters_of, words_of
 
 # In standard errors: half a 95 % interval, and how much larger a change must be to be seen in four of five test sets
 # (Cohen 1988, power 0.8).

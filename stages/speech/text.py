@@ -1,8 +1,6 @@
-"""Transcripts and their languages: cleaned before training, normalised for comparing, divided into words for scoring.
+"""Transcripts and their languages: cleaned before training, normalised for grouping, divided into words.
 
-To add a language that has no spaces between words: WITHOUT_SPACES. English goes through Whisper's normaliser before
-errors are counted, as on the Open ASR Leaderboard: spelling, numbers, titles, contractions and hesitations no longer
-count. Every other language keeps all its letters and marks, and loses case and punctuation alone.
+To add a language that has no spaces between words: WITHOUT_SPACES.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable
 
 # Those that Voxtral was made for, by the cards of Voxtral-Mini-3B-2507 and Voxtral-Small-24B-2507 on the Hub. It takes
 # others, and understands them less well.
@@ -42,10 +39,11 @@ def clean(text: str) -> str:
 
 @functools.lru_cache(maxsize=100_000)  # a clip's text is looked at several times
 def normalise(text: str) -> str:
-    """For comparing: case folded, punctuation and symbols gone, apostrophes closed up, single spaces.
+    """Case folded, punctuation and symbols gone, apostrophes closed up, single spaces.
 
-    Combining marks stay: dropping them, as Whisper's basic normaliser does, deletes the vowels of Hindi (arXiv
-    2409.02449).
+    The split's groups are hashes of it, so a change would move clips between training and test: what scoring makes
+    equal besides is in comparing.py. Combining marks stay: dropping them, as Whisper's basic normaliser does, deletes
+    the vowels of Hindi (arXiv 2409.02449).
     """
     text = APOSTROPHE.sub("", unicodedata.normalize("NFKC", text).casefold())
     kept = (
@@ -70,18 +68,6 @@ def find_control_string(text: str) -> str | None:
     return next((control for control in CONTROL_STRINGS if control in text), None)
 
 
-def comparable(reference: str, hypothesis: str, language: str | None) -> tuple[str, str]:
-    """Both texts normalised for a language (ISO 639-1, None: any but English).
-
-    Whisper's normaliser drops hesitations. If that leaves nothing of the reference ("hmm"), both texts keep theirs.
-    """
-    for normaliser in (_english, normalise) if language == "en" else (normalise,):
-        said, heard = normaliser(reference).strip(), normaliser(hypothesis).strip()
-        if said:
-            break
-    return said, heard
-
-
 def words_of(text: str, language: str | None) -> list[str]:
     """Words: separated by spaces, or in a language without spaces each character (UAX 29 grapheme cluster)."""
     if language in WITHOUT_SPACES:
@@ -94,19 +80,6 @@ def words_of(text: str, language: str | None) -> list[str]:
 def characters_of(text: str, language: str | None) -> str:
     """The characters (code points) that count: with the spaces between words, if the language has them."""
     return "".join(text.split()) if language in WITHOUT_SPACES else " ".join(text.split())
-
-
-@functools.lru_cache(maxsize=50_000)  # each text is compared several times
-def _english(text: str) -> str:
-    return _english_normaliser()(text)
-
-
-@functools.cache
-def _english_normaliser() -> Callable[[str], str]:
-    # The same rules as in transformers, which fetches their table of spellings from the Hub.
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    return EnglishTextNormalizer()
 
 
 def is_accepted(code: str) -> bool:
