@@ -53,7 +53,7 @@ demo-app: $(INSTALLED) ## try the last result on the page that a Space would sho
 
 push-dataset: $(INSTALLED) ## publish the recordings as a data set (params.yaml, push.dataset), without any training
 	@python -m stages.commands.pull check
-	@dvc repro split
+	@python -m dvc repro split
 	@python -m stages.hub.dataset
 
 listen: $(INSTALLED) ## copy one clip, as the model hears it, into this folder: CLIP=id
@@ -76,8 +76,8 @@ bench: $(INSTALLED) ## measure training against the plain recipe (docs/performan
 	@python -m tests.benchmarks.training
 
 lint: $(INSTALLED) ## check style and formatting
-	@ruff check .
-	@ruff format --check .
+	@python -m ruff check .
+	@python -m ruff format --check .
 
 clean: ## remove the demo, caches and the installed packages; recordings and results stay
 	rm -rf .demo .cache $(VENV) .pytest_cache .ruff_cache

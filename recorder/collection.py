@@ -10,7 +10,7 @@ from recorder.phrases import LANGUAGES
 from stages.common import paths
 from stages.common.files import read_jsonl
 from stages.common.stage import UserError
-from stages.speech.clips import AUDIO_SUFFIXES
+from stages.speech.names import AUDIO_SUFFIXES
 
 
 def search(clips: Sequence[StoredClip], words: str) -> list[StoredClip]:

@@ -20,8 +20,10 @@ from stages.common.dvc import DVC_LOCK
 from stages.common.files import sha256_of_file, write_json, write_whole
 from stages.common.stage import UserError
 from stages.speech import prepared
-from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH, RawClip, clip_id
-from stages.speech.sources import BESIDE, locate, read_sources
+from stages.speech.beside import BESIDE, TABLES_TOO
+from stages.speech.clips import ID_LENGTH, RawClip, clip_id
+from stages.speech.pairing import is_recording
+from stages.speech.sources import locate, rows_of_sources, texts_beside
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ CACHES = ("prepared", "copies", "duplicates", "pieces", "alignment", "base-trans
 CACHES += ("training", "merged", "dataset", "recorder")
 PUBLIC_CACHES = ("hub", "phrases")
 # What follows a recording's name in those of the texts beside it (stages/speech/sources.py).
-TRANSCRIPT = re.compile(rf"(\.[a-z]{{2}})?({'|'.join(map(re.escape, BESIDE))})", re.IGNORECASE)
+ENDINGS = "|".join(re.escape(suffix) for suffix in BESIDE if suffix not in TABLES_TOO)
+TRANSCRIPT = re.compile(rf"(\.[a-z]{{2}})?({ENDINGS})", re.IGNORECASE)
 
 
 @dataclass
@@ -86,7 +89,7 @@ def find(speaker: str | None, clip: str | None) -> Erasure:
     rows = clips_in_raw()
     named = {file_of(row) for row in rows}
     files = {path.relative_to(paths.RAW).as_posix(): path for path in paths.RAW.rglob("*") if path.is_file()}
-    files = {name: path for name, path in files.items() if name in named or path.suffix.lower() in AUDIO_SUFFIXES}
+    files = {name: path for name, path in files.items() if name in named or is_recording(path)}
     digests = {name: sha256_of_file(path) for name, path in files.items()}
 
     def ids_of(row: RawClip) -> set[str]:
@@ -123,7 +126,7 @@ def find(speaker: str | None, clip: str | None) -> Erasure:
 
 def clips_in_raw() -> list[RawClip]:
     """All in data/raw that a table names, but for what is outside the table's source."""
-    return [clip for clip in read_sources(paths.RAW)[0] if locate(paths.RAW, clip)]
+    return [clip for clip in rows_of_sources(paths.RAW) if locate(paths.RAW, clip)]
 
 
 def file_of(clip: RawClip) -> str:
@@ -165,10 +168,13 @@ def _erase_from_raw(erasure: Erasure) -> None:
     erasure.files = [name for name in erasure.files if name not in others]
     for table in (*paths.RAW.rglob(inbox.CLIPS), *paths.RAW.rglob(inbox.CONSENTS)):
         _remove_rows(table, erasure.speaker, set(erasure.files))
+    for path, recording in texts_beside(paths.RAW).items():
+        if recording in erasure.files:
+            path.unlink()
     for sound in (paths.RAW / name for name in erasure.files):
         sound.unlink(missing_ok=True)
         beside = list(sound.parent.glob(f"{glob.escape(sound.stem)}.*"))
-        others = [path.stem for path in beside if path.suffix.lower() in AUDIO_SUFFIXES]
+        others = [path.stem for path in beside if is_recording(path)]
         for path in beside:
             if _is_transcript(path, sound.stem) and not any(_is_transcript(path, stem) for stem in others):
                 path.unlink()

@@ -18,7 +18,9 @@ from recorder.erasing import ERASURE_FILES, PUBLIC_CACHES, Erasure, clips_in_raw
 from stages.common import paths
 from stages.common.files import sha256_of_file
 from stages.common.stage import UserError
-from stages.speech.clips import AUDIO_SUFFIXES, ID_LENGTH
+from stages.speech.clips import ID_LENGTH
+from stages.speech.names import Recordings
+from stages.speech.pairing import is_recording
 from stages.speech.text import clean
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def search(erasure: Erasure, repository: Repo) -> list[str]:
     words, names = _words_and_names(erasure)
     # Alone first: rows that a person is to remove are in DVC's cache, too, until the next time.
     in_raw = files_below([paths.RAW])
-    tables = [path for path in in_raw if path.suffix.lower() not in AUDIO_SUFFIXES]  # sound has short names by chance
-    found = search_files(in_raw, erasure, words) | search_files(tables, erasure, names) | _rows_without_ending(erasure)
+    tables = [path for path in in_raw if not is_recording(path)]  # sound has short names by chance
+    found = search_files(in_raw, erasure, words) | search_files(tables, erasure, names) | _rows_by_other_names(erasure)
     found = found or search_files(files_below(folders, left_out), erasure, words)
     return [f"{place} ({what})" for place, what in sorted(found.items())]
 
@@ -72,13 +74,16 @@ def _words_and_names(erasure: Erasure) -> tuple[dict[str, str], dict[str, str]]:
     return words, names
 
 
-def _rows_without_ending(erasure: Erasure) -> dict[str, str]:
+def _rows_by_other_names(erasure: Erasure) -> dict[str, str]:
     """{recording as a row names it: what it is} of rows that no longer lead to an erased recording."""
-    gone = {(file.split("/")[0], Path(file).stem.casefold()) for file in erasure.files}
+    gone = Recordings(erasure.files, lambda name: True)
     rows = {file_of(clip) for clip in clips_in_raw()}.difference(erasure.files)
     missing = [file for file in rows if not (paths.RAW / file).exists()]
-    both = [(file, name) for file in missing for name in (Path(file).name, Path(file).stem)]
-    named = [file for file, name in both if (file.split("/")[0], name.casefold()) in gone]
+    named = []
+    for file in missing:
+        source, _, written = file.partition("/")
+        if any(name.startswith(f"{source}/") for name in gone.find(written, source)):
+            named.append(file)
     return {f"{paths.RAW / file}": "a row about a recording" for file in named}
 
 

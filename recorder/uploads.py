@@ -22,10 +22,12 @@ from pathlib import Path, PurePosixPath
 import soundfile
 
 from stages.speech import audio, sources
-from stages.speech.clips import AUDIO_SUFFIXES, RawClip
-from stages.speech.subtitles import SUFFIXES as SUBTITLE_SUFFIXES
+from stages.speech.clips import RawClip
+from stages.speech.names import AUDIO_SUFFIXES, names_in
+from stages.speech.pairing import FORMS, NEVER_SOUND, open_source
 from stages.speech.tables import TABLE_SUFFIXES
 from stages.speech.text import clean
+from stages.speech.transcripts import transcript_of
 
 # Of a ZIP: nobody looks through more rows before saving, and Pair holds the files in memory.
 MAX_FILES = 10_000
@@ -36,7 +38,6 @@ CENTRAL_ENTRY = b"PK\x01\x02"  # begins each file's entry in a ZIP's directory
 ENCRYPTED, UTF8_NAME = 0x1, 0x800  # flag bits of an entry
 # What zipfile and zlib raise for a damaged ZIP, and a full disk.
 BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
-TEXT_SUFFIXES = {*SUBTITLE_SUFFIXES, ".txt"}
 JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
@@ -99,14 +100,10 @@ def read_uploads(files: Sequence[tuple[str, bytes]]) -> Upload:
 
 def _read_source(folder: Path) -> Iterator[Pair | Problem]:
     """What is in one folder, read as prepare reads a source."""
-    clips, rejections = sources.read_source(folder)
-    said: dict[tuple, set[tuple]] = {}
-    for clip in clips:
-        language = clean(clip.language or "").lower() or None
-        part = (clip.path_in_source, clip.begins_s, clip.ends_s)
-        said.setdefault(part, set()).add((clean(clip.text), language, clip.speaker))
-    for (name, *times), meant in said.items():
-        clip = RawClip(folder.name, f"{folder.name}/{name}", "", begins_s=times[0], ends_s=times[1])
+    source = open_source(folder)
+    paired = set()
+    for clip in source.clips:
+        name = shown = clip.path_in_source
         path = sources.locate(folder.parent, clip)
         if path is None or not path.is_file():
             yield Problem(
@@ -114,7 +111,6 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
             )
             continue
         content = path.read_bytes()
-        shown = name
         if clip.begins_s is not None:
             shown = clip.where.removeprefix(f"{folder.name}/")
             try:
@@ -122,32 +118,38 @@ def _read_source(folder: Path) -> Iterator[Pair | Problem]:
             except audio.UnreadableSound as error:
                 yield Problem(shown, f"This sound cannot be used: {error}.")
                 continue
-        if len(meant) > 1:
-            yield Problem(shown, "It has two different texts, languages or speakers. Fill in the right one below.")
-            meant = {("", None, None)}
-        yield Pair(name, content, *next(iter(meant)))
-    for rejection in rejections:
+        paired.add(clip.path_in_source)
+        text, problem = transcript_of(clip.text, clip.language)
+        if problem:
+            yield Problem(shown, f"{problem[0].capitalize()}: {problem[1]}.")
+            text = ""
+        yield Pair(name, content, text, clean(clip.language or "").lower() or None, clip.speaker)
+    named = set()
+    for rejection in source.rejections:
         name = rejection.file.removeprefix(f"{folder.name}/")
-        path = folder / name
-        if rejection.reason == "no transcript" and path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-            yield Pair(name, path.read_bytes())
-        else:
+        named.add(name)
+        if rejection.reason == "two transcripts" and name not in paired and (folder / name).is_file():
+            words = f"{rejection.remedy}, or fill in the right one below."
+            yield Problem(name, f"It has two different texts, languages or speakers: {words}")
+            yield Pair(name, (folder / name).read_bytes())
+        elif rejection.reason not in ("no transcript", "not needed") or not (folder / name).is_file():
             yield Problem(name, f"{rejection.reason.capitalize()}: {rejection.remedy}.")
-    yield from _not_read(folder)
+    for name in source.without_text:
+        yield Pair(name, (folder / name).read_bytes())
+    read = [path.relative_to(folder).as_posix() for path in (*source.tables, *source.beside)]
+    known = {*source.without_text, *read, *paired, *named}
+    yield from _not_read(folder, known)
 
 
-def _not_read(folder: Path) -> Iterator[Problem]:
+def _not_read(folder: Path, known: set[str]) -> Iterator[Problem]:
     """Files that say nothing, because they are not what they should be."""
-    names = sources.names_in(folder)
-    read = [path.name for path in sources.manifests_of(folder, names)]
-    known = AUDIO_SUFFIXES | TEXT_SUFFIXES
-    for name in names:
-        path = folder / name
-        if not path.is_file() or path.suffix.lower() in known or path.name in read:
+    known_suffixes = {*AUDIO_SUFFIXES, *FORMS} - TABLE_SUFFIXES
+    for name in names_in(folder):
+        suffix = PurePosixPath(name).suffix.lower()
+        if not (folder / name).is_file() or suffix in known_suffixes or name in known:
             continue
-        if path.suffix.lower() in TABLE_SUFFIXES:
-            words = "This table was not read: its first line must name the columns, file and text"
-            yield Problem(name, f"{words}, and only one kind of table is read at once.")
+        if suffix in TABLE_SUFFIXES:
+            yield Problem(name, "This table was not read: its first line must name the columns, file and text.")
         else:
             yield Problem(name, "This is not sound, text or a table. Save a spreadsheet as CSV, or leave it out.")
 
@@ -221,7 +223,8 @@ def _write(folder: Path, name: str, content: io.BufferedIOBase, size_bytes: int)
     is_hidden = any(part.startswith(".") and part != "." for part in parts)
     if is_sound and is_hidden and not parts[-1].startswith("._"):  # macOS writes these beside files
         raise _Refused("A name that begins with a dot is hidden, so it was not read. Rename it.")
-    if size_bytes > MAX_TEXT_BYTES and not is_sound:
+    is_text = PurePosixPath(name).suffix.lower() in NEVER_SOUND
+    if size_bytes > MAX_TEXT_BYTES and is_text:
         raise _Refused(f"It is no sound and larger than {MAX_TEXT_BYTES // 2**20} MB. Upload it in parts.")
     path = folder / name
     try:

@@ -169,7 +169,7 @@ def main() -> str:
     if not text.is_accepted(params.language.lower()):
         raise UserError(f"params.yaml: prepare.language {params.language!r} is not an ISO 639-1 code such as en or de")
     refuse_shrunk_recordings()
-    raw_clips, unpaired = read_sources(paths.RAW)
+    raw_clips, unpaired = read_sources(paths.RAW, note=lambda words: print(f"prepare: {words}"))
     if not (raw_clips or unpaired or params.sources):
         raise UserError(
             f"{paths.RAW} holds no recordings: put a folder with audio files and a clips.jsonl, transcripts.csv "
@@ -196,9 +196,11 @@ def main() -> str:
     rejections = [*unread, *unusable, *left_out]
     summary = summarise(clips, rejections, to_review, hub)
     report(summary, rejections)
+    write_jsonl(paths.PREPARED / "rejected.jsonl", (rejection.row() for rejection in rejections))
     if not clips:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary["rejected_by_reason"].items())
-        raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}")
+        listed = f"{paths.PREPARED}/rejected.jsonl"
+        raise UserError(f"no usable clip in {paths.RAW}, all {len(rejections)} rejected: {reasons}; see {listed}")
     if other_speakers_folder and not other_speakers:
         raise UserError(f"no usable clip in evaluate.other_speakers {other_speakers_folder} that is not in {paths.RAW}")
 
@@ -207,7 +209,6 @@ def main() -> str:
     files = {f"{paths.PREPARED}/{clip.audio_path}": sound_of[clip.id] for clip in [*clips, *other_speakers]}
     sounds.put_in_place(files)
     write_clips(paths.PREPARED / "other_speakers.jsonl", other_speakers)
-    write_jsonl(paths.PREPARED / "rejected.jsonl", (rejection.row() for rejection in rejections))
     write_jsonl(paths.PREPARED / "review.jsonl", (item.row() for item in to_review))
     write_json(paths.PREPARED / "summary.json", summary)
     write_clips(prepared.MANIFEST, clips)

@@ -14,10 +14,11 @@ import pytest
 import soundfile
 
 from recorder.inbox import StoredClip, agreed_to_publish, record_consent
-from stages.speech.clips import AUDIO_SUFFIXES
-from stages.speech.sources import LAYOUTS
+from stages.speech.columns import COLUMNS, OPTIONAL_FIELDS
+from stages.speech.names import AUDIO_SUFFIXES
+from stages.speech.pairing import KNOWN_TABLES
 from stages.speech.subtitles import SUFFIXES
-from stages.speech.tables import COLUMNS, OPTIONAL_FIELDS
+from stages.speech.tables import TABLE_SUFFIXES
 from tests.test_docs import BLOCK, SPAN
 from tests.workspaces import ROOT, add_demo_clips, environment, make_workspace, read_json, read_rows, run_stages
 
@@ -177,9 +178,7 @@ def test_rows_of_the_recording_page_are_described(tmp_path, monkeypatch):
 
 
 def test_every_way_to_put_recordings_in_is_named():
-    files = re.findall(r"^\| [^|`]+? \| ([^|]+) \|", section("Sources"), re.MULTILINE)
-    assert [name for cell in files for name in SPAN.findall(cell)] == list(LAYOUTS)
-    assert set(SUFFIXES) <= set(SPAN.findall(section("Sources")))
+    assert {*KNOWN_TABLES, *TABLE_SUFFIXES, *SUFFIXES} <= set(SPAN.findall(section("Sources")))
     assert {word for word in SPAN.findall(section("Sound")) if word.startswith(".")} == AUDIO_SUFFIXES
     columns = {row[0]: set(SPAN.findall(row[1])) for row in rows_of("Columns")}
     assert {f"`{name}`" for name in OPTIONAL_FIELDS} <= set(columns)

@@ -97,7 +97,7 @@ def test_every_reason_is_written_with_file_and_remedy_and_counted_on_the_screen(
     assert recorded.items() <= content_of(raw).items(), "a recording was changed"
 
 
-def test_nothing_usable_is_one_line_and_exit_code_1_and_leaves_nothing(workspace, record, transcribe, run_stage):
+def test_nothing_usable_is_one_line_and_exit_code_1_and_the_list_of_why(workspace, record, transcribe, run_stage):
     result = run_stage("prepare")
     assert (result.returncode, len(result.errors)) == (1, 1)
     assert result.errors[0].startswith("prepare: data/raw holds no recordings: put a folder with audio files")
@@ -107,8 +107,13 @@ def test_nothing_usable_is_one_line_and_exit_code_1_and_leaves_nothing(workspace
     transcribe("phone", {"a.wav": "one", "b.wav": "two"})
     result = run_stage("prepare")
     assert result.returncode == 1
-    assert result.errors == ["prepare: no usable clip in data/raw, all 3 rejected: 2 too short, 1 no transcript"]
-    assert [path.name for path in (workspace / "data").iterdir()] == ["raw"]
+    (line,) = result.errors
+    assert line.startswith(
+        "prepare: no usable clip in data/raw, all 3 rejected: 2 too short, 1 no transcript; see data"
+    )
+    assert list(content_of(workspace / PREPARED)) == ["rejected.jsonl"]
+    rejected = read_jsonl(workspace / PREPARED / "rejected.jsonl")
+    assert {row["file"] for row in rejected} == {"phone/a.wav", "phone/b.wav", "phone/c.wav"}
 
 
 def test_unknown_default_language_is_a_mistake_in_params(record, set_param):

@@ -15,7 +15,7 @@ from stages.common.params import load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError
 from stages.speech import audio
-from stages.speech.clips import AUDIO_SUFFIXES
+from stages.speech.names import AUDIO_SUFFIXES
 
 HELP = """
 - One recording or many: WAV, FLAC, MP3, OGG, Opus, M4A, WebM. Or one ZIP with all of them.

@@ -29,7 +29,9 @@ from stages.common.plurals import counted
 from stages.common.stage import UserError, number_option, run
 from stages.speech import alignment, audio, sources, subtitles
 from stages.speech.alignment import Line
-from stages.speech.clips import AUDIO_SUFFIXES, Clip, RawClip, clip_id
+from stages.speech.clips import Clip, RawClip, clip_id
+from stages.speech.pairing import is_recording
+from stages.speech.transcripts import is_remark
 
 AGREEMENT = 0.7
 
@@ -82,7 +84,7 @@ def subtitles_path(recording: Path) -> Path:
     for other in sorted(recording.parent.iterdir()):
         if other.suffix.lower() in subtitles.SUFFIXES and name.fullmatch(other.stem):
             raise UserError(f"{other.name} exists: remove it to align the recording again")
-        if other != recording and other.stem == recording.stem and other.suffix.lower() in AUDIO_SUFFIXES:
+        if other != recording and other.stem == recording.stem and is_recording(other):
             raise UserError(f"{other.name} would share its subtitles: rename one of the two, with its text")
     return recording.with_suffix(".srt")
 
@@ -121,7 +123,7 @@ def hear(talk: Talk, params: Params) -> list[str]:
 
 def problem_of(line: Line, limit: float) -> str | None:
     """Why a line is not found, or would be lost; None if it is."""
-    if subtitles.NOT_SPEECH.fullmatch(line.text):
+    if is_remark(line.text):
         return "subtitles name sounds in this way: remove its brackets or signs"
     if line.begins_s is None:
         return "nothing of it is heard between two pauses"

@@ -13,9 +13,6 @@ from pathlib import Path
 from stages.common.files import read_jsonl, write_jsonl
 
 ID_LENGTH = 16
-# What a recording's name may end in; the second line is what telephones, browsers and cameras write.
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
-AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
 # A part may reach so far beyond the recording's end, or into the next part: times in manifests are rounded.
 TOLERANCE_S = 0.1
 HUB = "hf://datasets/"  # begins the source of a clip from a data set on the Hub

@@ -13,6 +13,7 @@ from pathlib import Path
 from stages.speech.clips import Rejection
 from stages.speech.tables import read_text, where_in
 from stages.speech.text import clean
+from stages.speech.transcripts import is_remark
 
 SUFFIXES = (".srt", ".vtt")
 TIME = r"(?:(\d+):)?(\d\d?):(\d\d)[.,](\d{1,3})"
@@ -21,11 +22,13 @@ VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
 # A time within a cue: in YouTube's rolling captions, where each cue repeats the one before.
 ROLLING = re.compile(r"<\d+:[\d:.]+>")
-NOT_SPEECH = re.compile(r"\s*(\[[^\]]*\]|\([^)]*\)|[♪♫#]+[^♪♫#]*[♪♫#]*)\s*")
-NO_CUE = ("WEBVTT", "NOTE", "STYLE", "REGION")
+NO_CUE = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")  # NOTE-1 is a cue's name
+
+# {begins_s, ends_s, text, speaker}, or why there is none.
+Part = dict | Rejection
 
 
-def read(path: Path, source: Path) -> Iterator[dict | Rejection]:
+def read(path: Path, source: Path) -> Iterator[Part]:
     """The cues of an SRT or WebVTT file: begins_s, ends_s, text, speaker; or why one cannot be read, with its line."""
     content = read_text(path, source)
     if isinstance(content, Rejection):
@@ -36,6 +39,12 @@ def read(path: Path, source: Path) -> Iterator[dict | Rejection]:
         yield Rejection(where_in(path, source), "rolling captions", remedy)
         return
     lines = content.split("\n")
+    header = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    if lines[header].startswith("WEBVTT"):
+        # Up to the first empty line, or to a cue that follows without one.
+        while header < len(lines) and lines[header].strip() and "-->" not in lines[header]:
+            lines[header] = ""
+            header += 1
     number = 0
     while number < len(lines):
         block = []
@@ -44,11 +53,11 @@ def read(path: Path, source: Path) -> Iterator[dict | Rejection]:
             block.append(lines[number])
             number += 1
         number += 1
-        if block and not block[0].startswith(NO_CUE):
+        if block and not NO_CUE.match(block[0]):
             yield _read_cue(block, where_in(path, source, first))
 
 
-def _read_cue(block: list[str], where: str) -> dict | Rejection:
+def _read_cue(block: list[str], where: str) -> Part:
     # The line with the times is the first, or follows the cue's number or name.
     at = next((number for number, line in enumerate(block[:2]) if TIMES.fullmatch(line)), None)
     if at is None or any("-->" in line for line in block[at + 1 :]):
@@ -61,10 +70,16 @@ def _read_cue(block: list[str], where: str) -> dict | Rejection:
     )
     words = " ".join(block[at + 1 :])
     voices = [clean(html.unescape(voice)) for voice in VOICE.findall(words)]
-    text = clean(html.unescape(MARKUP.sub("", words)))
-    if not text or NOT_SPEECH.fullmatch(text):
-        return Rejection(where, "no speech in cue", "nothing to do if it names a sound; else write down the words")
     if len(set(voices)) > 1:
         return Rejection(where, "several voices in cue", "give each voice a cue of its own")
-    speaker = voices[0] if voices else None
-    return {"begins_s": begins_s, "ends_s": ends_s, "text": text, "speaker": speaker}
+    return make_part(begins_s, ends_s, html.unescape(MARKUP.sub("", words)), where, voices[0] if voices else None)
+
+
+def make_part(begins_s: float, ends_s: float, text: str, where: str, speaker: str | None = None) -> Part:
+    """The part of a recording that a cue or label is about."""
+    text = clean(text)
+    if not text or is_remark(text):
+        return Rejection(where, "no speech in cue", "nothing to do if it names a sound; else write down the words")
+    if not 0 <= begins_s < ends_s < float("inf"):
+        return Rejection(where, "unreadable row", "correct its times: it ends before it begins")
+    return {"begins_s": round(begins_s, 3), "ends_s": round(ends_s, 3), "text": text, "speaker": speaker}

@@ -1,7 +1,7 @@
-"""Tables with a row for each clip: JSON lines (clips.jsonl, NeMo, audiofolder), CSV and TSV, Common Voice, LJSpeech.
+"""Tables with a row for each clip: JSON, JSON lines, CSV and TSV of all tools, with a header or without one.
 
-`read` gives a RawClip or a Rejection for each row. To add a form: a function from a file's content to (line, row or
-remedy), chosen in `read`, and its pattern in LAYOUTS of sources.py.
+`read` gives each row under our names (columns.py), or what to do about it. To add a form: a function from a file's
+content to rows, chosen in `read`.
 """
 
 from __future__ import annotations
@@ -10,232 +10,288 @@ import codecs
 import csv
 import io
 import math
-import posixpath
 import re
 import statistics
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 
-from stages.speech.clips import AUDIO_SUFFIXES, RawClip, Rejection
-from stages.speech.text import UNSPACED, clean, normalise
+from stages.speech.clips import Rejection
+from stages.speech.columns import COLUMNS, by_our_names, is_other, meaning_of, names_of
 
-TABLE_SUFFIXES = {".csv", ".tsv", ".jsonl", ".json"}
-# The names that tables give to a column, the first that a table has; compared in small letters.
-COLUMNS = {
-    "audio_path": ("audio_path", "file", "file_name", "audio_filepath", "path"),
-    "text": ("text", "sentence", "transcription", "transcript"),
-    "language": ("language", "lang", "locale"),
-    "speaker": ("speaker", "speaker_id", "client_id"),
-}
-OPTIONAL_FIELDS = ("language", "speaker", "session", "prompt_id", "recorded_at")
+TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json"}
+# Sheets and databases: not read, but named, with what to do.
+OTHER_TABLES = {".xls", ".xlsx", ".xlsm", ".ods", ".numbers", ".parquet", ".arrow", ".feather", ".sqlite", ".db"}
 DELIMITERS = ",\t;|"
 NEMO_PATH = "audio_filepath"
 COMMON_VOICE = {"client_id", "path", "sentence"}  # columns by which it is known
-NO_NAME = re.compile(r"[a-z]{2}([-_][a-z]{2})?|m|f|male|female", re.IGNORECASE)  # a language or initials, a sex
+SEPARATOR = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # a first line by which Excel knows the delimiter
+WIDEST = 5  # columns without names, among which the recording's is looked for
+LONGEST_CELL = 50  # lines: a quotation mark that nobody closes must not be looked for up to the table's end
+# Letters and signs that are the same bytes in cp1250, cp1252, cp1254 and cp1257.
+WESTERN = re.compile("[A-Za-zäöüßéóÄÖÜÉÓ]+")
+WESTERN_SIGNS = "€‚„…‘’“”–—™\xa0§°«»·"
 
-Item = RawClip | Rejection
-Row = tuple[int | None, dict | str]  # line (None: the whole table), and what is in it, or what to do about it
-
-
-def read(manifest: Path, source: Path) -> Iterator[Item]:
-    """The rows of a table below the source's folder, each a RawClip or a Rejection."""
-    if _is_json(manifest):
-        rows = _json_rows(manifest.read_bytes())
-    elif isinstance(content := read_text(manifest, source), Rejection):
-        yield content
-        return
-    else:
-        rows = _table_rows(content)
-    folder = manifest.parent.relative_to(source).as_posix()
-    for line, row in rows:
-        if isinstance(row, str):
-            yield unreadable(manifest, source, line, row)
-            continue
-        try:
-            begins_s, ends_s = _times_of(row)
-        except (ValueError, TypeError) as error:
-            yield unreadable(manifest, source, line, f"write its times in seconds: {error}")
-            continue
-        path = row["audio_path"].strip()
-        yield raw_clip(source, path if folder == "." else posixpath.join(folder, path), row, begins_s, ends_s)
+Row = tuple[int, dict | str]  # line, and what is in it, or what to do about it
+Cells = tuple[int, list[str]]  # line, and what is between its delimiters
+Finds = Callable[[str], bool]  # whether a cell names a recording of the source
 
 
-def is_table(path: Path) -> bool:
-    """Whether a CSV, TSV or JSON file of any name begins with a line that names recordings and texts."""
-    with path.open("rb") as file:
-        begin = file.read(1_000_000)
-    if _is_json(path):
-        return any(isinstance(row, dict) for _, row in _json_rows(begin.split(b"\n", 1)[0]))
-    return delimiter_of(_decoded(begin, "replace").split("\n", 1)[0]) is not None
+class NotATable(Exception):
+    """Why a file is not read as a table, to be continued: 'it was not read, because ...'."""
 
 
-def _is_json(path: Path) -> bool:
-    return path.suffix.lower().startswith(".json")
+def read(path: Path, finds: Finds, note: Callable[[str], None] = lambda words: None) -> list[Row]:
+    """The rows of a table. note: gets what is said about a table whose columns were told by their cells.
 
-
-def _json_rows(content: bytes) -> Iterator[Row]:
-    """One JSON object a line: `audio_path` (audiofolder: `file_name`, NeMo: `audio_filepath`) and `text`."""
-    for line, written in enumerate(content.split(b"\n"), 1):
-        if not written.strip():
-            continue
-        try:
-            row = orjson.loads(written.removeprefix(codecs.BOM_UTF8))
-        except ValueError as error:
-            yield line, f"fix the JSON: {error}"
-            continue
-        row = by_our_names(row) if isinstance(row, dict) else {}
-        is_one = isinstance(row.get("audio_path"), str) and isinstance(row.get("text"), str)
-        yield line, row if is_one else 'write {"audio_path": "...", "text": "..."} with both as strings'
-
-
-def _table_rows(content: str) -> Iterator[Row]:
-    """`file,text[,speaker,language,...]` with a header, or LJSpeech's `id|text|normalised` with one or without."""
-    first = content.split("\n", 1)[0]
-    if delimiter := delimiter_of(first):
-        is_plain = delimiter == "\t" and COMMON_VOICE.issubset(names_of(first.split("\t")))
-        yield from _rows_below_header(content, delimiter, csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL)
-    elif set(names_of(first.split("|")[1:])) & set(COLUMNS["text"]):
-        yield from _rows_below_header("audio_path" + content[content.index("|") :], "|", csv.QUOTE_NONE)
-    elif "|" in first:
-        yield from _rows_without_header(content)
-    else:
-        yield None, "begin it with the line file,text (and speaker, language if known), or write LJSpeech's id|text"
-
-
-def _rows_below_header(content: str, delimiter: str, quoting: int) -> Iterator[Row]:
-    lines = io.StringIO(content, newline="")
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=delimiter != "\t", strict=True)
+    Raises: NotATable.
+    """
+    suffix = path.suffix.lower()
+    if suffix in OTHER_TABLES:
+        raise NotATable("only text can be read: save it as CSV")
+    content = path.read_bytes()
+    if suffix in (".json", ".jsonl", ".ndjson"):
+        return _json_rows(content, finds)
     try:
-        header = names_of(next(reader))
-        for cells in reader:
-            if any(cells):
-                row = by_our_names(dict(zip(header, cells, strict=False)))
-                is_whole = not any(cells[len(header) :]) and {"audio_path", "text"} <= set(row)
-                remedy = f"give it the header's {len(header)} columns, quoted if needed"
-                yield reader.line_num, row if is_whole else remedy
-    except csv.Error as error:
-        yield reader.line_num, f"close or double the quotes in this row or one above: {error}"
+        text = decoded(content)
+    except UnicodeDecodeError as error:
+        raise NotATable(f"its encoding is not certain ({error.reason}): save it as CSV in UTF-8") from None
+    return list(_table_rows(text.split("\n"), finds, note))
 
 
-def _rows_without_header(content: str) -> Iterator[Row]:
+def _json_rows(content: bytes, finds: Finds) -> list[Row]:
+    """One object a line, a list of objects, or one object with such a list, or with recordings and their texts."""
+    try:
+        whole = orjson.loads(decoded(content))
+    except (ValueError, UnicodeDecodeError):
+        rows: list[Row] = []
+        for line, written in enumerate(_lines_of(content), 1):
+            if written.strip():
+                try:
+                    rows.append((line, orjson.loads(written.removeprefix(codecs.BOM_UTF8))))
+                except ValueError as error:
+                    rows.append((line, f"fix the JSON: {error}"))
+        if not any(isinstance(row, dict) for _, row in rows):
+            raise NotATable("it is not JSON with an object for each recording") from None
+    else:
+        if isinstance(whole, dict):
+            lists = [value for value in whole.values() if isinstance(value, list) and _has_objects(value)]
+            if _is_row(by_our_names(whole)):
+                whole = [whole]
+            elif len(lists) == 1:
+                whole = lists[0]
+            elif named := [key for key in whole if finds(key)]:
+                whole = [
+                    {"audio_path": name, **(value if isinstance(value, dict) else {"text": value})}
+                    for name, value in whole.items()
+                    if name in named
+                ]
+        if not isinstance(whole, list):
+            raise NotATable("it is not JSON with an object for each recording")
+        rows = list(enumerate(whole, 1))
+    form = '{"audio_path": "...", "text": "..."}'
+    named = [(line, row if isinstance(row, str) else _flat(row) if isinstance(row, dict) else {}) for line, row in rows]
+    if not any(isinstance(row, dict) and _is_row(row) for _, row in named):
+        raise NotATable(f"none of its objects is like {form}")
+    remedy = f"write {form} with both as strings"
+    return [(line, row if isinstance(row, str) or _is_row(row) else remedy) for line, row in named]
+
+
+def _lines_of(content: bytes) -> list[bytes]:
+    """Lines in UTF-8; those that cannot be decoded cost themselves alone."""
+    try:
+        return decoded(content).encode("utf-8", "surrogatepass").split(b"\n")
+    except UnicodeDecodeError:
+        return content.split(b"\n")
+
+
+def _has_objects(values: list) -> bool:
+    return any(isinstance(value, dict) and _is_row(_flat(value)) for value in values)
+
+
+def _flat(row: dict) -> dict:
+    """A JSON object under our names, also with its path one level down, as `datasets` writes it."""
+    row = by_our_names(dict(zip(names_of(tuple(map(str, row))), row.values(), strict=True)))
+    sound = row.get("audio_path")
+    return row | {"audio_path": sound["path"]} if isinstance(sound, dict) and "path" in sound else row
+
+
+def _is_row(row: dict) -> bool:
+    return isinstance(row.get("audio_path"), str) and isinstance(row.get("text"), str)
+
+
+def _table_rows(lines: list[str], finds: Finds, note: Callable[[str], None]) -> Iterator[Row]:
+    """Rows with a header, or without one as LJSpeech has them."""
+    first = next((number for number, line in enumerate(lines) if not _is_empty(line)), len(lines))
+    delimiters = DELIMITERS
+    if first < len(lines) and (found := SEPARATOR.fullmatch(lines[first].strip("\ufeff "))):
+        delimiters = found[1]
+        first = next((n for n, line in enumerate(lines[first + 1 :], first + 1) if not _is_empty(line)), len(lines))
+    if first == len(lines):
+        raise NotATable("it is empty")
+    for delimiter in delimiters:
+        header = names_of(tuple(_cells(lines[first], delimiter) or ()))
+        if len(header) > 1 and set(header) & set(COLUMNS["text"]):
+            rows = list(_records(lines, first + 1, delimiter, finds, len(header)))
+            audio = _audio_column(header, delimiter, [cells for _, cells in rows if cells], finds)
+            if audio is not None and not finds(_cells(lines[first], delimiter)[audio]):
+                yield from _rows_below_header(header, audio, rows)
+                return
+    for delimiter in delimiters:
+        rows = [(number, cells or []) for number, cells in _records(lines, first, delimiter, finds)]
+        named = Counter(n for _, cells in rows for n, cell in enumerate(cells[:WIDEST]) if finds(cell))
+        column, count = max(named.items(), key=lambda one: one[1], default=(0, 0))
+        if 2 * count >= len(rows):
+            yield from _rows_without_header(_names_first(rows, column), note)
+            return
+    if "|" in lines[first]:  # LJSpeech, without its recordings
+        rows = [(number, cells or []) for number, cells in _records(lines, first, "|", finds)]
+        yield from _rows_without_header(rows, note)
+        return
+    words = [(number, line.split(maxsplit=1)) for number, line in enumerate(lines, 1) if not _is_empty(line)]
+    if all(len(pair) == 2 and finds(pair[0]) for _, pair in words):  # LibriSpeech, Kaldi
+        yield from ((number, {"audio_path": name, "text": text}) for number, (name, text) in words)
+        return
+    raise NotATable("its first line must name the columns, file and text")
+
+
+def _names_first(rows: list[Cells], column: int) -> list[Cells]:
+    """Rows with the column that names recordings at the beginning, without a numbering before it."""
+    is_number = [all(n >= len(cells) or cells[n].strip().isdigit() for _, cells in rows) for n in range(column)]
+    before = [n for n in range(column) if not is_number[n]]
+    return [
+        (number, [*cells[column : column + 1], *(cells[n] for n in before if n < len(cells)), *cells[column + 1 :]])
+        for number, cells in rows
+    ]
+
+
+def _audio_column(header: list[str], delimiter: str, rows: list[list[str]], finds: Finds) -> int | None:
+    """The column that names recordings: of those with a known name, else of all, the one that finds most."""
+    known = [header.index(name) for name in COLUMNS["audio_path"] if name in header]
+    if len(known) == 1:
+        return known[0]
+    found = {
+        column: sum(column < len(cells) and finds(cells[column]) for cells in rows)
+        for column in known or [number for number, name in enumerate(header) if name not in COLUMNS["text"]]
+    }
+    best = max(found, key=found.__getitem__, default=None)
+    if known:
+        return best
+    if best is not None and 2 * found[best] >= len(rows) > 0:
+        return best
+    return 0 if delimiter == "|" and header[0] not in COLUMNS["text"] else None  # id|text: LJSpeech with a header
+
+
+def _rows_below_header(header: list[str], audio: int, rows: list[tuple[int, list[str] | None]]) -> Iterator[Row]:
+    for line, cells in rows:
+        if cells is None:
+            yield line, "close or double the quotes in this row"
+            continue
+        row = by_our_names(dict(zip(header, cells, strict=False)))
+        is_whole = not any(cells[len(header) :]) and len(cells) > audio and "text" in row
+        if is_whole:
+            row["audio_path"] = cells[audio]
+        yield line, row if is_whole else f"give it the header's {len(header)} columns, quoted if needed"
+
+
+def _records(
+    lines: list[str], first: int, delimiter: str, finds: Finds, width: int | None = None
+) -> Iterator[tuple[int, list[str] | None]]:
+    """The cells of each row from a line on, with its last line; None if its quotes cannot be understood.
+
+    Quotation marks enclose a cell, which may then hold delimiters and line ends; or they are part of the text. What
+    they mean is decided for each row by itself: a wrong one must never take the following rows with it.
+    """
+
+    def fits(cells: list[str] | None) -> bool:
+        return cells is not None and (len(cells) == width if width else len(cells) > 1)
+
+    number = first
+    while number < len(lines):
+        line, begin = lines[number], number
+        number += 1
+        if _is_empty(line):
+            continue
+        cells = _cells(line, delimiter)
+        is_unclear = False
+        if cells is None:  # quoted over several lines?
+            for end in range(number, min(number + LONGEST_CELL, len(lines))):
+                if fits(plain := _plain(lines[end], delimiter)) and any(map(finds, plain)):
+                    break  # a row of its own
+                if fits(joined := _cells("\n".join(lines[begin : end + 1]), delimiter)):
+                    is_unclear = any(fits(_plain(inside, delimiter)) for inside in lines[number : end + 1])
+                    if not is_unclear:
+                        cells, number = joined, end + 1
+                    break
+        if '"' in line and not fits(cells) and not is_unclear:
+            forms = [_plain(line, delimiter), _cells(line, delimiter, escapechar="\\"), _cells(line, delimiter, False)]
+            cells = next(filter(fits, forms), cells)
+        yield number, cells
+
+
+def _plain(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in line.split(delimiter)]
+
+
+def _cells(line: str, delimiter: str, strict: bool = True, escapechar: str | None = None) -> list[str] | None:
+    """Cells by the rules of CSV; None if the quotes break them."""
+    if '"' not in line:
+        return [cell if delimiter == "\t" else cell.lstrip(" ") for cell in line.split(delimiter)]
+    options = {"skipinitialspace": delimiter != "\t", "strict": strict, "escapechar": escapechar}
+    try:
+        rows = list(csv.reader(io.StringIO(line, newline="\n"), delimiter=delimiter, **options))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
+
+
+def _is_empty(line: str) -> bool:
+    return not line.strip(' ,;|\t"\ufeff')
+
+
+def _rows_without_header(rows: list[Cells], note: Callable[[str], None]) -> Iterator[Row]:
     """LJSpeech: a recording without its ending, its text, and perhaps the text in words, which is then used.
 
     What further columns hold is decided over all rows: a single cell could be anything.
     """
-    lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
-    rows = [(number, [cell.strip() for cell in line.split("|")]) for number, line in lines]
-    width = statistics.mode(len(cells) for _, cells in rows)
+    stripped = [(number, [cell.strip() for cell in cells]) for number, cells in rows]
+    width = statistics.mode(len(cells) for _, cells in stripped)
     columns: dict[str | None, list[int]] = {"text": [], "speaker": [], "unused": [], None: []}
     for column in range(2, width):
-        pairs = [(cells[1], cells[column]) for _, cells in rows if len(cells) > column and cells[column]]
-        columns[_meaning_of(pairs)].append(column)
+        pairs = [(cells[1], cells[column]) for _, cells in stripped if len(cells) > column and cells[column]]
+        columns[meaning_of(pairs)].append(column)
     if unclear := columns[None]:
-        yield (
-            None,
+        raise NotATable(
             f"column {unclear[0] + 1} may be a text, a speaker or something else: begin the table with a line that "
-            f"names its columns, such as id|text|speaker or id|raw text|text, or remove that column",
+            f"names its columns, such as id|text|speaker or id|raw text|text, or remove that column"
         )
-        return
     written = columns["text"][0] if columns["text"] else None
     speaker = columns["speaker"][0] if len(columns["speaker"]) == 1 else None
-    for number, cells in rows:
+    if width > 2:
+        used = {0: "the recording", speaker: "the speaker", 1: "the text", written: "the text in words, which is used"}
+        note(", ".join(f"column {number + 1} is {used.get(number, 'not read')}" for number in range(width)))
+    for number, cells in stripped:
         values = dict(enumerate(cells))
         in_words = values.get(written)
         if len(cells) < 2:
             yield number, "write id|text or id|text|normalised text"
-        elif len(cells) > width:
+        elif any(cells[width:]):
             yield number, f"remove the bar before column {width + 1}, or what follows it: most rows have no such column"
-        elif in_words and _is_other(cells[1], in_words):
+        elif in_words and is_other(cells[1], in_words):
             yield number, "its normalised text shares no word with its text: correct it, or leave it empty"
         else:
             yield number, {"audio_path": cells[0], "text": in_words or cells[1], "speaker": values.get(speaker)}
 
 
-def _meaning_of(pairs: list[tuple[str, str]]) -> str | None:
-    """What a column holds, from its (text, cell) pairs.
-
-    Returns: "text" if it is the texts in words; "speaker" for short names that come again; "unused" for numbers, paths
-        and other short cells; None if that is not certain, and the texts could be the names.
-    """
-    texts, cells = ([_words(one) for one in column] for column in zip(*pairs, strict=True)) if pairs else ([], [])
-    plain = [[word for word in text if not _has_digit(word)] for text in texts]
-    kept = sum((Counter(text) & Counter(cell)).total() for text, cell in zip(plain, cells, strict=True))
-    in_texts, in_cells = sum(map(len, texts)), sum(map(len, cells))
-    if kept >= 0.75 * sum(map(len, plain)) > 0 and in_cells <= 2 * in_texts:  # 1455: fourteen hundred and fifty-five
-        return "text"
-    names = {cell for _, cell in pairs}
-    # Texts that come again more often than the cells may be names, or describe the recordings.
-    are_sentences = in_texts > 3 * len(pairs) and len({text for text, _ in pairs}) >= len(names)
-    if not any(map(str.isalpha, "".join(names))):
-        is_said = not are_sentences and all(map(str.isdigit, names))
-        return None if is_said and any(text != cell for text, cell in pairs) else "unused"
-    if all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in names):
-        return "unused"
-    if are_sentences and 2 * in_cells <= in_texts:
-        is_speaker = 2 * len(names) <= len(pairs) and not any(map(NO_NAME.fullmatch, names))
-        return "speaker" if is_speaker else "unused"
-    return None
-
-
-def _is_other(text: str, cell: str) -> bool:
-    """Whether a text has words, and a cell none of them."""
-    plain = {word for word in _words(text) if not _has_digit(word)}
-    return bool(plain) and plain.isdisjoint(_words(cell))
-
-
-def _has_digit(word: str) -> bool:
-    return any(map(str.isdigit, word))
-
-
-def _words(text: str) -> list[str]:
-    """Compared by: words, and the characters of scripts that leave no space between words."""
-    return UNSPACED.sub(r" \g<0> ", normalise(text)).split()
-
-
-def _times_of(row: dict) -> tuple[float | None, float | None]:
+def times_of(row: dict) -> tuple[float | None, float | None]:
     """Raises: ValueError, TypeError."""
     if NEMO_PATH not in row:
         return seconds(row.get("begins_s")), seconds(row.get("ends_s"))
     begins_s, length_s = seconds(row.get("offset")), seconds(row.get("duration"))
     return begins_s, None if length_s is None else round((begins_s or 0.0) + length_s, 3)
-
-
-def by_our_names(row: dict) -> dict:
-    """A row with our names beside its own."""
-    named = dict(row)
-    for ours, names in COLUMNS.items():
-        theirs = next((name for name in names if name in row), ours)
-        if theirs != ours and row[theirs] is not None:
-            named[ours] = row[theirs]
-    return named
-
-
-def names_of(header: Iterable[str]) -> list[str]:
-    return [name.strip(' "\r\n').lower() for name in header]
-
-
-def delimiter_of(header: str) -> str | None:
-    """The character that divides a header into columns, among them recording and text; None if none does."""
-    for delimiter in DELIMITERS:
-        names = set(names_of(header.split(delimiter)))
-        if names & set(COLUMNS["audio_path"]) and names & set(COLUMNS["text"]):
-            return delimiter
-    return None
-
-
-def raw_clip(
-    source: Path, name: str, row: Mapping, begins_s: float | None = None, ends_s: float | None = None
-) -> RawClip:
-    """A clip from a row; `name` is the recording's path below the source's folder."""
-    optional = {field: clean(str(row[field])) or None for field in OPTIONAL_FIELDS if row.get(field) is not None}
-    if "language" in optional:
-        optional["language"] = (optional["language"] or "").split("-")[0] or None  # Common Voice: zh-CN
-    if begins_s is not None or ends_s is not None:
-        begins_s = begins_s or 0.0
-    return RawClip(source.name, f"{source.name}/{name}", row["text"], **optional, begins_s=begins_s, ends_s=ends_s)
 
 
 def seconds(value: object) -> float | None:
@@ -263,16 +319,49 @@ def where_in(manifest: Path, source: Path, line: int | None = None) -> str:
 def read_text(path: Path, source: Path) -> str | Rejection:
     """A text file's content, its lines ended by \\n."""
     try:
-        return _decoded(path.read_bytes())
+        return decoded(path.read_bytes())
     except UnicodeDecodeError as error:
         return unreadable(path, source, None, f"save it as UTF-8: {error.reason}")
 
 
-def _decoded(content: bytes, errors: str = "strict") -> str:
-    """UTF-8, or UTF-16 with a byte order mark, which Excel calls Unicode text."""
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors)
+def decoded(content: bytes) -> str:
+    """UTF-8; UTF-16, which Excel calls Unicode text; cp1252 if no other encoding of Latin letters says the same.
+
+    Raises: UnicodeDecodeError.
+    """
+    if content.startswith(codecs.BOM_UTF32_LE):
+        text = content.decode("utf-32")
+    elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+    elif content[1:2] == b"\0" and content[::2].count(0) * 8 < len(content) < content[1::2].count(0) * 4:
+        text = content.decode("utf-16-le")
+    elif content[:1] == b"\0" and content[1::2].count(0) * 8 < len(content) < content[::2].count(0) * 4:
+        text = content.decode("utf-16-be")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252")
+            words = [word for word in re.findall(r"[^\W\d_]+", text) if not word.isascii()]
+            signs = {char for char in text if not char.isascii() and not char.isalpha()}
+            is_certain = all(WESTERN.fullmatch(word) and re.search("[A-Za-z]", word) for word in words)
+            if not is_certain or not signs <= set(WESTERN_SIGNS):
+                raise
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def wrong_letters(text: str) -> str | None:
+    """Letters that no keyboard writes: of a damaged file, or of one that was read in another encoding before."""
+    if text.isascii():
+        return None
+    for char in text:
+        if char == "\ufffd" or unicodedata.category(char) in ("Co", "Cn", "Cs"):
+            return f"\\u{ord(char):04x}"
+    try:
+        once = text.encode("cp1252").decode("utf-8")
+    except ValueError:
+        return None
+    return f"{text[:40]!r}, which was {once[:40]!r}"
 
 
 def printable(name: str) -> str:
