@@ -28,7 +28,7 @@ from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
 from stages.speech import prepared
 from stages.speech.clips import Clip, read_clips
-from stages.voxtral import adapters, encoder_cache, last_layer, processes, scratch, training
+from stages.voxtral import adapters, encoder_cache, last_layer, processes, schedule, scratch, training
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
@@ -198,6 +198,8 @@ def write_results(
             "epochs_run": state.epoch,
             "steps": state.global_step,
             "best_step": state.best_global_step,
+            "stopped_early": state.global_step < state.max_steps,
+            "caveats": schedule.caveats(state.global_step, state.max_steps, best["step"], best["eval_wer"]),
             "best_epoch": best["epoch"],
             "best_validation_wer": best["eval_wer"],
             "seconds": round(seconds, 1),
@@ -234,10 +236,12 @@ def main() -> str:
             return "done"
         scratch.copy_result(folder, paths.CHECKPOINTS)
     facts = read_json(paths.CHECKPOINTS / "training.json")
-    return (
-        f"{counted(facts['train_clips'], 'clip')}, {counted(facts['epochs_run'], 'epoch')}, best validation WER "
+    ended = f"{counted(facts['epochs_run'], 'epoch')}{', stopped early' if facts['stopped_early'] else ''}"
+    summary = (
+        f"{counted(facts['train_clips'], 'clip')}, {ended}, best validation WER "
         f"{facts['best_validation_wer']:.1%} at epoch {facts['best_epoch']:g} -> {paths.CHECKPOINTS}"
     )
+    return ". ".join([summary, *facts["caveats"]])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def inputs(params) -> dict[str, dict]:
         "trainable_parameters": 12345678,
         "epochs_run": 9.0,
         "best_epoch": 4.0,
+        "caveats": ["Training longer may help."],
         "best_validation_wer": 0.1234,
         "seconds": 987.6,
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.commands.learning_curve import fit, power_law, sentence, sizes_of, standard_error
+from stages.commands.learning_curve import fit, points_of, power_law, sentence, sizes_of, standard_error
 from stages.common.stage import UserError
 
 MINUTES = np.array([0.5, 1.0, 2.0, 5.0, 10.0, 15.0])
@@ -50,6 +50,15 @@ def test_set_without_a_wrong_word_is_no_surer_than_one_wrong_word():
     # One wrong word in 80 at each size but the last.
     laws = fit(MINUTES, np.array([0.0125] * 5 + [0.0]), np.full(6, 1 / 80))
     assert power_law(15.0, *laws[0]) > 0.006
+
+
+def test_every_part_gets_the_updates_of_the_whole(params):
+    """Catches: a curve in which the smaller parts are worse because they were trained for a shorter time."""
+    train = params.train.model_copy(update={"epochs": 15, "clips_per_update": 8, "min_updates": 100})
+    points = points_of([10, 50, None], 101, train)
+    assert [point["train.max_clips"] for point in points] == ["10", "50", "null"]
+    assert {point["train.min_updates"] for point in points} == {"195"}
+    assert {point["train.early_stopping_patience"] for point in points} == {"null"}
 
 
 def test_sizes_are_those_that_there_are_and_all_or_too_few():

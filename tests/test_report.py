@@ -21,6 +21,7 @@ TRAINING = {
     "train_minutes": 4.2,
     "epochs_run": 3.0,
     "best_epoch": 2.0,
+    "caveats": [],
     "settings": {"mode": "lora", "seed": 0, "tracking": {}, "launcher": "none"},
     "versions": {"torch": "2.13.0"},
 }

@@ -33,6 +33,7 @@ def make_workspace(folder: Path, **overrides: object) -> Path:
     for section in ("model", "card"):
         params[section].update(demo[section])
     params["train"]["tracking"]["enabled"] = False
+    params["train"]["min_updates"] = 0
     (folder / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
     yaml.dump(params, folder / "params.yaml")
     set_params(folder, **overrides)

@@ -54,7 +54,7 @@ def _show_stages(run: runs.Run, progress: Progress) -> None:
     if progress.curve:
         points = [(row["epoch"], 100 * row["wer"]) for row in progress.curve]
         charts.line(points, "rounds", "wrong words, %")
-        st.caption("Wrong words on recordings kept aside, after each round: lower is better.")
+        st.caption("Wrong words on recordings kept aside, as training goes on: lower is better.")
     with st.expander("Log"):
         lines = [line.rpartition("\r")[2] for line in run.log.split("\n")]
         st.code("\n".join(lines[-LOG_LINES:]), language=None, wrap_lines=True)

@@ -22,7 +22,7 @@ def explain(found: results.Results, is_running: bool) -> None:
     base, tuned = found.metrics["base"], found.metrics["tuned"]
     st.header(results.headline(found.metrics))
     VERDICTS[verdict(found.metrics)](as_plain(results.meaning(found.metrics)))
-    for caveat in caveats(found.metrics):
+    for caveat in caveats(found.metrics) + found.training.get("caveats", []):  # older results have none
         st.write(as_plain(caveat))
     if is_running:
         st.info("Training is running. Its result will replace this one.")

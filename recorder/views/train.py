@@ -66,8 +66,8 @@ def ask_settings() -> None:
         )
         left, right = st.columns(2)
         epochs = left.number_input(
-            "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is used at most. Training "
-            "ends earlier when it no longer helps."
+            "Rounds (epochs)", 1, 1000, params.train.epochs, help="How often each recording is used at most; few "
+            "recordings are used more often (train.min_updates). Training ends earlier when it no longer helps."
         )  # fmt: skip
         rate = right.text_input(
             "Learning rate", str(params.train.learning_rate), help="auto, or a number such as 1.0e-4. Higher "

@@ -3,7 +3,9 @@
     make learning-curve                             (10, 20, 50, 100 recordings, and all)
     make learning-curve CLIPS="25 50 100 200 400"
 
-Each part contains the one before (train.max_clips) and is a DVC experiment; an interrupted run resumes. Writes
+Each part contains the one before (train.max_clips) and is a DVC experiment; an interrupted run resumes. All parts get
+as many updates of the weights as all recordings would: else the curve would sell longer training as more recordings.
+Writes
 data/experiments/learning_curve.csv and says what more minutes would bring, or that the data cannot tell.
 
 The curve is a power law, error = floor + b * minutes ** -c, as found for speech recognisers and their data (Hestness et
@@ -12,6 +14,7 @@ al. 2017, arXiv 1712.00409). Its interval: the points are moved at random within
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +24,7 @@ import numpy as np
 from stages.commands.experiments import Experiment, run_all
 from stages.common import paths
 from stages.common.files import read_jsonl, write_csv
+from stages.common.params import TrainParams, load_params
 from stages.common.plurals import lasting
 from stages.common.stage import UserError, run
 from stages.speech.scoring import TWO_SIDED_95
@@ -51,6 +55,14 @@ def sizes_of(words: Sequence[str], available: int) -> list[int | None]:
             "give more CLIPS"
         )
     return [*sizes, None]
+
+
+def points_of(sizes: Sequence[int | None], available: int, train: TrainParams) -> list[dict[str, str]]:
+    """The settings of each part's experiment: sizes as `sizes_of` returns them."""
+    in_update = train.clips_per_update or train.batch_size  # with more devices, all parts get more updates
+    updates = max(train.min_updates, train.epochs * math.ceil(available / in_update))
+    same = {"train.min_updates": str(updates), "train.early_stopping_patience": "null"}
+    return [{"train.max_clips": "null" if size is None else str(size), **same} for size in sizes]
 
 
 def row_of(point: Experiment) -> dict[str, float]:
@@ -109,8 +121,8 @@ def sentence(laws: np.ndarray, minutes: float) -> str:
 
 
 def main() -> str:
-    sizes = sizes_of(sys.argv[1:], len(read_jsonl(paths.SPLIT / "train.jsonl")))
-    points = run_all("curve", [{"train.max_clips": "null" if size is None else str(size)} for size in sizes])
+    available = len(read_jsonl(paths.SPLIT / "train.jsonl"))
+    points = run_all("curve", points_of(sizes_of(sys.argv[1:], available), available, load_params().train))
     rows = [row_of(point) for point in points]
     minutes, wers = ([row[name] for row in rows] for name in ("minutes", "wer"))
     laws = fit(minutes, wers, [standard_error(point.tuned) for point in points])

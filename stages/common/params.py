@@ -106,6 +106,7 @@ class TrainParams(Section):
     mode: Literal["lora", "qlora", "full"]
     lora: LoraParams
     epochs: PositiveInt
+    min_updates: Annotated[int, Field(ge=0)]
     learning_rate: Literal["auto"] | PositiveFloat
     batch_size: Literal["auto"] | PositiveInt
     clips_per_update: PositiveInt | None

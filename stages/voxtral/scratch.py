@@ -19,7 +19,6 @@ from stages.common.stage import UserError
 from stages.voxtral import processes
 
 COMPLETE = "complete"  # marks a checkpoint whose every file is written
-FINISHED = "finished"  # marks a folder whose training has ended
 RESULT = "result"  # what data/checkpoints gets
 DIGESTS = "result.json"  # sha256 of each file of the result
 KEPT_OTHERS = 3  # trainings beside the one that begins: their results, or checkpoints if they were interrupted

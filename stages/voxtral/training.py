@@ -16,9 +16,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from tqdm import tqdm
-from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -31,7 +33,8 @@ from stages.speech.scoring import score_clip, summarise
 from stages.voxtral import batches, processes
 from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import device, use_bitsandbytes
-from stages.voxtral.scratch import COMPLETE, FINISHED
+from stages.voxtral.schedule import CoolDown, Schedule, length_of
+from stages.voxtral.scratch import COMPLETE, step_of
 from stages.voxtral.transcription import transcribe
 
 BATCH_SIZE = "batch_size.json"  # the one found for train.batch_size auto
@@ -86,9 +89,10 @@ def build_trainer(
     on_gpu = torch.cuda.is_available()
     if params.optimizer == "adamw_8bit":
         use_bitsandbytes()
+    length = length_of(len(train_clips), params)
     arguments = TrainingArguments(
         output_dir=str(scratch),
-        num_train_epochs=params.epochs,
+        num_train_epochs=length.epochs,
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=params.batch_size,
         gradient_accumulation_steps=params.clips_per_update // (params.batch_size * processes.world_size()),
@@ -101,8 +105,10 @@ def build_trainer(
         max_grad_norm=params.max_gradient_norm,
         use_cpu=not on_gpu,
         bf16=bfloat16,
-        eval_strategy="epoch",
-        save_strategy="epoch",
+        eval_strategy="steps",
+        eval_steps=length.updates_to_validation,
+        save_strategy="steps",
+        save_steps=length.updates_to_validation,
         save_total_limit=KEPT_CHECKPOINTS,
         metric_for_best_model="selection",
         greater_is_better=False,
@@ -136,7 +142,7 @@ def build_trainer(
         callbacks=[MarkComplete(), *callbacks],
     )
     if params.early_stopping_patience:
-        trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
+        trainer.add_callback(CoolDown(params.early_stopping_patience))
     trainer.remove_callback(ProgressCallback)
     return trainer
 
@@ -159,10 +165,10 @@ class ClipsByEpoch(Dataset):
 def fit(trainer: Trainer, checkpoint: Path | None) -> None:
     """Train to the end, from `checkpoint` if there is one.
 
-    A training that had ended is only read again: it would forget that it had stopped early, and give another model.
+    A training that had ended is only read again: the Trainer would make one more update.
     """
     scratch = Path(trainer.args.output_dir)
-    if checkpoint and (scratch / FINISHED).exists():
+    if checkpoint and torch.load(checkpoint / SCHEDULER_NAME)["lr_lambdas"][0]["ends"] <= step_of(checkpoint):
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         return
     progress = Progress()
@@ -175,8 +181,6 @@ def fit(trainer: Trainer, checkpoint: Path | None) -> None:
         raise
     finally:
         progress.bar.close()  # else the bar is drawn again below an error
-    if processes.is_main():
-        write_whole(scratch / FINISHED, b"")
 
 
 class VoxtralTrainer(Trainer):
@@ -197,6 +201,12 @@ class VoxtralTrainer(Trainer):
             for clip in clips
         ]
         return batches.SimilarLengths(lengths, self.clips_per_update, self.args.seed, lambda: self.state.epoch or 0)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        warmup = self.args.get_warmup_steps(num_training_steps)
+        schedule = Schedule(self.args.lr_scheduler_type.value, warmup, num_training_steps)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, schedule)
+        return self.lr_scheduler
 
     def evaluation_loop(self, *_: object, **__: object) -> EvalLoopOutput:
         """Loss by token, `wer`, `perplexity` and `selection` (which the best checkpoint is chosen by) as metrics.
@@ -279,7 +289,8 @@ class Progress(TrainerCallback):
         self.bar.reset(state.max_steps)
         self.bar.update(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args, state, control, lr_scheduler, **kwargs) -> None:
+        self.bar.total = lr_scheduler.lr_lambdas[0].ends
         self.bar.update(state.global_step - self.bar.n)
 
     def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
