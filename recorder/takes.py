@@ -125,7 +125,7 @@ def _find(
         words = "There is much noise. Close the window, switch off fan, radio and television, and come closer."
         yield Finding("noisy", words)
         return  # the beginning of speech can be told from noise only if speech is clearly louder
-    starts_dbfs, ends_dbfs = _edge_levels(samples, sample_rate_hz)
+    starts_dbfs, ends_dbfs = _edge_levels(audio.without_offset(samples, sample_rate_hz), sample_rate_hz)
     above_noise_dbfs = level_dbfs - figures["snr_db"] + EDGE_ABOVE_NOISE_DB
     if starts_dbfs > max(level_dbfs - START_BELOW_SPEECH_DB, above_noise_dbfs):
         yield Finding("cut_start", "The beginning is cut off. Press record, wait a moment, then speak.")

@@ -13,7 +13,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from stages.speech import audio, ffmpeg, prepared, unreadable
+from stages.speech import audio, ffmpeg, prepared, quality, unreadable
 from tests.sounds import encode, encode_by_ffmpeg, packets_of, speech_like, video
 from tests.workspaces import SPEECH
 
@@ -400,3 +400,48 @@ def test_parts_of_a_recording_without_an_index_are_decoded_in_one_pass(tmp_path,
     with path.open("rb") as recorded:
         part, _ = audio.decode(recorded, 40.0, 41.0)
     assert loudest_hertz(part[:, 0]) == 440
+
+
+def with_drift(samples: np.ndarray) -> np.ndarray:
+    """What a coupling capacitor that charges adds: 0.1, gone to a third after 0.3 s."""
+    return samples + 0.1 * np.exp(-np.arange(len(samples)) / (0.3 * RATE_HZ))
+
+
+OFFSETS = {
+    "constant": lambda samples: samples + 0.03,
+    "negative and large": lambda samples: samples - 0.4,
+    "drifts": with_drift,
+    "ramp": lambda samples: samples + np.linspace(0, 0.1, len(samples)),
+}
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_offset_changes_no_figure_and_no_bandwidth(offset):
+    """Catches: direct current measured as sound, so that speech seems noisy and a dead microphone loud."""
+    room = np.random.default_rng(0).normal(0, 3e-4, RATE_HZ)
+    spoken = np.concatenate([room, 0.3 * speech_like(2, RATE_HZ), room])
+    heard, shifted = (sound.astype(np.float32) for sound in (spoken, OFFSETS[offset](spoken)))
+    figures, found = audio.measure(heard), audio.measure(shifted)
+    assert found == pytest.approx(figures, abs=0.11) and figures["snr_db"] > 40
+    # The dead microphone of both kinds is silence: its own noise of 1e-4 has -80 dBFS.
+    dead = (room / 3).astype(np.float32)
+    assert audio.measure(OFFSETS[offset](dead).astype(np.float32))["level_dbfs"] < -60
+    spectra = [quality.power_spectra(audio.without_offset(sound)) for sound in (heard, shifted)]
+    assert quality.bandwidth_hz(spectra[1]) == quality.bandwidth_hz(spectra[0])
+
+
+def test_hum_of_the_mains_is_noise_and_no_offset():
+    for hertz in (50, 60):
+        level_dbfs = audio.measure(tone(hertz, 0.01, 2))["level_dbfs"]
+        assert level_dbfs == pytest.approx(-43.0, abs=0.6)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_offset_in_one_channel_changes_nothing(offset):
+    """Catches: a dead second channel with an offset taken for another sound, or mixed in."""
+    spoken = 0.3 * speech_like(2, RATE_HZ)
+    dead = OFFSETS[offset](np.random.default_rng(0).normal(0, 1e-5, len(spoken)))
+    heard = audio.to_mono_16k(np.stack([spoken, dead], axis=1).astype(np.float32), RATE_HZ)
+    assert (heard == spoken.astype(np.float32)).all()
+    both = audio.to_mono_16k(np.stack([spoken, OFFSETS[offset](spoken)], axis=1).astype(np.float32), RATE_HZ)
+    assert audio.measure(both) == pytest.approx(audio.measure(spoken.astype(np.float32)), abs=0.11)

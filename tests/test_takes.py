@@ -199,3 +199,16 @@ def test_prepare_takes_what_may_be_saved(workspace, tmp_path, monkeypatch):
         problem = check_figures(prepared.figures, limits()) if prepared.figures else prepared.reason
         assert take.blocked == bool(problem), (take.findings, problem)
         assert take.blocked or prepared.id == take.id
+
+
+def test_direct_current_changes_no_verdict():
+    """Catches: a dead microphone with an offset that is not silent, a good recording that is called noisy or cut."""
+    dead = np.random.default_rng(0).normal(0, 1e-4, 48_000)
+    drift = 0.1 * np.exp(-np.arange(10 * 48_000) / (0.3 * 48_000))
+    samples, rate_hz = spoken(PHRASE)
+    padded = with_pauses(samples, rate_hz)
+    for offset in (0.0, 0.03, -0.4, drift):
+        shift = offset if np.isscalar(offset) else offset[: len(dead)]
+        assert judge(dead + shift, 16_000) == {"silent": True}, offset
+        shift = offset if np.isscalar(offset) else offset[: len(padded)]
+        assert judge(0.5 * padded + shift, rate_hz) == {}, offset

@@ -107,7 +107,9 @@ def find_pieces(recorded: BinaryIO, channels: str) -> tuple[float, list[tuple[fl
 
     channels: prepare.channels. Raises: audio.UnreadableSound.
     """
-    levels_db = np.concatenate([_levels_db(samples) for samples in _read_in_parts(recorded, channels)])
+    levels_db = np.concatenate(
+        [_levels_db(audio.without_offset(samples)) for samples in _read_in_parts(recorded, channels)]
+    )
     noise_db, speech_db = np.percentile(levels_db, [10, 95])
     loud = levels_db > noise_db + QUIET * (speech_db - noise_db)
     edges_s = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int))) * FRAME_S

@@ -28,6 +28,7 @@ from stages.speech.unreadable import (
 FULL_SCALE = 0.999
 QUIETEST_DBFS = -100.0
 FRAME_S = 0.02
+OFFSET_S = 0.04  # two periods of a hum of 50 Hz, which is noise and no offset
 
 # Channels hold the same sound if they correlate this much at some delay, with either sign. Measured: two people up to
 # 0.32 (words of 0.3 s) and 0.21 (sentences); two microphones in one room, as much echo as direct sound, 0.4.
@@ -140,7 +141,7 @@ def to_mono(samples: np.ndarray, sample_rate_hz: int, channels: str = "auto") ->
         return samples.mean(axis=1)
     if (samples[:, 1:] == samples[:, :1]).all():  # most stereo from one microphone
         return np.ascontiguousarray(samples[:, 0])
-    centred = samples - samples.mean(axis=0)
+    centred = without_offset(samples, sample_rate_hz)
     level_dbfs = _dbfs(np.sqrt((centred**2).mean(axis=0)))
     loudest = int(np.argmax(level_dbfs))
     heard_dbfs = max(level_dbfs[loudest] - DEAD_BELOW_LOUDEST_DB, DEAD_DBFS)
@@ -169,10 +170,33 @@ def _correlations(one: np.ndarray, other: np.ndarray, delays: int) -> np.ndarray
     return total / max(np.sqrt(np.sum(one**2, dtype=float) * np.sum(other**2, dtype=float)), 1e-20)
 
 
+def without_offset(samples: np.ndarray, sample_rate_hz: int = SAMPLE_RATE_HZ) -> np.ndarray:
+    """Samples [frames, ...] less the direct current that a cheap microphone adds, constant or drifting slowly.
+
+    For measuring: it would count as sound. What is stored keeps it, because Try it, the server and the Space pass the
+    same microphone's sound on to the model as it comes.
+    """
+    length = round(OFFSET_S * sample_rate_hz)
+    count = len(samples) // length
+    if count < 2:
+        return samples - samples.mean(axis=0) if len(samples) else samples
+    centred = samples.copy()
+    blocks = centred[: count * length].reshape(count, length, *samples.shape[1:])
+    means = blocks.mean(axis=1)
+    # Straight lines through the blocks' edges, the first and last continued.
+    edges = np.concatenate([1.5 * means[:1] - 0.5 * means[1:2], (means[1:] + means[:-1]) / 2])
+    edges = np.concatenate([edges, 1.5 * means[-1:] - 0.5 * means[-2:-1]])
+    ramp = np.linspace(0, 1, length, endpoint=False, dtype=samples.dtype).reshape(-1, *[1] * (samples.ndim - 1))
+    blocks -= edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * ramp
+    centred[count * length :] -= edges[-1]
+    return centred
+
+
 def clipped_fraction(samples: np.ndarray) -> float:
     """Share of samples at full scale next to another one at full scale.
 
-    Of the recording as it came: resampling rounds flat tops off.
+    Of the recording as it came: resampling rounds flat tops off, and full scale is where sound is cut off, also if an
+    offset shifts it there.
     """
     if samples.min(initial=0.0) > -FULL_SCALE and samples.max(initial=0.0) < FULL_SCALE:  # as in most
         return 0.0
@@ -187,9 +211,10 @@ def clipped_fraction(samples: np.ndarray) -> float:
 def measure(samples: np.ndarray) -> dict[str, float]:
     """Levels of a mono clip [frames] in dBFS, and an estimate of its signal-to-noise ratio in dB.
 
-    Level: the 95th percentile of the RMS of 20 ms frames; noise: their 10th percentile, so a clip without pauses
-    seems noisier than it is.
+    Without an offset. Level: the 95th percentile of the RMS of 20 ms frames; noise: their 10th percentile, so a clip
+    without pauses seems noisier than it is.
     """
+    samples = without_offset(samples)
     frame_length = int(FRAME_S * SAMPLE_RATE_HZ)
     frame_count = max(len(samples) // frame_length, 1)
     frames = np.resize(samples, (frame_count, frame_length)) if len(samples) else np.zeros((1, frame_length))

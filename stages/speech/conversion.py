@@ -125,7 +125,7 @@ def _entry_of(recorded: BinaryIO, part: Part, params: PrepareParams) -> bytes:
     """An entry of the cache: a line with figures and fingerprint, then the sound. Raises: audio.UnreadableSound."""
     samples, sample_rate_hz = audio.decode(recorded, part.begins_s or 0.0, part.ends_s)
     mono = audio.to_mono_16k(samples, sample_rate_hz, params.channels)
-    spectra = quality.power_spectra(mono)
+    spectra = quality.power_spectra(audio.without_offset(mono))
     figures = {
         **audio.measure(mono),
         "clipped_fraction": round(audio.clipped_fraction(samples), 4),
