@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pull align review repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench lint clean
+.PHONY: help setup demo check pull align review repro sweep compare learning-curve recorder demo-app listen push-dataset forget test test-slow test-all bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ $(INSTALLED): requirements.txt
 
 demo: $(INSTALLED) ## run the whole pipeline on the demo clips, in .demo; your own data stays untouched
 	@python -m stages.commands.demo
+
+check: $(INSTALLED) ## say whether training and evaluation fit here, and which settings do; downloads no weights (MEMORY=24: on a GPU of 24 GB)
+	@python -m stages.commands.check
 
 pull: $(INSTALLED) ## fetch the recordings of a fresh clone from your DVC remote (docs/remotes.md)
 	@python -m stages.commands.pull

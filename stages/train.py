@@ -28,7 +28,7 @@ from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
 from stages.speech import prepared
 from stages.speech.clips import Clip, read_clips
-from stages.voxtral import adapters, encoder_cache, last_layer, processes, schedule, scratch, training
+from stages.voxtral import adapters, encoder_cache, last_layer, plan, processes, schedule, scratch, training
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
     ModelSource,
@@ -43,9 +43,9 @@ from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common", "numpy", "soxr")
 MEMORY_REMEDY = (
-    "if train.batch_size is auto, run it again (it then takes half as many clips at once), else make it auto and set "
-    "train.clips_per_update to its old value; or set train.gradient_checkpointing to true, or remove encoder from "
-    "train.lora.scope"
+    "'make check' lists settings that fit, without other programs on the GPU (see nvidia-smi). If train.batch_size is "
+    "auto, run it again: it then takes half as many clips at once, if it took more than one; else make it auto. Or set "
+    "train.gradient_checkpointing to true, or remove encoder from train.lora.scope"
 )
 # What a checkpoint holds beyond the model, needed only to resume training.
 TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md", scratch.COMPLETE)
@@ -224,6 +224,7 @@ def main() -> str:
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
     check_batches(params.train)
+    plan.check_training(params)
     source = find_model(params.model)
     run_name = run_fingerprint(source, params, train_clips, validation_clips)
     with scratch.scratch_folder(run_name) as folder:

@@ -28,6 +28,7 @@ from transformers import (
     AutoConfig,
     AutoProcessor,
     BitsAndBytesConfig,
+    VoxtralConfig,
     VoxtralForConditionalGeneration,
     VoxtralProcessor,
 )
@@ -79,11 +80,36 @@ def find_model(params: ModelParams) -> ModelSource:
         # Results that may be published name the model, but no path on this machine.
         name = folder.resolve().name if folder.is_absolute() or ".." in folder.parts else params.name
         return ModelSource(name, None, folder, _identity_of(folder))
+    snapshot = _download(params, MODEL_FILES)
+    commit = snapshot.name
+    return ModelSource(params.name, commit, snapshot, f"{params.name}@{commit}")
+
+
+def read_config(params: ModelParams) -> VoxtralConfig:
+    """The model's configuration; of a Hub model, a few kB are downloaded.
+
+    Raises: UserError as find_model, and for another kind of model.
+    """
+    folder = Path(params.name) if Path(params.name).is_dir() else _download(params, ["config.json"])
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise UserError(f"model.name {params.name}: not a Voxtral: {_one_line(error)}") from None
+    if not isinstance(config, VoxtralConfig):
+        raise UserError(f"model.name {params.name}: not a Voxtral (its configuration is {type(config).__name__})")
+    return config
+
+
+def _download(params: ModelParams, files: list[str]) -> Path:
+    """The folder with these files of a Hub model, downloaded once.
+
+    Raises: UserError as find_model.
+    """
     no_model = UserError(f"model.name {params.name}: no such folder, and not a Hub id (USER/NAME)")
     if "/" not in params.name:
         raise no_model
     try:
-        snapshot = snapshot_download(params.name, revision=params.revision, allow_patterns=MODEL_FILES)
+        snapshot = snapshot_download(params.name, revision=params.revision, allow_patterns=files)
     except HFValidationError:
         raise no_model from None
     except RepositoryNotFoundError:
@@ -100,8 +126,7 @@ def find_model(params: ModelParams) -> ModelSource:
         raise UserError(
             f"model.name {params.name}, model.revision {params.revision}: the download failed: {_one_line(error)}"
         ) from None
-    commit = Path(snapshot).name
-    return ModelSource(params.name, commit, Path(snapshot), f"{params.name}@{commit}")
+    return Path(snapshot)
 
 
 def load_processor(source: ModelSource) -> VoxtralProcessor:
@@ -191,10 +216,10 @@ def device_name() -> str:
 
 
 def total_memory_bytes() -> int:
-    """All memory of this process' GPU, else of the machine."""
+    """All memory of this process' GPU, else this process' share of the machine's."""
     if device().type == "cuda":
         return torch.cuda.get_device_properties(device()).total_memory
-    return psutil.virtual_memory().total
+    return psutil.virtual_memory().total // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from stages.common.stage import UserError
 from stages.speech import augment
 from stages.speech.clips import Clip
 from stages.speech.scoring import score_clip, summarise
-from stages.voxtral import batches, processes
+from stages.voxtral import batches, memory, processes
 from stages.voxtral.collation import IGNORED, Collator
 from stages.voxtral.loading import device, use_bitsandbytes
 from stages.voxtral.schedule import CoolDown, Schedule, length_of
@@ -57,15 +57,15 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
 def resolve_batch_size(
     model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
 ) -> int:
-    """`train.batch_size`; auto is the most that fits into the free memory, measured once and kept for a resumed run."""
+    """`train.batch_size`; auto is the most that fits into the memory, measured once and kept for a resumed run."""
     if params.batch_size != "auto":
         return params.batch_size
     most = params.clips_per_update // processes.world_size()
     if (scratch / BATCH_SIZE).exists():
-        return batches.largest_divisor(most, read_json(scratch / BATCH_SIZE))
+        return memory.largest_divisor(most, read_json(scratch / BATCH_SIZE))
     longest = max(clips, key=lambda clip: (collator.windows_in(clip), len(clip.text)))
     with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16):
-        own = batches.largest_batch(model, collator.training_batch([longest]), most)
+        own = memory.largest_batch(model, lambda size: collator.training_batch([longest] * size), most, params)
     batch_size = min(processes.gather({processes.rank(): own}).values())
     if processes.is_main():
         write_json(scratch / BATCH_SIZE, batch_size)
