@@ -55,11 +55,14 @@ def read() -> Results | None:
     if not METRICS.exists():
         return None
     try:
+        metrics = read_json(METRICS)
+        if "units" not in metrics:
+            raise UserError(f"{METRICS} is of an older version: run 'dvc repro'")
         by_model: dict[str, dict[str, dict]] = {"base": {}, "tuned": {}}
         for row in read_jsonl(paths.EVALUATION / "predictions.jsonl"):
             by_model[row["model"]][row["id"]] = row
         return Results(
-            metrics=read_json(METRICS),
+            metrics=metrics,
             training=read_json(paths.CHECKPOINTS / "training.json"),
             clips=_hardest_first(by_model["base"], by_model["tuned"]),
         )

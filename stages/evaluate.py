@@ -21,11 +21,11 @@ from stages.common import paths
 from stages.common.cache import ContentCache
 from stages.common.code import code_hash
 from stages.common.files import read_json, whole_folder, write_csv, write_json, write_jsonl, write_whole
-from stages.common.params import EvaluateParams, load_params
+from stages.common.params import load_params
 from stages.common.plurals import counted
 from stages.common.stage import announce, run
 from stages.speech import error_analysis, prepared, report
-from stages.speech.clips import Clip, read_clips
+from stages.speech.clips import Clip, group_of, read_clips
 from stages.speech.scoring import ClipScore, relative_improvement, score_clip, summarise, wer_interval
 from stages.voxtral import processes
 from stages.voxtral.collation import Collator
@@ -90,13 +90,13 @@ def transcribe_base(
 
 
 def metrics_of(
-    clips: Sequence[Clip], predictions: Sequence[dict], params: EvaluateParams
+    clips: Sequence[Clip], predictions: Sequence[dict], units: Sequence[str]
 ) -> tuple[dict, list[ClipScore]]:
     """One model's part of metrics.json, and each clip's score on normalised text."""
     pairs = [(clip.text, made["text"], clip.language) for clip, made in zip(clips, predictions, strict=True)]
     scores = [score_clip(*pair) for pair in pairs]
     as_written = summarise([score_clip(*pair, as_written=True) for pair in pairs])
-    low, high = wer_interval(scores, params.bootstrap_samples, units_of(clips, params))
+    low, high = wer_interval(scores, units)
     sound_s, seconds = sum(clip.duration_s for clip in clips), sum(prediction["seconds"] for prediction in predictions)
     metrics = {
         **summarise(scores),
@@ -107,11 +107,6 @@ def metrics_of(
         "rtfx": sound_s / seconds,
     }
     return {name: round(value, 5) for name, value in metrics.items()}, scores
-
-
-def units_of(clips: Sequence[Clip], params: EvaluateParams) -> list[str] | None:
-    """What the bootstrap draws: None for clips, or each clip's session (its id if it has none)."""
-    return [clip.session or clip.id for clip in clips] if params.bootstrap_by == "session" else None
 
 
 def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dict], scores: Sequence[ClipScore]):
@@ -134,16 +129,19 @@ def prediction_rows(model: str, clips: Sequence[Clip], predictions: Sequence[dic
 
 
 def compare(
-    clips: Sequence[Clip], predictions: dict[str, list[dict]], params: EvaluateParams
+    clips: Sequence[Clip], predictions: dict[str, list[dict]], units_by: str
 ) -> tuple[dict, dict[str, list[ClipScore]], list[dict]]:
-    """Each model's figures and the tuned one's improvement; each model's scores; rows of predictions.jsonl."""
-    metrics, scores, rows = {}, {}, []
+    """Each model's figures and the tuned one's improvement; each model's scores; rows of predictions.jsonl.
+
+    units_by: what counts as one in the intervals: prompt, session, speaker or clip.
+    """
+    units = [group_of(clip, units_by) or clip.id for clip in clips]
+    metrics: dict = {"units": len(set(units)), "units_by": units_by}
+    scores, rows = {}, []
     for name, made in predictions.items():
-        metrics[name], scores[name] = metrics_of(clips, made, params)
+        metrics[name], scores[name] = metrics_of(clips, made, units)
         rows += prediction_rows(name, clips, made, scores[name])
-    metrics["improvement"] = relative_improvement(
-        scores["base"], scores["tuned"], params.bootstrap_samples, units_of(clips, params)
-    )
+    metrics["improvement"] = relative_improvement(scores["base"], scores["tuned"], units)
     return metrics, scores, rows
 
 
@@ -183,14 +181,15 @@ def main() -> str:
     if not processes.is_main():
         return "done"
 
+    units_by = all_params.split.group_by if params.intervals_by == "split" else params.intervals_by
     own = {name: made[: len(clips)] for name, made in predictions.items()}
-    metrics, scores, rows = compare(clips, own, params)
+    metrics, scores, rows = compare(clips, own, units_by)
     texts = {model: [prediction["text"] for prediction in made] for model, made in own.items()}
     details = report.details_of(clips, texts, scores, metrics, params)
     other_speakers_rows: list[dict] = []
     if other_speakers:
         others = {name: made[len(clips) :] for name, made in predictions.items()}
-        metrics["other_speakers"], _, other_speakers_rows = compare(other_speakers, others, params)
+        metrics["other_speakers"], _, other_speakers_rows = compare(other_speakers, others, units_by)
     with whole_folder(paths.EVALUATION) as folder:
         write_jsonl(folder / "predictions.jsonl", rows)
         write_jsonl(folder / "other_speakers.jsonl", other_speakers_rows)

@@ -17,22 +17,17 @@ from stages.common.files import whole_folder, write_json
 from stages.common.params import SplitParams, load_params
 from stages.common.plurals import counted
 from stages.common.stage import UserError, announce, run
-from stages.speech.clips import Clip, read_clips, write_clips
-from stages.speech.text import normalise
+from stages.speech.clips import Clip, group_of, read_clips, write_clips
 
 PARTS = ("train", "validation", "test")
 
 
-def group_of(clip: Clip, group_by: str) -> str:
+def named_group(clip: Clip, group_by: str) -> str:
     """The name of the group, whose clips stay in one part.
 
     Raises: UserError for a clip without the field that `group_by` names.
     """
-    if group_by == "prompt":
-        return normalise(clip.text)
-    if group_by == "clip":
-        return clip.id
-    group = getattr(clip, group_by)
+    group = group_of(clip, group_by)
     if group is None:
         raise UserError(
             f"split.group_by is {group_by}, but {clip.recorded_file} names no {group_by}: add it to its row, "
@@ -60,7 +55,7 @@ def split(clips: list[Clip], params: SplitParams) -> dict[str, list[Clip]]:
     parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
     groups = set()
     for clip in clips:
-        group = group_of(clip, params.group_by)
+        group = named_group(clip, params.group_by)
         groups.add(group)
         parts[part_of(group, params)].append(clip)
     if empty := [part for part in PARTS if not parts[part]]:

@@ -49,6 +49,8 @@ def inputs(params) -> dict[str, dict]:
         "data/split/summary.json": {"clips": {"train": 301, "validation": 42, "test": 57}},
         "data/checkpoints/training.json": training,
         "data/evaluation/metrics.json": {
+            "units": 49,
+            "units_by": "prompt",
             "base": metrics_of(0.4567, 0.2345),
             "tuned": metrics_of(0.1357, 0.0468),
             "improvement": {"wer_relative": 0.7, "low": 0.6, "high": 0.8, "p_value": 0.0005, "visible_difference": 0.09}
@@ -108,12 +110,13 @@ def test_text_has_the_figures_of_both_models_and_of_the_data(card, inputs):
         conclusion(inputs["data/evaluation/metrics.json"]),  # as in the report
         "from 301 recordings (21.5 minutes)",
         "on 57 recordings (412 words)",
+        "The intervals are over 49 phrases, each counted as one.",
         "400 usable recordings, 28.75 minutes, 13 rejected",
         "Learning rate 1.00e-04, 8 clips an update, 9 epochs, seed 0, 987.6 s on NVIDIA A10G",
     ):
         assert part in text
-    inputs["data/evaluation/metrics.json"]["tuned"]["clips"] = 20
-    assert "20 test recordings are few: they can hardly show a change of less than 9 points" in card().text
+    assert "49 different test phrases are few: they can hardly show a change of less than 9 points" in text
+    assert "is bounded by 49 phrases in the test" in text
 
 
 def test_other_peoples_speech_is_on_the_card_or_said_to_be_unmeasured(card, inputs):

@@ -6,35 +6,46 @@ from stages.speech.caveats import caveats, conclusion, verdict
 
 
 @pytest.mark.parametrize(
-    ("clips", "wer", "difference", "words"),
+    ("units", "wer", "difference", "words"),
     [
-        (1, 0.3, 0.1, ["One test recording tells nothing about others"]),
-        (49, 0.3, 0.1, ["they can hardly show a change of less than 9 points"]),
+        (1, 0.3, 0.1, ["One test phrase tells nothing about others"]),
+        (1, 0.0, 0.1, ["One test phrase tells nothing about others"]),
+        (49, 0.3, 0.1, ["49 different test phrases are few: they can hardly show a change of less than 9 points"]),
         (50, 0.3, 0.1, []),
         (50, 0.3, 0.0, ["equally many mistakes"]),
-        (50, 0.0, 0.1, ["among 60. With that many, up to 5.0 % wrong words can still hide"]),  # 3 / 60
+        (50, 0.0, 0.1, ["among 60. With that many, up to 6.1 % wrong words can still hide"]),
     ],
 )
-def test_what_a_set_cannot_show_is_said(clips, wer, difference, words):
-    improvement = {"difference": difference, "visible_difference": 0.09}
-    found = caveats({"tuned": {"clips": clips, "wer": wer, "reference_words": 60}, "improvement": improvement})
+def test_what_a_set_cannot_show_is_said(units, wer, difference, words):
+    """Five takes of a phrase are no more than one: the caveats count phrases."""
+    found = caveats(
+        {
+            "units": units,
+            "units_by": "prompt",
+            "tuned": {"clips": 5 * units, "wer": wer, "wer_high": wer + 0.061, "reference_words": 60},
+            "improvement": {"difference": difference, "visible_difference": 0.09},
+        }
+    )
     assert len(found) == len(words)
     assert all(part in sentence for part, sentence in zip(words, found, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "tuned_wer", "expected"),
+    ("low", "high", "tuned_wer", "difference_high", "units", "expected"),
     [
-        (0.01, 0.9, 0.2, "better"),
-        (0.0, 0.9, 0.2, "unsure"),
-        (-0.5, 0.0, 0.2, "unsure"),
-        (-0.5, -0.01, 0.2, "worse"),
-        (None, None, 0.0, "perfect"),
-        (None, None, 0.1, "worse"),  # the base model made no mistake
+        (0.01, 0.9, 0.2, 0.1, 30, "better"),
+        (0.01, 0.01, 0.2, 0.1, 1, "unsure"),  # one phrase, one speaker ...: nothing about others
+        (0.0, 0.9, 0.2, 0.1, 30, "unsure"),
+        (-0.5, 0.0, 0.2, 0.0, 30, "unsure"),
+        (-0.5, -0.01, 0.2, -0.01, 30, "worse"),
+        (None, None, 0.0, 0.1, 30, "perfect"),
+        (None, None, 0.1, -0.01, 30, "worse"),  # the base model made no mistake
+        (None, None, 0.1, 0.01, 30, "unsure"),
     ],
 )
-def test_verdict_needs_the_whole_interval(low, high, tuned_wer, expected):
-    assert verdict({"tuned": {"wer": tuned_wer}, "improvement": {"low": low, "high": high}}) == expected
+def test_verdict_needs_the_whole_interval(low, high, tuned_wer, difference_high, units, expected):
+    improvement = {"low": low, "high": high, "difference_low": -0.4, "difference_high": difference_high}
+    assert verdict({"units": units, "tuned": {"wer": tuned_wer}, "improvement": improvement}) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,5 +66,9 @@ def test_verdict_needs_the_whole_interval(low, high, tuned_wer, expected):
 )
 def test_conclusion_claims_a_difference_only_if_the_interval_shows_it(difference, low, high, words):
     measured = {"difference": difference, "difference_low": low, "difference_high": high, "p_value": 0.0005}
-    metrics = {"tuned": {"wer": 0.3}, "improvement": {"wer_relative": difference, "low": low, "high": high} | measured}
+    metrics = {
+        "units": 60,
+        "tuned": {"wer": 0.3},
+        "improvement": {"wer_relative": difference, "low": low, "high": high} | measured,
+    }
     assert words in conclusion(metrics).replace("\u00a0", " ")

@@ -297,7 +297,8 @@ def metrics_of(
 ) -> dict:
     """With the ends of the intervals of how much better it is, and the lower one of that for other people."""
     metrics = {"base": {"wer": base}, "tuned": {"wer": tuned}, "improvement": {"low": low, "high": high}}
-    metrics["improvement"]["wer_relative"] = None
+    metrics |= {"units": 100}
+    metrics["improvement"] |= {"wer_relative": None, "difference_low": -1.0, "difference_high": base - tuned}
     if others_low is not None:
         others = {"base": {"wer": 0.1}, "tuned": {"wer": 0.12}, "improvement": {"difference_low": others_low}}
         metrics["other_speakers"] = others

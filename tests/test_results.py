@@ -18,8 +18,11 @@ SPACE = "\u00a0"
 
 
 def metrics(base: float, tuned: float, relative, low, high, clips: int = 100, words: int = 500) -> dict:
+    ends = {"difference_low": base - 1.5 * tuned, "difference_high": base - tuned / 2}
     both = {"wer_low": 0.0, "wer_high": 1.0, "clips": clips, "reference_words": words}
     return {
+        "units": clips,
+        "units_by": "clip",
         "base": {"wer": base, **both},
         "tuned": {"wer": tuned, **both},
         "improvement": {
@@ -28,6 +31,7 @@ def metrics(base: float, tuned: float, relative, low, high, clips: int = 100, wo
             "high": high,
             "difference": base - tuned,
             "visible_difference": 0.2,
+            **ends,
         },
     }
 

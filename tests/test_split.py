@@ -9,8 +9,8 @@ import pytest
 from stages import split as stage
 from stages.common.files import read_json
 from stages.common.stage import UserError
-from stages.speech.clips import read_clips, write_clips
-from stages.split import PARTS, group_of, part_of, split
+from stages.speech.clips import group_of, read_clips, write_clips
+from stages.split import PARTS, part_of, split
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from recorder.views import charts
 from recorder.views.rows import a_page_of, prepared_sound, show_row
 from recorder.views.shared import as_plain
 from stages.common.plurals import counted
-from stages.speech.caveats import caveats, verdict
+from stages.speech.caveats import caveats, units_in_words, verdict
 
 VERDICTS = {"better": st.success, "perfect": st.info, "unsure": st.warning, "worse": st.error}
 
@@ -32,7 +32,8 @@ def explain(found: results.Results, is_running: bool) -> None:
     st.write(
         f"Measured on {counted(tuned['clips'], 'recording')} ({counted(tuned['reference_words'], 'word')}) that "
         f"training never heard: {as_plain(results.whose(found.clips))}. "
-        "The 95 % interval: where the figure would most likely be with other recordings of the same kind."
+        f"The 95 % interval, over {units_in_words(found.metrics)}: where the figure would most likely be with others "
+        "of the same kind."
     )
     rows = [
         {

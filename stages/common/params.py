@@ -20,8 +20,8 @@ from stages.common.stage import UserError
 
 PARAMS_FILE = Path("params.yaml")
 # Keys of older versions, for the hint: nothing that a spelling could tell.
-RENAMED = {"outside": "other_speakers"}
-REMOVED = {"filters", "trim_silence", "validate_every_steps", "augment_variants", "phrases"}
+RENAMED = {"outside": "other_speakers", "bootstrap_by": "intervals_by"}
+REMOVED = {"filters", "trim_silence", "validate_every_steps", "augment_variants", "phrases", "bootstrap_samples"}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -126,8 +126,7 @@ class TrainParams(Section):
 
 class EvaluateParams(Section):
     batch_size: PositiveInt
-    bootstrap_samples: Annotated[int, Field(ge=100)]
-    bootstrap_by: Literal["clip", "session"]
+    intervals_by: Literal["split", "prompt", "clip", "session", "speaker"]
     keywords: list[str]
     other_speakers: str | None
     listed_words: PositiveInt

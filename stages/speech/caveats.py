@@ -7,18 +7,22 @@ from typing import Literal
 
 from stages.common.plurals import counted
 
-FEW_CLIPS = 50  # below, intervals may hold the truth in less than 93 of 100 cases (tests/benchmarks/coverage.py)
+FEW_UNITS = 50  # below, even half of the mistakes gone may go unseen
+UNITS = {"prompt": "phrase", "session": "session", "speaker": "speaker", "clip": "recording"}
 
 
 def verdict(metrics: Mapping) -> Literal["better", "worse", "unsure", "perfect"]:
     """Whether training helped, by the 95 % interval of the improvement: the only place that decides this.
 
-    metrics: `tuned` and `improvement` of metrics.json. perfect: neither model made a mistake. If only the tuned model
-    made mistakes, it is worse.
+    metrics: of metrics.json. perfect: neither model made a mistake. One unit shows nothing about others.
     """
     low, high = metrics["improvement"]["low"], metrics["improvement"]["high"]
     if low is None:  # the base model made no mistake, so there is no relative improvement
-        return "worse" if metrics["tuned"]["wer"] > 0 else "perfect"
+        if metrics["tuned"]["wer"] == 0:
+            return "perfect"
+        low, high = metrics["improvement"]["difference_low"], metrics["improvement"]["difference_high"]
+    if metrics["units"] < 2:
+        return "unsure"
     if low > 0:
         return "better"
     return "worse" if high < 0 else "unsure"
@@ -41,25 +45,29 @@ def conclusion(metrics: Mapping) -> str:
     )
 
 
+def units_in_words(metrics: Mapping) -> str:
+    """What the intervals count as one, and how many: `25 phrases`."""
+    return counted(metrics["units"], UNITS[metrics["units_by"]])
+
+
 def caveats(metrics: Mapping) -> list[str]:
     """What these figures do not show, in sentences."""
-    clips, visible = metrics["tuned"]["clips"], metrics["improvement"]["visible_difference"]
+    units, visible = metrics["units"], metrics["improvement"]["visible_difference"]
+    unit = UNITS[metrics["units_by"]]
     found = []
-    if clips == 1:
-        found.append("One test recording tells nothing about others: the intervals are empty.")
-    elif clips < FEW_CLIPS:
+    if units == 1:
+        found.append(f"One test {unit} tells nothing about others: the intervals are empty.")
+    elif units < FEW_UNITS:
         found.append(
-            f"{clips} test recordings are few: they can hardly show a change of less than "
+            f"{units} different test {unit}s are few: they can hardly show a change of less than "
             f"{counted(round(100 * visible), 'point')} of the word error rate. Four times as many show half of that."
         )
     if metrics["improvement"]["difference"] == 0:
         found.append("Both models make equally many mistakes here.")
-    if metrics["tuned"]["wer"] == 0:
-        # The rule of three (Hanley and Lippman-Hand 1983): the upper 95 % limit where nothing was counted.
-        words = metrics["tuned"]["reference_words"]
+    if metrics["tuned"]["wer"] == 0 and units > 1:
         found.append(
-            f"No word was wrong after training, among {words}. With that many, up to {100 * min(3 / words, 1):.1f} % "
-            f"wrong words can still hide."
+            f"No word was wrong after training, among {metrics['tuned']['reference_words']}. With that many, up to "
+            f"{100 * metrics['tuned']['wer_high']:.1f} % wrong words can still hide."
         )
     return found
 

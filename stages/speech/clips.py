@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from stages.common.files import read_jsonl, write_jsonl
+from stages.speech.text import normalise
 
 ID_LENGTH = 16
 # A part may reach so far beyond the recording's end, or into the next part: times in manifests are rounded.
@@ -92,6 +93,16 @@ def digest(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -
 def clip_id(recorded_sha256: str, begins_s: float | None, ends_s: float | None) -> str:
     """The first 16 hex digits of `digest`."""
     return digest(recorded_sha256, begins_s, ends_s)[:ID_LENGTH]
+
+
+def group_of(clip: Clip, group_by: str) -> str | None:
+    """The name of the prompt (same words), session, speaker or clip that a clip belongs to; None if it names none.
+
+    Clips of one group are alike: they stay in one part of the split, and count as one in an evaluation's intervals.
+    """
+    if group_by == "prompt":
+        return normalise(clip.text)
+    return clip.id if group_by == "clip" else getattr(clip, group_by)
 
 
 def overlapping(clips: list[Clip]) -> dict[Clip, Clip]:

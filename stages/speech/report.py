@@ -13,7 +13,7 @@ from stages.common import paths
 from stages.common.params import EvaluateParams
 from stages.common.plurals import counted
 from stages.speech import error_analysis, prepared
-from stages.speech.caveats import caveats, change, changes, conclusion, verdict
+from stages.speech.caveats import caveats, change, changes, conclusion, units_in_words, verdict
 from stages.speech.clips import Clip
 from stages.speech.scoring import ClipScore, differences
 
@@ -63,6 +63,7 @@ def render(
         metrics=metrics,
         conclusion=conclusion(metrics),
         verdict=verdict(metrics),
+        units_in_words=units_in_words,
         details=details,
         training=training,
         curve=curve,

@@ -6,8 +6,7 @@ normalised, depends on the language: text.py, comparing.py. Known values and the
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +20,12 @@ from stages.speech.text import characters_of, words_of
 # (Cohen 1988, power 0.8).
 TWO_SIDED_95 = 1.96
 POWER_80 = 0.84
-CLIPS_AT_ONCE = 1_000_000  # drawn in one step: bounds the memory
+# Added to a count of errors before its logarithm is taken (Anscombe 1948, Biometrika 35:3): a count can be 0.
+COUNT_OFFSET = 3 / 8
+NONE_SEEN = -np.log(0.025)  # upper 97.5 % limit of a Poisson count of which none was seen
+DIRECTIONS = np.linspace(0, 2 * np.pi, 720)
+SWAPS = 2000  # of the permutation test
+VALUES_AT_ONCE = 1_000_000  # of swapped results: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -101,45 +105,56 @@ def summarise(scores: Sequence[ClipScore]) -> dict[str, float | int]:
     }
 
 
-def wer_interval(
-    scores: Sequence[ClipScore], samples: int, units: Sequence[Hashable] | None = None, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of the WER: a bootstrap of `samples` draws over clips, or over `units` (each clip's session).
+def wer_interval(scores: Sequence[ClipScore], units: Sequence[Hashable] | None = None) -> tuple[float, float]:
+    """95 % interval of the WER, over clips or over `units` (each clip's phrase, session ...).
 
-    tests/benchmarks/coverage.py measures how often it contains the true rate.
+    Student's t on the logarithm of the rate, with the jackknife's variance (Miller 1974, Biometrika 61:1). Without an
+    error it reaches from 0 to what the words of one clip a unit leave possible. One unit says nothing about others: the
+    interval is then the rate itself. tests/benchmarks/coverage.py measures how often it holds the true rate.
     """
-    return _interval(lambda errors, words: errors / words, _by_unit(units, *_errors_and_words(scores)), samples, seed)
+    errors, words = _by_unit(units, *_errors_and_words(scores))
+    if len(words) < 2:
+        return (float(errors.sum() / words.sum()),) * 2
+    centre, deviations = _log_rate(errors, words, len(scores))
+    reach = np.linalg.norm(deviations)
+    low, high = np.exp(centre - reach), min(np.exp(centre + reach), _highest(errors, words))
+    return float(low) if errors.any() else 0.0, float(high)
 
 
 def relative_improvement(
-    base: Sequence[ClipScore], tuned: Sequence[ClipScore], samples: int, units: Sequence[Hashable] | None = None
+    base: Sequence[ClipScore], tuned: Sequence[ClipScore], units: Sequence[Hashable] | None = None
 ) -> dict[str, float | None]:
     """How much better the tuned model is, with 95 % intervals and a p-value; both models heard the same clips.
 
     wer_relative, low, high: 1 - tuned WER / base WER; None if the base model made no error. difference,
     difference_low, difference_high: base WER - tuned WER. p_value: two-sided, of a paired permutation test (Good 2005)
-    that swaps the two models' results at random. visible_difference: the change of the WER that a test set like this
-    shows in four of five cases.
+    that swaps the two models' results of a unit at random. visible_difference: the change of the WER that a test set
+    like this shows in four of five cases.
+
+    Both intervals are extremes over one region of the two WERs' logarithms, an ellipse, as a profile likelihood's are
+    (Venzon and Moolgavkar 1988, Applied Statistics 37:1): so they exclude "no difference" together or not at all.
     """
     base_errors, words = _errors_and_words(base)
     tuned_errors, _ = _errors_and_words(tuned)
-    columns = _by_unit(units, base_errors, tuned_errors, words)
-    low, high = _interval(lambda before, after, said: (before - after) / said, columns, samples)
-    found = {
-        "wer_relative": None,
-        "low": None,
-        "high": None,
-        "difference": float((columns[0] - columns[1]).sum() / columns[2].sum()),
-        "difference_low": low,
-        "difference_high": high,
-        "p_value": _swapping_p_value(columns[0] - columns[1], samples),
-        "visible_difference": (TWO_SIDED_95 + POWER_80) * (high - low) / (2 * TWO_SIDED_95),
+    base_errors, tuned_errors, words = _by_unit(units, base_errors, tuned_errors, words)
+    before, after = base_errors.sum() / words.sum(), tuned_errors.sum() / words.sum()
+    difference = (float(before - after),) * 3
+    relative = (float(1 - after / before),) * 3 if before else (None,) * 3
+    if len(words) > 1:
+        models = (_log_rate(errors, words, len(base)) for errors in (base_errors, tuned_errors))
+        base_logs, tuned_logs = _region(*models)
+        highest = max(_highest(base_errors, words), _highest(tuned_errors, words))
+        low, high = _extremes(np.clip(np.exp(base_logs) - np.exp(tuned_logs), -highest, highest))
+        difference = difference[0], low, high
+        if before:
+            low, high = _extremes(1 - np.exp(tuned_logs - base_logs))
+            relative = relative[0], low, high if after else 1.0
+    return {
+        **dict(zip(("wer_relative", "low", "high"), relative, strict=True)),
+        **dict(zip(("difference", "difference_low", "difference_high"), difference, strict=True)),
+        "p_value": _swapping_p_value(base_errors - tuned_errors),
+        "visible_difference": (TWO_SIDED_95 + POWER_80) * (difference[2] - difference[1]) / (2 * TWO_SIDED_95),
     }
-    if columns[0].sum():
-        # A draw without an error of the base model shows no improvement.
-        low, high = _interval(lambda before, after: (before - after) / np.maximum(before, 1), columns[:2], samples)
-        found |= {"wer_relative": float(1 - columns[1].sum() / columns[0].sum()), "low": low, "high": high}
-    return found
 
 
 def _errors_and_words(scores: Sequence[ClipScore]) -> tuple[np.ndarray, np.ndarray]:
@@ -155,42 +170,45 @@ def _by_unit(units: Sequence[Hashable] | None, *columns: np.ndarray) -> list[np.
     return [np.bincount(places, weights=column, minlength=len(numbers)) for column in columns]
 
 
-def _interval(
-    rate: Callable[..., np.ndarray], columns: Sequence[np.ndarray], samples: int, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of a rate of column sums: bootstrap over units (Bisani and Ney 2004), by scipy.
+def _log_rate(errors: np.ndarray, words: np.ndarray, clips: int) -> tuple[float, np.ndarray]:
+    """Logarithm of the WER of two units or more, and deviations [units + 1] whose length is half its 95 % interval.
 
-    BCa (Efron 1987) corrects for skew, which few and rare errors have. Its level is wider than 95 %, by Student's t and
-    n - 1 (Hesterberg 2015, The American Statistician 69:4, section 3.3): any bootstrap is too narrow for small sets.
-    One unit says nothing about others, and its interval is the rate itself.
+    The units' deviations are what two models can have in common. The last one is a model's own, without any error.
     """
     from scipy import stats  # imported here: it takes longer than most stages
 
-    count = len(columns[0])
-    if count < 2:
-        found = float(rate(*(column.sum() for column in columns)))
-        return found, found
-    reach = -stats.t.ppf(0.025, count - 1) * np.sqrt(count / (count - 1))
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        drawn = stats.bootstrap(
-            columns,
-            lambda *chosen, axis: rate(*(column.sum(axis=axis) for column in chosen)),
-            paired=True,
-            confidence_level=1 - 2 * stats.norm.cdf(-reach),
-            n_resamples=samples,
-            batch=max(1, CLIPS_AT_ONCE // count),
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = drawn.confidence_interval
-    if not np.isfinite([low, high]).all():  # all draws are the same
-        low, high = np.quantile(drawn.bootstrap_distribution, [0.025, 0.975])
-    return float(low), float(high)
+    count = len(errors)
+    if not errors.any():
+        # Clips of one unit may be wrong together: of each unit, only one clip's words count.
+        own = np.log(NONE_SEEN * clips / count / COUNT_OFFSET)
+        return float(np.log(COUNT_OFFSET / words.sum())), np.append(np.zeros(count), own)
+    left_out = np.log((errors.sum() - errors + COUNT_OFFSET) / (words.sum() - words))
+    scale = stats.t.ppf(0.975, count - 1) * np.sqrt((count - 1) / count)
+    return float(np.log(errors.sum() / words.sum())), np.append(scale * (left_out - left_out.mean()), 0)
 
 
-def _swapping_p_value(differences_: np.ndarray, samples: int) -> float:
-    """Of a permutation test that swaps the two models' results; exact if there are fewer swaps than `samples`."""
+def _region(base: tuple[float, np.ndarray], tuned: tuple[float, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Both models' logarithms [DIRECTIONS] on the edge of the ellipse whose shadow on any line is a 95 % interval."""
+    (base_log, base_deviations), (tuned_log, tuned_deviations) = base, tuned
+    reach = base_deviations @ base_deviations
+    shared = base_deviations[:-1] @ tuned_deviations[:-1] / reach if reach else 0.0
+    own = np.sqrt(max(tuned_deviations @ tuned_deviations - shared**2 * reach, 0))
+    along = np.sqrt(reach) * np.cos(DIRECTIONS)
+    return base_log + along, tuned_log + shared * along + own * np.sin(DIRECTIONS)
+
+
+def _highest(errors: np.ndarray, words: np.ndarray) -> float:
+    """Upper bound of the WER's intervals: all words wrong, or the worst unit if that is above (insertions)."""
+    return max(1.0, float((errors / words).max()))
+
+
+def _extremes(values: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest, to six digits: those behind them depend on DIRECTIONS."""
+    return float(values.min().round(6)) + 0.0, float(values.max().round(6)) + 0.0  # + 0.0: never -0.0
+
+
+def _swapping_p_value(differences_: np.ndarray) -> float:
+    """Of a permutation test that swaps the two models' results; exact if there are fewer swaps than SWAPS."""
     from scipy import stats
 
     if len(differences_) < 2:
@@ -200,8 +218,8 @@ def _swapping_p_value(differences_: np.ndarray, samples: int) -> float:
         lambda chosen, axis: chosen.sum(axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=samples,
-        batch=max(1, CLIPS_AT_ONCE // len(differences_)),
+        n_resamples=SWAPS,
+        batch=max(1, VALUES_AT_ONCE // len(differences_)),
         rng=np.random.default_rng(0),
     )
     return float(tested.pvalue)
