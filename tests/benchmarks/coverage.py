@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the truth, and how often chance is taken for a difference: simulated test sets.
 
-    python -m tests.benchmarks.coverage       (a quarter of an hour on two cores)
+    python -m tests.benchmarks.coverage [PHRASES ...]       (a quarter of an hour on two idle cores)
 
 Phrases have 3 to 12 words and are recorded once or more. "Alike" phrases have the same rate of errors; "unlike" ones
 have rates of their own, drawn from a beta distribution around the mean (precision 5), as with words that a model knows
@@ -9,6 +9,7 @@ and others that it does not. Two models with the same rates hear each set: any d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -54,7 +55,7 @@ def measure(rate: float, takes: int, phrases: int, alike: bool) -> dict[str, flo
 
 
 def main() -> None:
-    cases = list(product(PHRASES, RATES, (True, False), TAKES))
+    cases = list(product(map(int, sys.argv[1:]) if sys.argv[1:] else PHRASES, RATES, (True, False), TAKES))
     arguments = [(rate, takes, phrases, alike) for phrases, rate, alike, takes in cases]
     with ProcessPoolExecutor() as pool:
         shares = list(pool.map(measure, *zip(*arguments, strict=True)))
