@@ -25,7 +25,8 @@ NUMBERS = [
     ("de", ["zwei Komma fünf Millionen", "2,5 Millionen", "2.500.000"], 1),
     ("de", ["eine Million Euro", "1 Million Euro", "1000000 Euro"], 2),
     ("de", ["eins acht null", "1 8 0"], 3),
-    ("de", ["null sechs zwölf", "0 6 12"], 3),
+    ("de", ["null sechs zwölf", "0 6 12", "06 12"], 3),
+    ("de", ["null eins sieben", "017"], 3),
     ("fr", ["soixante-dix", "soixante dix", "septante", "70"], 1),  # CLDR, fr_BE and fr_CH: septante
     ("fr", ["quatre-vingt-dix-sept", "quatre vingt dix sept", "nonante-sept", "97"], 1),
     ("fr", ["vingt et un ans", "vingt-et-un ans", "21 ans"], 2),  # Journal officiel 1990-12-06: hyphens throughout

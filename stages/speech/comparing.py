@@ -36,6 +36,7 @@ ONE = {
 THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}([. '])\d{3}(?:\1\d{3})*(?!\d)")
 # Two digits after a point may be a time, two points a date: they stay two numbers.
 DECIMAL = re.compile(r"(?<![\d.,])(\d+)(?:,(\d+)(?!,?\d)|\.(\d)(?![.,]?\d|\.))")
+LEADING_ZERO = re.compile(r"\b0\d+\b")  # 06 is said digit by digit
 DECIMAL_SIGN = "ː"  # a letter, which `normalise` keeps
 POINT = re.compile(r"(?<=\d)\.(?=[ºª]|er\b)")  # 3.º in Spanish
 # Written in digits; NFKC makes 3o of 3º. The point of German and Danish may end a sentence as well.
@@ -166,7 +167,8 @@ def _may_be_same(digits: _Token, words: _Token) -> bool:
 def _tokens(text: str, language: str) -> tuple[_Token, ...]:
     text = THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), unified(POINT.sub("", text), language))
     text = DECIMAL.sub(lambda number: f"{number[1]}{DECIMAL_SIGN}{number[2] or number[3]}", text)
-    words = [_Word(SAME.get(word, word)) for word in normalise(text).replace(DECIMAL_SIGN, ",").split()]
+    text = LEADING_ZERO.sub(lambda number: " ".join(number[0]), normalise(text)).replace(DECIMAL_SIGN, ",")
+    words = [_Word(SAME.get(word, word)) for word in text.split()]
     found: list[_Token] = []
     at = 0
     for start, end, number in _numbers_in(words, language):
