@@ -38,7 +38,7 @@ from stages.voxtral.loading import (
     find_model,
     resolve_dtype,
 )
-from stages.voxtral.models import open_model
+from stages.voxtral.models import is_adapter, open_model, save_whole
 from stages.voxtral.tracking import Tracker
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "mistral-common", "numpy", "soxr")
@@ -47,8 +47,6 @@ MEMORY_REMEDY = (
     "auto, run it again: it then takes half as many clips at once, if it took more than one; else make it auto. Or set "
     "train.gradient_checkpointing to true, or remove encoder from train.lora.scope"
 )
-# What a checkpoint holds beyond the model, needed only to resume training.
-TRAINER_FILES = ("*.bin", "*.pt", "*.pth", "trainer_state.json", "README.md", scratch.COMPLETE)
 
 
 def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
@@ -60,7 +58,13 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
 
 
 def check_batches(params: TrainParams) -> None:
-    """Raises: UserError if `train.clips_per_update` is not a multiple of what all devices take at once."""
+    """Raises: UserError if `train.clips_per_update` is not a multiple of what all devices take at once, and for what a
+    sharded model cannot have: a batch measured on one device, weights in 4 bits.
+    """
+    if processes.uses_fsdp() and (params.batch_size == "auto" or params.mode == "qlora"):
+        raise UserError(
+            "params.yaml: FSDP (train.launcher) needs a number in train.batch_size, and no train.mode qlora"
+        )
     at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(
@@ -86,7 +90,7 @@ def run_fingerprint(
             "device": device_name(),
             "bfloat16": computes_in_bfloat16(params.model.dtype),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
-            "processes": [processes.world_size(), processes.is_sharded()],
+            "processes": [processes.world_size(), processes.uses_fsdp()],
             "clips": clips,
             "code": code_hash("stages.train"),
             "versions": {package: version(package) for package in PACKAGES},
@@ -96,17 +100,20 @@ def run_fingerprint(
 
 def open_trainee(source: ModelSource, params: Params) -> tuple[torch.nn.Module, Collator, dict[str, int]]:
     """The model, trainable where it will be trained, its Collator, and how many layers of each part have adapters."""
-    train = params.train
+    train, layers = params.train, {}
+    where = processes.device_before_sharding() if processes.uses_fsdp() else None
     if train.mode == "full":
         # Full precision weights under mixed precision: updates of a millionth would vanish in bfloat16.
-        model, collator = open_model(source, torch.float32)
+        model, collator = open_model(source, torch.float32, where=where)
         # Fixed sinusoids by design; the library freezes them, but loading weights thaws them again.
         model.model.audio_tower.embed_positions.requires_grad_(False)
-        return model.train(), collator, {}
-    dtype = resolve_dtype(params.model.dtype)
-    model, collator = open_model(source, dtype, four_bit=train.mode == "qlora")
-    layers = adapters.matched_layers(model, train.lora.scope)
-    return adapters.add_lora(model, train.lora).train(), collator, layers
+    else:
+        dtype = resolve_dtype(params.model.dtype)
+        model, collator = open_model(source, dtype, four_bit=train.mode == "qlora", where=where)
+        layers = adapters.matched_layers(model, train.lora.scope)
+        model = adapters.add_lora(model, train.lora)
+    processes.allocate_trained_weights(model)
+    return model.train(), collator, layers
 
 
 def train_model(
@@ -167,14 +174,15 @@ def train_model(
             "resumed_from_step": resumed_from_step,
         }
         with scratch.new_result(folder) as result:
-            write_results(result, trainer.state, folder, source, collator, facts)
+            dtype = resolve_dtype(params.model.dtype)
+            save_best(folder / f"checkpoint-{trainer.state.best_global_step}", source, dtype, collator, result / "best")
+            write_results(result, trainer.state, source, collator, facts)
 
 
 def write_results(
-    result: Path, state: training.TrainerState, folder: Path, source: ModelSource, collator: Collator, facts: dict
+    result: Path, state: training.TrainerState, source: ModelSource, collator: Collator, facts: dict
 ) -> None:
-    """Write all of data/checkpoints into `result`."""
-    save_best(folder / f"checkpoint-{state.best_global_step}", source, collator, result / "best")
+    """Write what data/checkpoints has beside the model into `result`."""
     training.write_curve(result / "curve.csv", state.log_history)
     best = next(
         entry for entry in state.log_history if entry.get("step") == state.best_global_step and "eval_wer" in entry
@@ -209,12 +217,15 @@ def write_results(
     )
 
 
-def save_best(checkpoint: Path, source: ModelSource, collator: Collator, folder: Path) -> None:
-    """Copy a checkpoint's model, without the trainer's own state, and add the processor."""
+def save_best(checkpoint: Path, source: ModelSource, dtype: torch.dtype, collator: Collator, folder: Path) -> None:
+    """A checkpoint's model, a whole one in the `dtype` that it is evaluated in, and the processor."""
     collator.processor.save_pretrained(folder)
-    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*TRAINER_FILES), dirs_exist_ok=True)
-    if (folder / adapters.ADAPTER_CONFIG).exists():
+    if is_adapter(checkpoint):
+        for name in (adapters.ADAPTER_CONFIG, adapters.ADAPTER_WEIGHTS):
+            shutil.copy(checkpoint / name, folder)
         adapters.complete(folder, source.name, source.revision)
+    else:
+        save_whole(checkpoint, source, dtype, folder)
 
 
 def main() -> str:

@@ -11,6 +11,7 @@ import torch
 
 from stages.common.params import ModelParams
 from stages.common.stage import UserError
+from stages.voxtral import loading
 from stages.voxtral.loading import find_model, load_model
 from stages.voxtral.models import open_model
 from tests.tiny_model import SOURCE
@@ -38,6 +39,13 @@ def test_only_the_decoder_is_held_in_four_bits():
     weights = model.state_dict()
     for name, tensor in whole.model.audio_tower.state_dict().items():
         assert weights[f"model.audio_tower.{name}"].equal(tensor), name
+
+
+def test_weights_go_straight_to_their_device(monkeypatch):
+    """Not through the memory of the machine, which may be smaller than the GPU's: meta stands for a GPU here."""
+    monkeypatch.setattr(loading, "device", lambda: torch.device("meta"))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda *_: pytest.fail("loaded elsewhere, then moved"))
+    assert {weight.device.type for weight in load_model(SOURCE, torch.bfloat16).parameters()} == {"meta"}
 
 
 def test_identity_changes_with_any_file(model_copy):

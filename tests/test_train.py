@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors.torch import load_file
 
 from stages.speech.clips import Clip
@@ -190,13 +191,15 @@ def test_killed_dvc_leaves_no_orphan_and_the_next_repro_resumes(short_run):
 def test_full_fine_tuning_trains_every_weight_and_loads_again_and_names_no_path_of_this_machine(short_run, changed):
     """Results may be published: the model's folder, elsewhere on this machine, must be in none of them."""
     model = (short_run / "data/demo/voxtral-tiny").resolve()
-    changed(model__name=str(model), train__mode="full", train__epochs=1)
+    changed(model__name=str(model), model__dtype="bfloat16", train__mode="full", train__epochs=1)
     run_stages(short_run, "train", "evaluate", "card")
     training = read_json(short_run / "data/checkpoints/training.json")
     # The encoder's positions are the only weights that stay: 200 positions of width 160.
     assert training["parameters"] == 2_468_000
     assert training["trainable_parameters"] == 2_468_000 - 200 * 160
-    assert (short_run / "data/checkpoints/best/model.safetensors").exists()
+    best = short_run / "data/checkpoints/best"
+    assert {weights.dtype for weights in load_file(best / "model.safetensors").values()} == {torch.bfloat16}
+    assert "use_cache" not in read_json(best / "config.json")
     assert "Full fine-tuning" in (short_run / "data/card/README.md").read_text()
     written = [
         path for name in ("checkpoints", "evaluation", "card") for path in (short_run / "data" / name).rglob("*")

@@ -58,7 +58,7 @@ def base_transcripts(
         part, title = missing[done : done + KEPT_AT_ONCE], f"base model, {done} of {len(missing)} done"
         with enough_memory("halve evaluate.batch_size"):
             heard = [clips[index] for index in part]
-            texts = transcribe(model, collator, heard, batch_size, progress=title, shared=False)
+            texts = transcribe(model, collator, heard, batch_size, progress=title)
         for index, text in zip(part, texts, strict=True):
             entries[index] = text.encode()
             cache.write(keys[index], entries[index])

@@ -30,7 +30,7 @@ from stages.speech.clips import Clip
 from stages.voxtral import processes
 from stages.voxtral.adapters import base_model
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import device_name
+from stages.voxtral.loading import device, device_name
 
 KEPT_UNUSED_S = 30 * 24 * 3600  # entries of another model or code, or of a deleted clip
 SPARE_BYTES = 2 * 1024**3  # left free on the disk
@@ -95,14 +95,18 @@ def take_encoder_out(
     if processes.is_main():
         encoded.store.remove_unused(KEPT_UNUSED_S)
     free = shutil.disk_usage(encoded.store.folder).free - SPARE_BYTES
-    if not all(processes.gather({processes.rank(): needed <= free}).values()):
+    of_all = processes.gather({processes.rank(): (needed, needed <= free)}).values()
+    if not all(fits for _, fits in of_all):
         print(
             f"no encoder cache: {needed / 1e9:.1f} GB needed in {encoded.store.folder}, {max(free, 0) / 1e9:.1f} GB "
             f"free; the encoder runs in every epoch instead",
             flush=True,
         )
         return collator
-    _fill(base.model.audio_tower, collator, encoded, processes.shard(missing))
+    if any(bytes_of_one for bytes_of_one, _ in of_all):
+        if processes.uses_fsdp():
+            processes.send_to_all(base.model.audio_tower, device())
+        _fill(base.model.audio_tower, collator, encoded, processes.shard(missing))
     processes.wait_for_all()
     base.model.audio_tower = PassOn()
     return encoded

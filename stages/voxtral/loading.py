@@ -143,15 +143,19 @@ def load_processor(source: ModelSource) -> VoxtralProcessor:
     return processor
 
 
-def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) -> VoxtralForConditionalGeneration:
-    """The model in `dtype` on this machine's device, for inference. Only safetensors are read.
+def load_model(
+    source: ModelSource, dtype: torch.dtype, four_bit: bool = False, where: torch.device | None = None
+) -> VoxtralForConditionalGeneration:
+    """The model in `dtype`, for inference. Only safetensors are read, straight to where the weights belong.
 
+    where: the device, this process' own if None; on meta, the weights have shapes only.
     four_bit: the decoder's linear layers in 4 bits (NF4, Dettmers et al. 2023, arXiv 2305.14314); encoder, projector
     and head stay as they are.
     Raises: UserError if weights are missing, unexpected or of another shape.
     """
     if four_bit:
         use_bitsandbytes()
+    where = where or device()
     try:
         model, info = VoxtralForConditionalGeneration.from_pretrained(
             source.folder,
@@ -159,7 +163,7 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
             use_safetensors=True,
             output_loading_info=True,
             quantization_config=_four_bit(dtype) if four_bit else None,
-            device_map={"": device()} if four_bit else None,
+            device_map=None if where.type == "cpu" else {"": where},
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"model.name {source.name}: its weights do not load: {_one_line(error)}") from None
@@ -177,8 +181,7 @@ def load_model(source: ModelSource, dtype: torch.dtype, four_bit: bool = False) 
             if isinstance(module, bitsandbytes.nn.Linear4bit):
                 # Its fast path on some CPUs repacks the weights at the first use, and fails on widths such as 160.
                 module.support_avx512bf16_for_cpu = False
-        return model.eval()
-    return model.to(device()).eval()
+    return model.eval()
 
 
 def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:

@@ -5,6 +5,7 @@ With one process nothing here has an effect.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import enable_fsdp_ram_efficient_loading, gather_object
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from stages.common.stage import UserError
+from stages.voxtral.batches import in_batches
 
 LAUNCHED = "OWNVOICE_LAUNCHED"  # environment variable of the processes that accelerate has started
 # FSDP 2 shards parameter by parameter: adapters and frozen weights may share a layer, which FSDP 1 refuses.
@@ -24,7 +28,6 @@ STRATEGIES = {
         "--use_fsdp",
         "--fsdp_version=2",
         "--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP",
-        "--fsdp_transformer_layer_cls_to_wrap=LlamaDecoderLayer",
         "--fsdp_state_dict_type=FULL_STATE_DICT",
     ],
 }
@@ -75,9 +78,45 @@ def world_size() -> int:
     return _state().num_processes
 
 
-def is_sharded() -> bool:
-    """Whether the trained model is sharded (FSDP): every process must run it at the same time."""
-    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+def uses_fsdp() -> bool:
+    """Whether a model that is trained will be sharded."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true" and world_size() > 1
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process has a part of the model: each pass needs all of them, so all must run it equally often."""
+    return isinstance(model, FSDPModule)
+
+
+def device_before_sharding() -> torch.device:
+    """Where to load a model that accelerate will shard: in the memory of one process of each machine, from which it is
+    sent to all GPUs shard by shard. The others need its shapes only (meta).
+    """
+    enable_fsdp_ram_efficient_loading()
+    return torch.device("cpu" if _state().is_local_main_process else "meta")
+
+
+def shard_by_layer(model: nn.Module) -> None:
+    """Let accelerate shard each layer of this model by itself, unless the launcher's file says which."""
+    layers = {type(layer).__name__ for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part}
+    os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(sorted(layers)))
+
+
+def allocate_trained_weights(model: nn.Module) -> None:
+    """Give trained weights on meta an address, by which accelerate tells them apart; the memory stays untouched."""
+    for module in model.modules():
+        if any(weight.is_meta and weight.requires_grad for weight in module.parameters(recurse=False)):
+            module.to_empty(device="cpu", recurse=False)
+
+
+def send_to_all(module: nn.Module, device: torch.device) -> None:
+    """Put a module onto each process' device, with the values that it has in the first process."""
+    if is_main():
+        module.to(device)
+    else:
+        module.to_empty(device=device)
+    for tensor in [*module.parameters(), *module.buffers()]:
+        torch.distributed.broadcast(tensor.detach(), src=0)
 
 
 def wait_for_all() -> None:
@@ -88,6 +127,18 @@ def shard(items: Sequence) -> Sequence:
     """This process' share: every N-th item, starting with its rank."""
     state = _state()
     return items[state.process_index :: state.num_processes]
+
+
+def own_batches(items: Sequence, size: int, model: nn.Module) -> list[tuple[Sequence, bool]]:
+    """This process' share of the items that the model is run on, in batches of `size`, each with whether it counts.
+
+    Of a sharded model, a process with fewer batches than another gets some more, whose results do not count.
+    """
+    batches = [(batch, True) for batch in in_batches(shard(items), size)]
+    if is_sharded(model):
+        most = math.ceil(math.ceil(len(items) / world_size()) / size)
+        batches += [(items[:1], False)] * (most - len(batches))
+    return batches
 
 
 def gather(own: dict) -> dict:

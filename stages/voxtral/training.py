@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -38,7 +39,7 @@ from stages.voxtral.scratch import COMPLETE, step_of
 from stages.voxtral.transcription import transcribe
 
 BATCH_SIZE = "batch_size.json"  # the one found for train.batch_size auto
-KEPT_CHECKPOINTS = 3  # the best, the newest, and the one before it, for a crash before the newest is marked complete
+KEPT_CHECKPOINTS = 2  # the best and the newest (or the one before, if that is the best): one of them is complete
 LORA_LEARNING_RATE_TIMES_WIDTH = 0.3
 FULL_TO_LORA_LEARNING_RATE = 0.2
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}  # train.optimizer, as the Trainer calls it
@@ -87,6 +88,8 @@ def build_trainer(
     params: with numbers for learning_rate, batch_size and clips_per_update. bfloat16: whether to compute in it.
     """
     on_gpu = torch.cuda.is_available()
+    if processes.uses_fsdp():
+        processes.shard_by_layer(model)
     if params.optimizer == "adamw_8bit":
         use_bitsandbytes()
     length = length_of(len(train_clips), params)
@@ -141,6 +144,10 @@ def build_trainer(
         eval_dataset=validation_clips,  # the Trainer wants one
         callbacks=[MarkComplete(), *callbacks],
     )
+    if processes.uses_fsdp() and bfloat16:
+        # accelerate would also reduce the gradients and round the loss in bfloat16.
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
     if params.early_stopping_patience:
         trainer.add_callback(CoolDown(params.early_stopping_patience))
     trainer.remove_callback(ProgressCallback)
@@ -221,8 +228,8 @@ class VoxtralTrainer(Trainer):
                 f"training diverged at step {self.state.global_step}: the validation loss is {loss}; "
                 f"lower train.learning_rate (now {self.args.learning_rate:.1e})"
             )
-        clips, batch_size, shared = self.validation_clips, self.args.eval_batch_size, not processes.is_sharded()
-        texts = transcribe(model, self.collator, clips, batch_size, shared=shared)
+        clips = self.validation_clips
+        texts = transcribe(model, self.collator, clips, self.args.eval_batch_size)
         totals = summarise(
             [score_clip(clip.text, text, clip.language) for clip, text in zip(clips, texts, strict=True)]
         )
@@ -239,15 +246,15 @@ class VoxtralTrainer(Trainer):
         """Cross entropy by token over the validation clips."""
         model.eval()
         summed, tokens = 0.0, 0
-        own = sorted(self.validation_clips, key=lambda clip: -clip.duration_s)
-        if not processes.is_sharded():
-            own = processes.shard(own)
-        for clips in batches.in_batches(own, self.args.eval_batch_size):
+        longest_first = sorted(self.validation_clips, key=lambda clip: -clip.duration_s)
+        for clips, counts in processes.own_batches(longest_first, self.args.eval_batch_size, model):
             batch = self._prepare_inputs(self.collator.training_batch(clips))
             counted = int((batch["labels"][:, 1:] != IGNORED).sum())
             with self.compute_loss_context_manager():
-                summed += counted * model(**batch).loss.item()
-            tokens += counted
+                loss = model(**batch).loss.item()
+            if counts:
+                summed += counted * loss
+                tokens += counted
         model.train()
         shares = processes.gather({processes.rank(): (summed, tokens)}).values()
         return sum(share for share, _ in shares) / sum(count for _, count in shares)

@@ -12,7 +12,6 @@ from transformers import StoppingCriteria
 
 from stages.speech.clips import Clip
 from stages.voxtral import processes
-from stages.voxtral.batches import in_batches
 from stages.voxtral.collation import Collator, max_new_tokens
 
 
@@ -33,30 +32,26 @@ def transcribe(
     clips: Sequence[Clip],
     batch_size: int,
     progress: str | None = None,
-    shared: bool = True,
 ) -> list[str]:
-    """The transcript of each clip, in the order given.
+    """The transcript of each clip, in the order given; the processes share the work.
 
-    Args:
-        progress: title of a progress bar; None for no bar.
-        shared: divide the clips among all processes.
+    progress: title of a progress bar; None for no bar.
     """
     was_training = model.training
     model.eval()
     texts: dict[int, str] = {}
     # Longest first: clips of similar length share a batch, and a batch too big for the memory fails at once.
     order = sorted(range(len(clips)), key=lambda index: -clips[index].duration_s)
-    if shared:
-        order = processes.shard(order)
+    own = processes.own_batches(order, batch_size, model)
     hidden = progress is None or not processes.is_main()
-    with tqdm(total=len(order), desc=progress, unit="clip", disable=hidden) as bar:
-        for indices in in_batches(order, batch_size):
-            batch = [clips[index] for index in indices]
-            texts.update(zip(indices, _transcribe_batch(model, collator, batch), strict=True))
-            bar.update(len(batch))
+    with tqdm(total=len(processes.shard(order)), desc=progress, unit="clip", disable=hidden) as bar:
+        for indices, counts in own:
+            batch = _transcribe_batch(model, collator, [clips[index] for index in indices])
+            if counts:
+                texts.update(zip(indices, batch, strict=True))
+                bar.update(len(indices))
     model.train(was_training)
-    if shared:
-        texts = processes.gather(texts)
+    texts = processes.gather(texts)
     return [texts[index] for index in range(len(clips))]
 
 
@@ -79,6 +74,8 @@ def _transcribe_batch(model: nn.Module, collator: Collator, clips: Sequence[Clip
         num_beams=1,
         eos_token_id=collator.sizes.eos_token_id,
         pad_token_id=collator.sizes.pad_token_id,
+        # A sharded model is run by all processes until the last one's clips have ended.
+        synced_gpus=processes.is_sharded(model),
     )
     transcripts = generated[:, prompt_length:].tolist()
     return [strip_language_tag(text) for text in collator.processor.batch_decode(transcripts, skip_special_tokens=True)]
