@@ -128,7 +128,7 @@ def check_training(params: Params) -> None:
     config = read_config(params.model)
     memory, dtype = total_memory_bytes(), resolve_dtype(params.model.dtype)
     weights = sum(weight_bytes(empty_model(config, dtype)).values())
-    if processes.is_sharded() or weights * PLENTY < memory:
+    if processes.uses_fsdp() or weights * PLENTY < memory:
         _say(f"train: {gigabytes(weights)} of weights; {place()} has {gigabytes(memory)} of memory")
         return
     bfloat16 = computes_in_bfloat16(params.model.dtype)
