@@ -116,6 +116,7 @@ def test_text_has_the_figures_of_both_models_and_of_the_data(card, inputs):
     ):
         assert part in text
     assert "49 different test phrases are few: they can hardly show a change of less than 9 points" in text
+    assert "Training longer may help." in text
     assert "is bounded by 49 phrases in the test" in text
 
 
