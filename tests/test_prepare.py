@@ -124,7 +124,8 @@ def test_unknown_default_language_is_a_mistake_in_params(record, set_param):
 
 
 def test_clip_is_16_khz_mono_flac_named_by_the_hash_of_its_recording(workspace, record, transcribe):
-    stereo = np.stack([np.linspace(-0.5, 0.5, 96_000), np.linspace(-0.4, 0.4, 96_000)], axis=1)
+    tone = np.sin(2 * np.pi * 440 * np.arange(96_000) / 48_000)
+    stereo = np.stack([0.5 * tone, 0.4 * tone], axis=1)
     path = record("phone/a.wav")
     soundfile.write(path, stereo, 48_000)
     transcribe("phone", {"a.wav": {"text": " Cafe\u0301,\u00a0please ", "session": "monday", "prompt_id": "p1"}})
