@@ -3,7 +3,7 @@
 import os
 
 from stages.common.files import read_jsonl
-from tests.benchmarks import hostile
+from tests.benchmarks import hostile, hostile_tables
 from tests.sounds import encode, speech_like
 
 NAMES = [
@@ -30,6 +30,13 @@ def test_damaged_files_are_decoded_to_sane_sound_or_refused_in_words():
     assert verdicts.total() == 60
     assert verdicts["accepted"] > 6 and verdicts["refused"] > 6
     assert peak_bytes < 1e9
+
+
+# The first of the 2,000 of `python -m tests.benchmarks.hostile_tables`.
+def test_damaged_table_gives_no_recording_the_text_of_another():
+    verdicts, failures = hostile_tables.run(60)
+    assert failures == []
+    assert verdicts["all read"] > 10 and verdicts["some read"] > 6 and verdicts["none read"] > 6
 
 
 def test_prepare_names_each_strange_file_once_and_writes_nothing_outside(workspace, transcribe, run_stage):

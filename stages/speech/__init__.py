@@ -2,9 +2,11 @@
 
 | file | what is in it | add here |
 |---|---|---|
-| sources | which recordings and texts are in data/raw, and which belong together; `LAYOUTS` | a table's name |
-| tables, subtitles | what a file says: clips and rejections | a reader: content -> (line, row or remedy) |
-| clips | RawClip, Clip, Rejection, ids, manifests; `AUDIO_SUFFIXES` | the ending of a sound format |
+| sources, pairing | which recordings and texts are in data/raw, and which belong together | |
+| names | which file a name means | the usual ending of a sound format: `AUDIO_SUFFIXES` |
+| tables, columns | the rows of a table, with or without a header | a tool's name for a column: `COLUMNS` |
+| beside, labels, subtitles | texts and files with times beside a recording | a form: content -> parts or a text |
+| clips | RawClip, Clip, Rejection, ids, manifests | |
 | audio, quality | decoding, resampling, measuring | the demuxer of a sound format |
 | text | cleaning, normalising, words, languages | a language without spaces: `WITHOUT_SPACES` |
 | transcripts | what in a text is not said: cleaned or refused | a noise that remarks name: `NOISES` |

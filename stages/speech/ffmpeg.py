@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 # FFmpeg's demuxers that may be used: for sound and common video files, none that opens other files or addresses
-# (playlists, concat, image sequences). To add a format: its demuxer here, its ending in clips.AUDIO_SUFFIXES.
+# (playlists, concat, image sequences). To add a format: its demuxer here.
 DEMUXERS = ("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov")
 DEMUXERS += ("mp3", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv")
 # Those whose files have an index of times and name their length.

@@ -21,7 +21,7 @@ AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".ai
 AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
 # Between a table and its recordings, or left out in their names: Common Voice, LJSpeech, Piper, Coqui.
 FOLDERS_OF_SOUND = {"audio", "audios", "clips", "recordings", "sounds", "wav", "wavs"}
-DRIVE = re.compile(r"[a-z]:/|/|[a-z]+://")
+DRIVE = re.compile(r"[a-z]+:/+|/")  # a root, a drive of Windows, file:
 
 
 @functools.lru_cache(maxsize=200_000)  # each name is looked up several times
@@ -82,7 +82,7 @@ class Recordings:
         path = posixpath.normpath(posixpath.join(folder, written))
         if path in self.there and not path.startswith(("..", "/")):
             return [path]
-        key = alike(written)
+        key = alike(written.strip("'\"“”"))
         for place in self._places(key, alike(folder) if folder else ""):
             if place.startswith("..") or place in ("", "."):
                 continue

@@ -26,6 +26,10 @@ from stages.speech.text import clean
 # Tables that always are about the recordings beside them, the first counts most; others only if they name some.
 KNOWN_TABLES = ("clips.jsonl", "validated.tsv", "metadata.jsonl", "metadata.csv", "transcripts.csv")
 CONFIRMED = "validated.tsv"  # Common Voice: the other tables beside it repeat its rows, or hold what nobody confirmed
+UNCONFIRMED = ("invalidated.tsv", "reported.tsv")
+# Texts in other forms, which are not read; looked for beside a recording without a text.
+OTHER_TEXTS = {".doc", ".docx", ".odt", ".rtf", ".pdf", ".pages"}
+OTHER_TEXTS |= {".ass", ".ssa", ".sbv", ".lrc", ".ttml", ".dfxp", ".stl"}
 FORMS = (*TIMED_SUFFIXES, *TEXT_SUFFIXES)  # of a file beside a recording
 NEVER_SOUND = {*FORMS, *tables.TABLE_SUFFIXES, *tables.OTHER_TABLES}
 SHOWN_NAMES = 5
@@ -93,7 +97,7 @@ def open_source(folder: Path, note: Note = lambda words: None) -> Source:
             source.rejections.append(link_to_folder(printable(f"{folder.name}/{name}")))
         elif is_recording(folder / name):
             source.without_text.append(name)
-    source.rejections += _without_text(folder, source, unread)
+    source.rejections += _without_text(folder, names, source, unread)
     return source
 
 
@@ -118,6 +122,11 @@ def _read_tables(
 
         where = where_in(path, folder)
         is_stray = path in strays
+        if is_stray and any(one.suffix.lower() in tables.TABLE_SUFFIXES for one in source.tables):
+            break  # beside tables, text files may be about something else
+        if path.name in UNCONFIRMED:
+            unread[path] = "nobody has confirmed what it says"
+            continue
         try:
             rows = tables.read(path, finds, lambda words, where=where: note(f"{where}: {words}"))
         except NotATable as error:
@@ -241,7 +250,7 @@ def _differ(one: Said, other: Said) -> bool:
     return one.words != other.words or any(a and b and a.lower() != b.lower() for a, b in pairs)
 
 
-def _without_text(folder: Path, source: Source, unread: Mapping[Path, str]) -> Iterator[Rejection]:
+def _without_text(folder: Path, names: list[str], source: Source, unread: Mapping[Path, str]) -> Iterator[Rejection]:
     """Tables that were not read, with the recordings that wait for them; other recordings without a text by name."""
     waiting = list(source.without_text)
     for path, reason in unread.items():
@@ -254,10 +263,15 @@ def _without_text(folder: Path, source: Source, unread: Mapping[Path, str]) -> I
         more = f" and {len(below) - SHOWN_NAMES} more" if len(below) > SHOWN_NAMES else ""
         missing = f". {counted(len(below), 'recording')} without a text: {shown}{more}" if below else ""
         yield Rejection(where_in(path, folder), "table not read", f"it was not read, because {reason}{missing}")
+    others = {alike(os.path.splitext(name)[0]): name for name in names if Path(name).suffix.lower() in OTHER_TEXTS}
     for name in waiting:
         where = printable(f"{folder.name}/{name}")
+        beside = others.get(alike(os.path.splitext(name)[0])) or others.get(alike(name))
         if name != printable(name):
             yield Rejection(where, "no transcript", "rename it: its name is not UTF-8")
+        elif beside:
+            remedy = f"{printable(beside)} cannot be read: save it as plain text ({Path(name).stem}.txt) or as SRT"
+            yield Rejection(where, "no transcript", remedy)
         elif source.tables:
             remedy = f"add a row with its text to {where_in(source.tables[0], folder)}"
             yield Rejection(where, "no transcript", remedy)

@@ -24,10 +24,11 @@ from stages.speech.columns import COLUMNS, by_our_names, is_other, meaning_of, n
 
 TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json"}
 # Sheets and databases: not read, but named, with what to do.
-OTHER_TABLES = {".xls", ".xlsx", ".xlsm", ".ods", ".numbers", ".parquet", ".arrow", ".feather", ".sqlite", ".db"}
+OTHER_TABLES = {".xls", ".xlsx", ".xlsm", ".ods", ".numbers", ".parquet", ".arrow", ".feather", ".sqlite"}
 DELIMITERS = ",\t;|"
 NEMO_PATH = "audio_filepath"
-COMMON_VOICE = {"client_id", "path", "sentence"}  # columns by which it is known
+# Other tools' names for begins_s and ends_s, in seconds if they have a point.
+TIMES_OF_OTHERS = (("start", "end"), ("begin", "end"), ("start_time", "end_time"), ("start_s", "end_s"))
 SEPARATOR = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # a first line by which Excel knows the delimiter
 WIDEST = 5  # columns without names, among which the recording's is looked for
 LONGEST_CELL = 50  # lines: a quotation mark that nobody closes must not be looked for up to the table's end
@@ -58,7 +59,14 @@ def read(path: Path, finds: Finds, note: Callable[[str], None] = lambda words: N
     try:
         text = decoded(content)
     except UnicodeDecodeError as error:
-        raise NotATable(f"its encoding is not certain ({error.reason}): save it as CSV in UTF-8") from None
+        text = content.decode("utf-8-sig", "surrogateescape")
+        broken, others = [], []
+        for line in text.splitlines():
+            if not line.isascii():
+                (broken if any("\udc80" <= char <= "\udcff" for char in line) else others).append(line)
+        # A few damaged lines of UTF-8 cost themselves alone (wrong_letters).
+        if len(broken) > len(others):
+            raise NotATable(f"its encoding is not certain ({error.reason}): save it as CSV in UTF-8") from None
     return list(_table_rows(text.split("\n"), finds, note))
 
 
@@ -268,6 +276,13 @@ def _rows_without_header(rows: list[Cells], note: Callable[[str], None]) -> Iter
             f"column {unclear[0] + 1} may be a text, a speaker or something else: begin the table with a line that "
             f"names its columns, such as id|text|speaker or id|raw text|text, or remove that column"
         )
+    # Of a header of other names, if it has one, no cell counts.
+    second = [cells[1] for _, cells in stripped[len(stripped) > 1 :] if len(cells) > 1]
+    if second and not any(map(str.isalpha, "".join(second))):
+        raise NotATable(
+            "its second column holds numbers alone, which may be lengths: begin it with the line file,text if they are "
+            "what was said"
+        )
     written = columns["text"][0] if columns["text"] else None
     speaker = columns["speaker"][0] if len(columns["speaker"]) == 1 else None
     if width > 2:
@@ -289,6 +304,11 @@ def _rows_without_header(rows: list[Cells], note: Callable[[str], None]) -> Iter
 def times_of(row: dict) -> tuple[float | None, float | None]:
     """Raises: ValueError, TypeError."""
     if NEMO_PATH not in row:
+        for begin, end in TIMES_OF_OTHERS:
+            if "begins_s" not in row and "ends_s" not in row and row.get(begin) and row.get(end):
+                if "." not in f"{row[begin]}{row[end]}":
+                    raise ValueError(f"{begin} and {end} may be in milliseconds: call them begins_s and ends_s")
+                return seconds(row[begin]), seconds(row[end])
         return seconds(row.get("begins_s")), seconds(row.get("ends_s"))
     begins_s, length_s = seconds(row.get("offset")), seconds(row.get("duration"))
     return begins_s, None if length_s is None else round((begins_s or 0.0) + length_s, 3)

@@ -84,7 +84,8 @@ def damage(content: bytes, number: int) -> bytes:
             changed[place : place + 1] = SPECIAL[rng.integers(len(SPECIAL))]
         else:  # a line comes again elsewhere
             lines = changed.split(b"\n")
-            lines.insert(int(rng.integers(len(lines))), lines[rng.integers(len(lines))])
+            again = lines[rng.integers(len(lines))]
+            lines.insert(int(rng.integers(len(lines))), again if b'"' not in again else b"")  # no half of a cell
             changed = bytearray(b"\n".join(lines))
         changed = changed or bytearray(b" ")
     return bytes(changed)
