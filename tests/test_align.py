@@ -143,8 +143,8 @@ def test_lines_of_a_real_speaker_are_on_their_own_sound_or_not_found(talk):
         (None, "one line", "", "data/raw has no recording with a text of several lines"),
         ("nowhere.wav", "one line", "", "nowhere.wav is not a recording in data/raw"),
         ("data/raw/tv/talk.wav", "one line", "", "write its text, a line for each sentence, into talk.txt"),
-        ("data/raw/tv/talk.wav", "two\nlines", "talk.mp3", "talk.mp3 would share its subtitles"),
-        ("data/raw/tv/talk.wav", "two\nlines", "talk.de.vtt", "or it has times or subtitles already"),
+        ("data/raw/tv/talk.wav", "two\nlines", "talk.mp3", "is not a recording in data/raw with a text"),  # of either
+        ("data/raw/tv/talk.wav", "two\nlines", "talk.de.vtt", "talk.de.vtt exists: remove it"),
     ],
 )
 def test_what_cannot_be_aligned_is_one_line(talk, file, text, beside, words):

@@ -67,8 +67,8 @@ def read_beside(folder: Path, recording: str, path: Path) -> Said | None:
         return Said(clip, where, [], problems=[read])
     parts = [part for part in read if isinstance(part, dict)]
     problems = [part for part in read if isinstance(part, Rejection)]
-    if not parts:
-        problems.append(Rejection(clip.recorded_file, "no transcript", f"{where} holds no words with their times"))
+    if not read:
+        problems.append(Rejection(where, "unreadable row", "it holds no words: remove it, or export it again"))
     return Said(clip, where, parts, problems=problems)
 
 

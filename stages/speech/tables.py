@@ -153,11 +153,11 @@ def _table_rows(lines: list[str], finds: Finds, note: Callable[[str], None]) -> 
         named = Counter(n for _, cells in rows for n, cell in enumerate(cells[:WIDEST]) if finds(cell))
         column, count = max(named.items(), key=lambda one: one[1], default=(0, 0))
         if 2 * count >= len(rows):
-            yield from _rows_without_header(_names_first(rows, column), note)
+            yield from _rows_without_header(_names_first(rows, column), finds, note)
             return
     if "|" in lines[first]:  # LJSpeech, without its recordings
         rows = [(number, cells or []) for number, cells in _records(lines, first, "|", finds)]
-        yield from _rows_without_header(rows, note)
+        yield from _rows_without_header(rows, finds, note)
         return
     words = [(number, line.split(maxsplit=1)) for number, line in enumerate(lines, 1) if not _is_empty(line)]
     if all(len(pair) == 2 and finds(pair[0]) for _, pair in words):  # LibriSpeech, Kaldi
@@ -260,7 +260,7 @@ def _is_empty(line: str) -> bool:
     return not line.strip(' ,;|\t"\ufeff')
 
 
-def _rows_without_header(rows: list[Cells], note: Callable[[str], None]) -> Iterator[Row]:
+def _rows_without_header(rows: list[Cells], finds: Finds, note: Callable[[str], None]) -> Iterator[Row]:
     """LJSpeech: a recording without its ending, its text, and perhaps the text in words, which is then used.
 
     What further columns hold is decided over all rows: a single cell could be anything.
@@ -276,14 +276,15 @@ def _rows_without_header(rows: list[Cells], note: Callable[[str], None]) -> Iter
             f"column {unclear[0] + 1} may be a text, a speaker or something else: begin the table with a line that "
             f"names its columns, such as id|text|speaker or id|raw text|text, or remove that column"
         )
-    # Of a header of other names, if it has one, no cell counts.
-    second = [cells[1] for _, cells in stripped[len(stripped) > 1 :] if len(cells) > 1]
-    if second and not any(map(str.isalpha, "".join(second))):
+    written = columns["text"][0] if columns["text"] else None
+    # A first row that names no recording may be a header of other names.
+    is_row = any(map(finds, stripped[0][1][:1]))
+    texts = [cells[1] for _, cells in stripped[not is_row :] if len(cells) > 1]
+    if texts and written is None and not any(map(str.isalpha, "".join(texts))):
         raise NotATable(
             "its second column holds numbers alone, which may be lengths: begin it with the line file,text if they are "
             "what was said"
         )
-    written = columns["text"][0] if columns["text"] else None
     speaker = columns["speaker"][0] if len(columns["speaker"]) == 1 else None
     if width > 2:
         used = {0: "the recording", speaker: "the speaker", 1: "the text", written: "the text in words, which is used"}
