@@ -44,7 +44,7 @@ def lighten() -> None:
     import torch
 
     functional = torch.nn.functional
-    whole, attention = functional.linear, functional.scaled_dot_product_attention
+    whole, convolution, attention = functional.linear, functional.conv1d, functional.scaled_dot_product_attention
 
     class Part(torch.autograd.Function):
         """The shape of x @ weight.T, from the first columns alone; keeps what the whole product keeps: the weight."""
@@ -74,6 +74,11 @@ def lighten() -> None:
         first = (one[..., :COLUMNS_MULTIPLIED, :] for one in (key, value))
         return attention(query, *first, scale=scale, enable_gqa=enable_gqa)
 
+    def convolve(x, weight, bias=None, *rest):
+        # Whole, but in float32: in bfloat16 a CPU without instructions for it takes minutes.
+        return convolution(x.float(), weight.float(), None if bias is None else bias.float(), *rest).to(x.dtype)
+
+    functional.conv1d = convolve
     functional.linear, functional.scaled_dot_product_attention = linear, attend
 
 
