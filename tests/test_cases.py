@@ -147,6 +147,9 @@ CASES: dict[str, Case] = {
     "wav for wavs": (table(f"file,text\nwav/1.wav,{DOOR}\n", "wavs/1.wav"), {"wavs/1.wav": DOOR}, {}),
     "folder not named": (table(f"1.wav|{DOOR}\n", "wav/1.wav", name="metadata.csv"), {"wav/1.wav": DOOR}, {}),
     "texts in a folder": ({"txt/ann/1.txt": DOOR, **sounds("wav/ann/1.wav")}, {"wav/ann/1.wav": DOOR}, {}),
+    "texts beside many speakers": ({"txt/p1/a.txt": DOOR, "txt/p2/a.txt": LIGHT,
+                                    **sounds("wav48/p1/a.wav", "wav48/p2/a.wav")},
+                                   {"wav48/p1/a.wav": DOOR, "wav48/p2/a.wav": LIGHT}, {}),
     "two endings": ({"memo.wav.txt": DOOR, **sounds("memo.wav")}, {"memo.wav": DOOR}, {}),
     "doubled ending": (table(f"file,text\nmemo.wav,{DOOR}\n", "memo.wav.wav"), {"memo.wav.wav": DOOR}, {}),
     "no ending": (table(f"file,text\nmemo,{DOOR}\n", "memo.wav"), {"memo.wav": DOOR}, {}),
@@ -193,6 +196,7 @@ CASES: dict[str, Case] = {
                          {"invalidated.tsv": "table not read"}),
     "letters of another encoding": (table("file,text\n1.wav,TÃ¼r zu\n2.wav,T\ufffdr zu\n"), {},
                                     dict.fromkeys(TWO, "wrong letters in text")),
+    "packed": ({"list.csv.gz": b"\x1f\x8b", **sounds("1.wav")}, {}, {"list.csv.gz": "table not read"}),
     "document": ({"1.docx": b"PK", **sounds("1.wav")}, {}, {"1.wav": "no transcript"}),
     "spreadsheet": ({"list.xls": b"\xd0\xcf\x11\xe0", **sounds("1.wav", "2.wav")}, {}, {"list.xls": "table not read"}),
     # Quotation marks
@@ -232,6 +236,8 @@ CASES: dict[str, Case] = {
     "Whisper's TSV": ({"a.tsv": TSV, **sounds("a.wav")}, WITH_TIMES, {}),
     "Whisper's JSON": ({"a.json": json.dumps(WHISPER), **sounds("a.wav")}, WITH_TIMES, {}),
     "whisper.cpp's JSON": ({"a.json": json.dumps({"transcription": CPP}), **sounds("a.wav")}, WITH_TIMES, {}),
+    "JSON with a transcript": ({"a.json": json.dumps({"transcript": DOOR}), **sounds("a.wav")}, {"a.wav": DOOR}, {}),
+    "JSON about something else": ({"a.json": '{"rate": 16000}', "a.txt": DOOR, **sounds("a.wav")}, {"a.wav": DOOR}, {}),
     "JSON with a text alone": ({"a.json": json.dumps({"text": DOOR, "segments": []}), **sounds("a.wav")},
                                {"a.wav": DOOR}, {}),
     # Sound of any ending

@@ -13,6 +13,7 @@ import orjson
 
 from stages.speech import subtitles
 from stages.speech.clips import Rejection
+from stages.speech.columns import by_our_names
 from stages.speech.subtitles import Part, make_part
 from stages.speech.tables import read_text, where_in
 
@@ -91,7 +92,8 @@ def _whisper_json(content: str, where: str) -> str | list[Part] | None:
             times.append((begin, end, str(row.get("text") or ""), unit))
         if times:
             return list(_parts(times, where))
-    return whole["text"] if isinstance(whole.get("text"), str) else None
+    text = by_our_names(whole).get("text")
+    return text if isinstance(text, str) else None
 
 
 def _read_tiers(path: Path, where: str, tiers_of: Callable[[Path], dict[str, list]]) -> list[Part] | Rejection:

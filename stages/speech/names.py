@@ -19,8 +19,10 @@ from pathlib import Path, PurePosixPath
 # content decides (audio.is_sound); these are taken for recordings unseen, and left out in names.
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"}
 AUDIO_SUFFIXES |= {".m4a", ".mp4", ".aac", ".webm", ".wma", ".amr", ".3gp", ".mkv", ".mov"}
-# Between a table and its recordings, or left out in their names: Common Voice, LJSpeech, Piper, Coqui.
-FOLDERS_OF_SOUND = {"audio", "audios", "clips", "recordings", "sounds", "wav", "wavs"}
+# Folders of sound or of texts alone: left out in names, or in one of two paths (Common Voice, LJSpeech, Piper, VCTK).
+OF_ONE_KIND = re.compile(
+    r"(audios?|clips|flac|mp3|recordings|sounds|wavs?)[-_]?\d*k?|labels?|texts?|transcripts?|transcriptions?|txt"
+)
 DRIVE = re.compile(r"[a-z]+:/+|/")  # a root, a drive of Windows, file:
 
 
@@ -64,12 +66,12 @@ class Recordings:
 
     @functools.cached_property
     def _keys(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """Files by their paths, and by their paths without endings; also without folders of sound."""
+        """Files by their paths, and by their paths without endings; also without folders of one kind."""
         by_path: dict[str, list[str]] = defaultdict(list)
         by_stem: dict[str, list[str]] = defaultdict(list)
         for name in self.names:
             path = alike(name)
-            for place in {path, _without_folders_of_sound(path)}:
+            for place in {path, _without_folders_of_one_kind(path)}:
                 by_path[place].append(name)
                 for stem in {place, os.path.splitext(place)[0], *_without_endings(place)}:
                     by_stem[stem].append(name)
@@ -109,8 +111,8 @@ class Recordings:
             yield posixpath.join(only[0], parts[0])
 
     def _at(self, place: str) -> list[str]:
-        """Files at a place: of the same name, else beside folders of sound, else of other endings."""
-        inside = _without_folders_of_sound(place)
+        """Files at a place: of the same name, else beside folders of one kind, else of other endings."""
+        inside = _without_folders_of_one_kind(place)
         for found in (self._exactly(place), self._keys[0].get(inside, [])):
             if found:
                 return list(dict.fromkeys(found))
@@ -121,16 +123,18 @@ class Recordings:
     def _exactly(self, place: str) -> list[str]:
         return [name for name in self._keys[0].get(place, []) if alike(name) == place]
 
-    @functools.cache  # noqa: B019  lives as long as one reading of a source
+    @functools.cached_property
+    def _folders(self) -> list[str]:
+        return sorted({os.path.dirname(alike(name)) for name in self.names if is_named_as_sound(name)})
+
     def _folders_below(self, folder: str) -> list[str]:
         """Folders with recordings, at and below a folder."""
-        found = {os.path.dirname(alike(name)) for name in self.names if is_named_as_sound(name)}
-        return sorted(one for one in found if folder in ("", ".") or f"{one}/".startswith(f"{folder}/"))
+        return [one for one in self._folders if folder in ("", ".") or f"{one}/".startswith(f"{folder}/")]
 
 
-def _without_folders_of_sound(path: str) -> str:
+def _without_folders_of_one_kind(path: str) -> str:
     folder, _, name = path.rpartition("/")
-    return "/".join([*(part for part in folder.split("/") if part and part not in FOLDERS_OF_SOUND), name])
+    return "/".join([*(part for part in folder.split("/") if part and not OF_ONE_KIND.fullmatch(part)), name])
 
 
 def _without_endings(path: str) -> list[str]:

@@ -22,9 +22,10 @@ import orjson
 from stages.speech.clips import Rejection
 from stages.speech.columns import COLUMNS, by_our_names, is_other, meaning_of, names_of
 
-TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json"}
+TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv", ".list", ".jsonl", ".ndjson", ".json"}
 # Sheets and databases: not read, but named, with what to do.
-OTHER_TABLES = {".xls", ".xlsx", ".xlsm", ".ods", ".numbers", ".parquet", ".arrow", ".feather", ".sqlite"}
+PACKED = {".gz", ".bz2", ".xz", ".zip", ".7z", ".rar", ".tar"}
+OTHER_TABLES = {".xls", ".xlsx", ".xlsm", ".ods", ".numbers", ".parquet", ".arrow", ".feather", ".sqlite", *PACKED}
 DELIMITERS = ",\t;|"
 NEMO_PATH = "audio_filepath"
 # Other tools' names for begins_s and ends_s, in seconds if they have a point.
@@ -51,6 +52,8 @@ def read(path: Path, finds: Finds, note: Callable[[str], None] = lambda words: N
     Raises: NotATable.
     """
     suffix = path.suffix.lower()
+    if suffix in PACKED:
+        raise NotATable("it is packed: unpack it here")
     if suffix in OTHER_TABLES:
         raise NotATable("only text can be read: save it as CSV")
     content = path.read_bytes()
