@@ -20,8 +20,9 @@ from stages.common.stage import UserError
 from stages.speech import audio
 from stages.speech.clips import Clip
 from stages.voxtral.collation import Collator
-from stages.voxtral.loading import enough_memory, find_model, resolve_dtype
+from stages.voxtral.loading import enough_memory, find_model
 from stages.voxtral.models import BEST, check_base, is_adapter, open_model, open_tuned
+from stages.voxtral.precision import evaluated_precision
 from stages.voxtral.transcription import transcribe
 
 TRAINING = paths.CHECKPOINTS / "training.json"
@@ -44,15 +45,15 @@ def models() -> Models:
 
     Raises: UserError if a model is missing, is not the one that the tuned one was trained from, or needs more memory.
     """
-    params = load_params().model
+    params = load_params()
     training = read_json(TRAINING) if TRAINING.exists() else None
-    source = find_model(base_of(training, params) if training else params)
+    source = find_model(base_of(training, params.model) if training else params.model)
     if training:
         check_base(source)
-    dtype = resolve_dtype(params.dtype)
+    precision = evaluated_precision(params, source)
     with enough_memory(MEMORY_REMEDY):
-        base, collator = open_model(source, dtype)
-        tuned = open_tuned(BEST, base, dtype) if training else None
+        base, collator = open_model(source, precision.dtype, precision.four_bit)
+        tuned = open_tuned(BEST, base, precision.dtype, precision.four_bit) if training else None
     if training and is_adapter(BEST):
         base = tuned
     return Models(base, tuned, collator, source.name)

@@ -14,7 +14,7 @@ from stages.common import paths
 from stages.common.files import read_json, read_jsonl
 from stages.common.plurals import counted, lasting
 from stages.common.stage import UserError
-from stages.speech.caveats import change, changes, verdict
+from stages.speech.caveats import change, changes, held, verdict
 from stages.speech.scoring import differences
 
 METRICS = paths.EVALUATION / "metrics.json"
@@ -107,13 +107,13 @@ def whose(clips: list[HeardClip]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
-def trained_with(training: Mapping) -> str:
-    """One sentence about the training."""
+def trained_with(training: Mapping, metrics: Mapping) -> str:
+    """About the training, and how both models were then compared."""
     return (
         f"Trained on {counted(training['train_clips'], 'recording')} ({lasting(60 * training['train_minutes'])}) from "
         f"{training['base_model']}, for {counted(training['epochs_run'], 'epoch')}, in {lasting(training['seconds'])}. "
         f"The model kept is the one after epoch {training['best_epoch']:g}, chosen with "
-        f"{counted(training['validation_clips'], 'other recording')}."
+        f"{counted(training['validation_clips'], 'other recording')}. Both models were compared {held(metrics)}."
     )
 
 

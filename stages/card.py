@@ -18,7 +18,7 @@ from stages.common.files import read_json, whole_folder, write_whole
 from stages.common.params import Params, load_params
 from stages.common.plurals import counted
 from stages.common.stage import announce, run
-from stages.speech.caveats import caveats, conclusion, units_in_words
+from stages.speech.caveats import caveats, conclusion, held, units_in_words
 from stages.speech.text import VOXTRAL_LANGUAGES
 
 TEMPLATE = paths.TEMPLATES / "model_card.md.j2"
@@ -84,6 +84,7 @@ def render_card(params: Params, prepared: dict, split: dict, training: dict, met
             conclusion=conclusion(metrics),
             caveats=caveats(metrics),
             units=units_in_words(metrics),
+            held=held(metrics),
             percent=lambda fraction: f"{100 * fraction:.1f} %",
             counted=counted,
         )

@@ -27,15 +27,16 @@ def publish_model(params: Params) -> dict:
     if section.repo_id is None and not section.dry_run:
         raise UserError("params.yaml: push.enabled is true, but push.repo_id names no repository: set USER/NAME")
     model, results, left_out = release.chosen_files()
-    refusal = release.reason_to_refuse(section, read_json(paths.EVALUATION / "metrics.json"))
+    metrics, evaluated = read_json(paths.EVALUATION / "metrics.json"), read_json(release.EVALUATED)
+    refusal = release.reason_to_refuse(section, metrics)
     if refusal and not section.dry_run:
         raise UserError(refusal)
+    release.check_weights(model, evaluated)
     formats = {"": model}  # by folder on the Hub
-    expected = release.clips_to_check(
-        read_jsonl(paths.EVALUATION / "predictions.jsonl"), section.checked_clips, params.evaluate.batch_size
-    )
+    predictions = read_jsonl(paths.EVALUATION / "predictions.jsonl")
+    expected, precision = release.clips_to_check(predictions, evaluated, section.checked_clips), metrics["precision"]
     if section.merged and release.is_adapter(model):
-        formats["merged/"] = release.merge(model, params, expected)
+        formats["merged/"] = release.merge(model, expected, precision)
     files = results | {f"{folder}{name}": path for folder, made in formats.items() for name, path in made.items()}
     release.check_harmless(files)
     listed = listing(files)
@@ -56,7 +57,7 @@ def publish_model(params: Params) -> dict:
         private=section.private,
         message=f"Model ({tag})",
         tag=tag,
-        check=lambda: release.check_reproduces(list(formats.values()), expected),
+        check=lambda: release.check_reproduces(list(formats.values()), expected, precision["dtype"]),
     )
     return {"published": True, "reason": None, **asdict(published), "left_out": left_out}
 

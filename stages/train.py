@@ -31,12 +31,13 @@ from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, plan, processes, schedule, scratch, training
 from stages.voxtral.collation import Collator
 from stages.voxtral.loading import (
+    FOUR_BITS,
     ModelSource,
-    computes_in_bfloat16,
     device_name,
     enough_memory,
     find_model,
     resolve_dtype,
+    training_dtype,
 )
 from stages.voxtral.models import is_adapter, open_model, save_whole
 from stages.voxtral.tracking import Tracker
@@ -88,7 +89,7 @@ def run_fingerprint(
             "model_name": [source.name, source.revision],  # written into the adapter
             "dtype": params.model.dtype,
             "device": device_name(),
-            "bfloat16": computes_in_bfloat16(params.model.dtype),
+            "training_dtype": str(training_dtype(params.model.dtype)),
             "train": params.train.model_dump(exclude={"tracking", "launcher"}),
             "processes": [processes.world_size(), processes.uses_fsdp()],
             "clips": clips,
@@ -134,17 +135,17 @@ def train_model(
     # The settings, with numbers in place of auto.
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     layers = ", ".join(f"{count} in the {part}" for part, count in adapted_layers.items()) or "all"
-    bfloat16 = computes_in_bfloat16(params.model.dtype)
+    dtype = training_dtype(params.model.dtype)
     learning_rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     print(f"train: {trainable:,} trainable parameters, layers: {layers}; learning rate {learning_rate:.2e}", flush=True)
-    batch_size = training.resolve_batch_size(model, collator, train_clips, params.train, bfloat16, folder)
+    batch_size = training.resolve_batch_size(model, collator, train_clips, params.train, dtype, folder)
     update = params.train.clips_per_update or batch_size * processes.world_size()
     resolved = {"learning_rate": learning_rate, "batch_size": batch_size, "clips_per_update": update}
     train = params.train.model_copy(update=resolved)
     settings = {
         **train.model_dump(),
-        "bfloat16": bfloat16,
-        "quantisation": "4 bits (NF4)" if train.mode == "qlora" else None,
+        "training_dtype": str(dtype).removeprefix("torch."),
+        "quantisation": FOUR_BITS if train.mode == "qlora" else None,
         "model": {
             "name": source.name,
             "revision": source.revision,
@@ -156,7 +157,7 @@ def train_model(
     callbacks = [stopwatch]
     if processes.is_main():
         callbacks.append(Tracker(train.tracking, os.environ.get("DVC_EXP_NAME", folder.name), settings))
-    trainer = training.build_trainer(model, collator, train_clips, validation_clips, train, bfloat16, folder, callbacks)
+    trainer = training.build_trainer(model, collator, train_clips, validation_clips, train, dtype, folder, callbacks)
     checkpoint = scratch.last_checkpoint(folder)
     resumed_from_step = scratch.step_of(checkpoint) if checkpoint else None
     if checkpoint:

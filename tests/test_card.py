@@ -53,6 +53,7 @@ def inputs(params) -> dict[str, dict]:
             "units_by": "prompt",
             "base": metrics_of(0.4567, 0.2345),
             "tuned": metrics_of(0.1357, 0.0468),
+            "precision": {"dtype": "bfloat16", "quantisation": None},
             "improvement": {"wer_relative": 0.7, "low": 0.6, "high": 0.8, "p_value": 0.0005, "visible_difference": 0.09}
             | {"difference": 0.321, "difference_low": 0.261, "difference_high": 0.389},
         },

@@ -1,6 +1,7 @@
 """push: what goes up, what never does, what is refused, and that the Hub's copy transcribes as the evaluation did."""
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -154,6 +155,7 @@ def test_dry_run_lists_what_a_push_then_sends_and_the_hubs_copy_transcribes_as_e
         "data/checkpoints/best/training_args.bin",
         "data/checkpoints/validation.json",
         "data/evaluation/details.json",
+        "data/evaluation/evaluated.json",
         "data/evaluation/groups.csv",
         "data/evaluation/misheard.csv",
         "data/evaluation/other_speakers.jsonl",
@@ -234,10 +236,20 @@ def test_a_b_and_back_to_a_through_dvc_is_what_the_hub_holds_and_no_experiment_p
 def test_adapter_that_lost_its_training_or_does_not_load_is_refused(hub, workspace):
     weights = workspace / "data/checkpoints/best/adapter_model.safetensors"
     save_file({name: 0 * tensor for name, tensor in load_file(weights).items()}, weights)
+    assert "adapter_model.safetensors is not the one that was evaluated" in refusal(hub, workspace)
+    kept = read_json(workspace / "data/evaluation/evaluated.json")
+
+    def evaluated_as_it_is() -> None:
+        """So that only loading the files can tell."""
+        hashed = {weights.name: hashlib.sha256(weights.read_bytes()).hexdigest()}
+        (workspace / "data/evaluation/evaluated.json").write_text(json.dumps(kept | {"weights": hashed}))
+
+    evaluated_as_it_is()
     words = refusal(hub, workspace)
     clip = next(clip for clip in evaluated(workspace) if clip in words)
     assert repr(evaluated(workspace)[clip]) in words
     weights.write_bytes(b"cut off")
+    evaluated_as_it_is()
     result = hub.run(workspace, "-m", "stages.push")
     assert result.returncode == 1 and "do not load" in result.stderr and hub.repositories == {}
 
@@ -286,6 +298,15 @@ def test_token_is_nowhere_but_in_the_environment(hub, workspace):
     assert not any(TOKEN.encode() in content for content in hub.repository("model", "me/voice").files.values())
 
 
+def test_merged_model_is_refused_after_an_evaluation_in_four_bits(hub, workspace):
+    """A whole model that nobody has measured."""
+    metrics = read_json(workspace / "data/evaluation/metrics.json")
+    metrics["precision"]["quantisation"] = "4 bits (NF4)"
+    (workspace / "data/evaluation/metrics.json").write_text(json.dumps(metrics))
+    set_params(workspace, push__merged=True)
+    assert "set evaluate.precision to whole" in refusal(hub, workspace)
+
+
 # Without a Hub
 
 
@@ -325,18 +346,6 @@ def test_model_is_refused_by_the_ends_of_the_intervals(require, forgetting, metr
     settings = PUSH.model_copy(update={"require": require, "max_forgetting": forgetting})
     reason = release.reason_to_refuse(settings, metrics)
     assert (reason is None) if words is None else (words in reason)
-
-
-def test_checked_clips_are_whole_batches_of_the_evaluation_and_first_those_that_tell_the_models_apart():
-    """A good model that is refused, as in half precision a transcript depends on its batch; a bad one that passes."""
-    durations_s = {"a": 1.0, "b": 9.0, "c": 5.0, "d": 8.0, "e": 4.0, "f": 0.5}
-    predictions = [
-        {"id": name, "duration_s": seconds, "model": model, "hypothesis": "y" if name in told_apart else "same"}
-        for name, seconds in durations_s.items()
-        for model, told_apart in (("base", ""), ("tuned", "cef"))
-    ]
-    assert release.clips_to_check(predictions, 1, batch_size=2) == {"c": "y", "e": "y"}
-    assert list(release.clips_to_check(predictions, 3, batch_size=2)) == ["c", "e", "a", "f"]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def render(tmp_path, monkeypatch, make_clip):
         heard = {model: [row[place] for row in texts] for place, model in ((1, "base"), (2, "tuned"))}
         predictions = {model: [{"text": text, "seconds": 0.1} for text in answers] for model, answers in heard.items()}
         metrics, scores, rows = compare(clips, predictions, "clip")
+        metrics["precision"] = {"dtype": "bfloat16", "quantisation": "4 bits (NF4)"}
         details = report.details_of(clips, heard, scores, metrics, PARAMS)
         (tmp_path / "report.html").write_bytes(report.render(metrics, details, rows, TRAINING, CURVE, 5))
         return tmp_path / "report.html"

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import json
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,13 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from stages import evaluate, train
+from stages.hub.release import difference
 from stages.speech.clips import Clip
 from stages.train import choose_clips, run_fingerprint
+from stages.voxtral import models, precision, verify
+from stages.voxtral.loading import load_model, read_config
+from stages.voxtral.memory import empty_model, evaluation_bytes, weight_bytes
 from tests.recordings import processes_in, wait_until
 from tests.tiny_model import SOURCE
 from tests.workspaces import (
@@ -226,6 +232,40 @@ def test_base_in_four_bits_learns_and_is_measured_beside_the_whole_one(short_run
              ("base", "base_quantised", "tuned")}  # fmt: skip
     assert len(heard) == 3 and heard["base"] != heard["base_quantised"]
     assert "The base was held in 4 bits (NF4) while training" in (short_run / "data/card/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_small_card_trains_evaluates_and_checks_without_ever_holding_a_whole_decoder(short_run, changed, monkeypatch):
+    """Catches: a qlora training that can be neither evaluated nor published on the card that it was made on."""
+    changed(train__mode="qlora", train__lora=lora("projector", "decoder"), train__epochs=1)
+    monkeypatch.chdir(short_run)
+    config = read_config(SOURCE)
+    small = evaluation_bytes(config, torch.float32, True, 16)
+    monkeypatch.setattr(precision, "total_memory_bytes", lambda: small)
+    decoders = []
+
+    def load_and_count(*arguments):
+        model = load_model(*arguments)
+        decoders.append(sum(weight.nbytes for weight in model.model.language_model.layers.parameters()))
+        return model
+
+    monkeypatch.setattr(models, "load_model", load_and_count)
+    train.main()
+    evaluate.main()
+    metrics = read_json(short_run / "data/evaluation/metrics.json")
+    assert metrics["precision"] == {"dtype": "float32", "quantisation": "4 bits (NF4)"}
+    assert "base_quantised" not in metrics
+    [clip, *_] = read_json(short_run / "data/evaluation/evaluated.json")["clips"]
+    best, reply = short_run / "data/checkpoints/best", short_run / "reply.json"
+    asked = {"models": [str(best)], "clips": {clip["id"]: clip["tokens"]}, "merge_into": None, "reply": str(reply)}
+    (short_run / "request.json").write_text(json.dumps(asked))
+    monkeypatch.setattr(sys, "argv", ["verify", str(short_run / "request.json")])
+    verify.main()
+    [made] = read_json(reply)
+    clip["text"] = made[clip["id"]]["text"]
+    assert difference(made[clip["id"]], clip, "float32") is None
+    whole = weight_bytes(empty_model(config, torch.float32))["decoder"]
+    assert len(decoders) == 3 and max(decoders) < whole / 4, (decoders, whole)
 
 
 def test_training_that_diverges_says_so_and_leaves_nothing(short_run, changed):

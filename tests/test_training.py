@@ -4,9 +4,12 @@ import csv
 
 import pytest
 import torch
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from stages.common.stage import UserError, run
-from stages.voxtral.training import resolve_learning_rate, selection, write_curve
+from stages.voxtral.adapters import add_lora
+from stages.voxtral.training import build_trainer, resolve_learning_rate, selection, write_curve
+from tests.tiny_model import lora, open_tiny
 
 
 def test_best_checkpoint_has_the_fewest_wrong_words_and_among_these_the_lowest_loss():
@@ -49,6 +52,24 @@ def test_curve_has_a_row_for_each_validation_with_the_mean_loss_before_it(tmp_pa
         ("2", "1.5", "0.25"),
         ("4", "0.5", "0.25"),
     ]
+
+
+def test_float16_learns_with_loss_scaling_on_a_cpu_too(demo_clips, params, tmp_path):
+    """Catches: a library that leaves float16 out on a CPU without a word, and gradients that are zero in float16."""
+    model, collator = open_tiny(torch.float16)
+    model = add_lora(model, lora("decoder")).train()
+    weights = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    computed = []
+    model.get_base_model().lm_head.register_forward_hook(lambda *_, out=computed: out.append(_[2].dtype))
+    settings = {"batch_size": 2, "clips_per_update": 2, "learning_rate": 3e-3, "epochs": 5, "warmup_fraction": 0.0}
+    train, clips = params.train.model_copy(update=settings), demo_clips[:2]
+    trainer = build_trainer(model, collator, clips, clips, train, torch.float16, tmp_path, [])
+    trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < 0.8 * losses[0]
+    assert weights == {torch.float32} and set(computed) == {torch.float16}
+    assert trainer.accelerator.scaler.get_scale() > 1
 
 
 def fail(_rows: list) -> None:

@@ -80,4 +80,4 @@ elif found is None:
 else:
     explain(found, is_running)
     show_hardest(found.clips)
-    st.caption(as_plain(results.trained_with(found.training)))
+    st.caption(as_plain(results.trained_with(found.training, found.metrics)))

@@ -125,6 +125,7 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
+    precision: Literal["auto", "whole", "four_bit"]
     batch_size: PositiveInt
     intervals_by: Literal["split", "prompt", "clip", "session", "speaker"]
     keywords: list[str]

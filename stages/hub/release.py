@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 from stages.common import paths
 from stages.common.cache import fingerprint
 from stages.common.files import read_json, sha256_of_file
-from stages.common.params import Params, PushParams
+from stages.common.params import PushParams
 from stages.common.stage import UserError
 from stages.hub.client import TOKENS
 from stages.speech.caveats import verdict
@@ -45,6 +46,7 @@ PROCESSOR = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+EVALUATED = paths.EVALUATION / "evaluated.json"
 # Path on the Hub: path here.
 RESULTS = {
     "README.md": paths.CARD / "README.md",
@@ -53,6 +55,10 @@ RESULTS = {
     "metrics.json": paths.EVALUATION / "metrics.json",
 }
 LONGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit; a broken file can name any size
+# Share by which the logits of a clip's tokens may differ, by precision. Half precision: 4 times the relative rounding
+# error (2**-10, 2**-7); measured were up to 0.74 of it (32 layers each in encoder and decoder), 1.35 with the adapter
+# merged, 12 to 22 without the training. float32: a GPU's convolutions may round to TF32 (0.14 %; else 5e-7).
+ROUNDING = {"float32": 2**-9, "float16": 2**-8, "bfloat16": 2**-5}
 HOMES = rb"""(?<![\w./:-])(/home/|/Users/|/root/|[A-Za-z]:\\\\?Users\\)[^\s"'<>)]*"""
 
 
@@ -64,7 +70,7 @@ def chosen_files() -> tuple[dict[str, Path], dict[str, Path], list[str]]:
     model = model_files(BEST)
     if not any(name.endswith(".safetensors") for name in model):
         raise UserError(f"{BEST} holds no model: run 'dvc repro'")
-    for path in RESULTS.values():
+    for path in (*RESULTS.values(), EVALUATED):
         if not path.is_file():
             raise UserError(f"{path} is missing: run 'dvc repro'")
     folders = (paths.CHECKPOINTS, paths.EVALUATION, paths.CARD)
@@ -145,32 +151,42 @@ def _forgets_too_much(allowed: float | None, other_speakers: Mapping | None) -> 
     )
 
 
-def clips_to_check(predictions: Sequence[dict], count: int, batch_size: int) -> dict[str, str]:
-    """{clip id: the tuned model's transcript} of at least `count` test clips, in whole batches of the evaluation.
+def check_weights(model: Mapping[str, Path], evaluated: Mapping) -> None:
+    """Raises: UserError naming the first weight file that is not, byte for byte, the evaluated one.
 
-    In half precision a transcript can depend on its batch. Batches with the most clips that the base hears differently
-    come first: on the others, a model without its training would pass.
+    Of a single damaged tensor the check below sees nothing if its effect is smaller than rounding.
     """
-    base = {row["id"]: row["hypothesis"] for row in predictions if row["model"] == "base"}
-    # The order of stages.voxtral.transcription.transcribe.
-    tuned = sorted((row for row in predictions if row["model"] == "tuned"), key=lambda row: -row["duration_s"])
-    batches = [tuned[start : start + batch_size] for start in range(0, len(tuned), batch_size)]
-    batches.sort(key=lambda batch: -sum(base[row["id"]] != row["hypothesis"] for row in batch))
-    chosen: dict[str, str] = {}
-    for batch in batches:
-        if len(chosen) < count:
-            chosen |= {row["id"]: row["hypothesis"] for row in batch}
-    return chosen
+    weights = {name: sha256_of_file(path) for name, path in model.items() if name.endswith(".safetensors")}
+    if weights != evaluated["weights"]:
+        name = min(set(weights.items()) ^ set(evaluated["weights"].items()))[0]
+        raise UserError(f"{BEST / name} is not the one that was evaluated; nothing was sent: run 'dvc repro'")
+
+
+def clips_to_check(predictions: Sequence[dict], evaluated: Mapping, count: int) -> list[dict]:
+    """`count` test clips, each {id, text, tokens, logits} as the tuned model heard it.
+
+    First those that the base hears differently: on the others, a model without its training comes closest to it.
+    """
+    base, tuned = (
+        {row["id"]: row["hypothesis"] for row in predictions if row["model"] == model} for model in ("base", "tuned")
+    )
+    clips = sorted(evaluated["clips"], key=lambda clip: base[clip["id"]] == tuned[clip["id"]])
+    return [{**clip, "text": tuned[clip["id"]]} for clip in clips[:count]]
 
 
 def check_reproduces(
-    models: Sequence[Mapping[str, Path]], expected: Mapping[str, str], merge_into: Path | None = None
+    models: Sequence[Mapping[str, Path]], expected: Sequence[dict], dtype: str, merge_into: Path | None = None
 ) -> None:
-    """Load exactly these files in a process of its own and compare what each model hears with the evaluation.
+    """Load exactly these files in a process of its own and compare what they make of each clip with the evaluation.
 
-    models: the files of each, {path on the Hub: file here}. merge_into: a folder that the first model, with the adapter
-    in it, is written to, to be loaded and compared as well.
-    Raises: UserError naming the first clip that is heard differently.
+    Each model gets a clip's prompt and the transcript's tokens, and must give each token the logit that it had in the
+    evaluation, up to rounding: bit for bit would refuse correct models, as other batches, machines, and weights with
+    the adapter in them round differently, and one token that tips over changes all behind it. Tokens, as text can be
+    cut into other tokens than those that were generated. See ROUNDING.
+
+    models: the files of each, {path on the Hub: file here}. expected: of clips_to_check. dtype: the evaluation's.
+    merge_into: a folder that the first model, with the adapter in it, is written to, to be loaded and compared as well.
+    Raises: UserError naming the first clip that a model makes something else of.
     """
     with tempfile.TemporaryDirectory(prefix="ownvoice-push-") as temporary:
         folders = []
@@ -180,30 +196,58 @@ def check_reproduces(
             for name, path in files.items():
                 (folders[-1] / name).symlink_to(path.resolve())
         request, reply = Path(temporary, "request.json"), Path(temporary, "reply.json")
-        asked = {"models": folders, "clips": list(expected), "merge_into": merge_into, "reply": reply}
+        tokens = {clip["id"]: clip["tokens"] for clip in expected}
+        asked = {"models": folders, "clips": tokens, "merge_into": merge_into, "reply": reply}
         request.write_text(json.dumps(asked, default=str))
         result = subprocess.run([sys.executable, "-m", "stages.voxtral.verify", str(request)], check=False)
         if result.returncode != 0 or not reply.exists():
             raise UserError("the files to publish do not load, see above: nothing was sent")
         replies = read_json(reply)
-    for heard, (clip, text) in itertools.product(replies, expected.items()):
-        if heard[clip] != text:
+    for made, clip in itertools.product(replies, expected):
+        if problem := difference(made[clip["id"]], clip, dtype):
             raise UserError(
-                f"the files to publish do not work as evaluated: clip {clip} was heard as {text!r}, and now "
-                f"as {heard[clip]!r}; nothing was sent: run 'dvc repro evaluate' on this machine"
+                f"the files to publish do not work as evaluated: {problem}; nothing was sent: run 'dvc repro --force "
+                f"--single-item evaluate' on this machine, then push again"
             )
 
 
-def merge(model: Mapping[str, Path], params: Params, expected: Mapping[str, str]) -> dict[str, Path]:
-    """The whole model with this adapter in it, by name: made and checked once, then taken from the cache."""
+def difference(made: Mapping, expected: Mapping, dtype: str) -> str | None:
+    """What tells apart {text, logits} of a clip from the evaluation's; None if rounding explains it.
+
+    Compared is the length of the logits' difference with that of the logits: a share that does not depend on how large
+    a model's logits are.
+    """
+    if made["text"] != expected["text"]:
+        return (
+            f"clip {expected['id']} reads {made['text']!r} with these files, and {expected['text']!r} in the evaluation"
+        )
+    share = math.dist(made["logits"], expected["logits"]) / math.hypot(*expected["logits"])
+    if share <= ROUNDING[dtype]:
+        return None
+    return (
+        f"clip {expected['id']}, heard as {expected['text']!r}: its tokens' logits differ by {share:.2%} from the "
+        f"evaluation's, and rounding in {dtype} explains {ROUNDING[dtype]:.2%}"
+    )
+
+
+def merge(model: Mapping[str, Path], expected: Sequence[dict], precision: Mapping) -> dict[str, Path]:
+    """The whole model with this adapter in it, by name: made and checked once, then taken from the cache.
+
+    precision: of metrics.json. Raises: UserError if the evaluation held the base in 4 bits.
+    """
+    if precision["quantisation"]:
+        raise UserError(
+            f"push.merged is true, but the evaluation held the base in {precision['quantisation']}, so that the whole "
+            f"model was not measured: set evaluate.precision to whole, or push.merged to false"
+        )
     key = {
         "files": {name: sha256_of_file(path) for name, path in model.items()},
         "base": read_json(RESULTS["training.json"])["base_model_identity"],
-        "dtype": params.model.dtype,
+        "dtype": precision["dtype"],
         "versions": {package: version(package) for package in ("torch", "transformers", "peft", "safetensors")},
     }
     folder = paths.cache_root() / "merged" / fingerprint(key)[:16]
     if not folder.exists():
         shutil.rmtree(folder.parent, ignore_errors=True)  # of other adapters, each as large as the base
-        check_reproduces([model], expected, merge_into=folder)
+        check_reproduces([model], expected, precision["dtype"], merge_into=folder)
     return model_files(folder)

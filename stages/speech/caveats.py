@@ -72,6 +72,12 @@ def caveats(metrics: Mapping) -> list[str]:
     return found
 
 
+def held(metrics: Mapping) -> str:
+    """How both models were held in memory: `in bfloat16, the decoder in 4 bits (NF4)`."""
+    dtype, quantisation = metrics["precision"]["dtype"], metrics["precision"]["quantisation"]
+    return f"in {dtype}, the decoder in {quantisation}" if quantisation else f"in {dtype}"
+
+
 def change(fewer: float, unit: str) -> str:
     """`2.0 points fewer wrong words`, `5.0 points more wrong words` or `no difference`.
 

@@ -13,7 +13,7 @@ from stages.common import paths
 from stages.common.params import EvaluateParams
 from stages.common.plurals import counted
 from stages.speech import error_analysis, prepared
-from stages.speech.caveats import caveats, change, changes, conclusion, units_in_words, verdict
+from stages.speech.caveats import caveats, change, changes, conclusion, held, units_in_words, verdict
 from stages.speech.clips import Clip
 from stages.speech.scoring import ClipScore, differences
 
@@ -65,6 +65,7 @@ def render(
         verdict=verdict(metrics),
         units_in_words=units_in_words,
         details=details,
+        held=held(metrics),
         training=training,
         curve=curve,
         worst=[(base[row["id"]], row) for row in by_error[:listed]],

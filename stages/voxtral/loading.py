@@ -6,6 +6,7 @@ All sizes (window, frames, audio tokens, ids) are read here, from the loaded con
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ MODEL_FILES = ["*.json", "model*.safetensors"]
 FOLDER = "folder:"  # begins the identity of a model in a folder
 # The encoder's second convolution halves the mel frames.
 FRAMES_PER_POSITION = 2
+FOUR_BITS = "4 bits (NF4)"  # the decoder's linear layers
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -129,6 +131,17 @@ def _download(params: ModelParams, files: list[str]) -> Path:
     return Path(snapshot)
 
 
+def read_config(source: ModelSource) -> VoxtralConfig:
+    """Raises: UserError if the folder has no configuration of a Voxtral."""
+    try:
+        config = AutoConfig.from_pretrained(source.folder)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise UserError(f"model.name {source.name}: its config.json does not load: {_one_line(error)}") from None
+    if not isinstance(config, VoxtralConfig):
+        raise UserError(f"model.name {source.name}: not a Voxtral (its config.json is of {type(config).__name__})")
+    return config
+
+
 def load_processor(source: ModelSource) -> VoxtralProcessor:
     """Tokenizer and feature extractor.
 
@@ -184,6 +197,18 @@ def load_model(
     return model.eval()
 
 
+def free(model: torch.nn.Module) -> None:
+    """Give back the memory of a model's weights now, whatever still refers to the model (hooks, closures, caches)."""
+    for module in model.modules():
+        for weight in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            weight.data = torch.empty(0, dtype=weight.dtype, device=weight.device)
+            if hasattr(weight, "quant_state"):  # of weights in 4 bits: their scales
+                weight.quant_state = module.quant_state = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def read_sizes(config: AutoConfig, processor: VoxtralProcessor) -> Sizes:
     """All sizes that depend on the model."""
     audio = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder.audio_config
@@ -235,22 +260,23 @@ def enough_memory(remedy: str) -> Iterator[None]:
 
 
 def resolve_dtype(name: str) -> torch.dtype:
-    """`model.dtype`; auto is bfloat16 on a GPU that computes in it, else float32."""
+    """`model.dtype`; auto is bfloat16 on a GPU that computes in it, float16 on an older GPU, float32 on a CPU."""
     if name != "auto":
         return getattr(torch, name)
-    return torch.bfloat16 if device().type == "cuda" and computes_in_bfloat16(name) else torch.float32
+    return training_dtype(name) if device().type == "cuda" else torch.float32
 
 
-def computes_in_bfloat16(name: str) -> bool:
-    """Whether training computes in bfloat16 (mixed precision): on a machine that does, unless `model.dtype` is float32.
+def training_dtype(name: str) -> torch.dtype:
+    """What training computes in for this `model.dtype`; unless that is float32, in mixed precision.
 
-    name: `model.dtype`. A CPU without instructions for bfloat16 would only be slower.
+    bfloat16 on a machine that computes in it; else float16 on a GPU (Volta, Turing), float32 on a CPU, which would only
+    be slower. float32 and float16 are taken at their word.
     """
-    if name == "float32":
-        return False
+    if name in ("float32", "float16"):
+        return getattr(torch, name)
     if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16", False) else torch.float32
 
 
 def _four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -33,11 +33,17 @@ def open_model(
     return model, Collator(processor, read_sizes(model.config, processor))
 
 
-def open_tuned(folder: Path, base: VoxtralForConditionalGeneration | None, dtype: torch.dtype) -> nn.Module:
-    """The model in `folder`: a whole one, or an adapter that `base` gets, neither switched off nor merged."""
+def open_tuned(
+    folder: Path, base: VoxtralForConditionalGeneration, dtype: torch.dtype, four_bit: bool = False
+) -> nn.Module:
+    """The model in `folder`: a whole one, or `base` with the adapter in it.
+
+    The adapter is not merged: in half precision a part of it would be rounded away (docs/publishing.md), and weights in
+    4 bits would be rounded anew.
+    """
     if is_adapter(folder):
         return load_adapter(base, folder).eval()
-    return load_model(folder_source(folder), dtype)
+    return load_model(folder_source(folder), dtype, four_bit)
 
 
 def save_whole(checkpoint: Path, source: ModelSource, dtype: torch.dtype, folder: Path) -> None:

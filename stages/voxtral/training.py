@@ -56,7 +56,7 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
 
 
 def resolve_batch_size(
-    model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, bfloat16: bool, scratch: Path
+    model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, dtype: torch.dtype, scratch: Path
 ) -> int:
     """`train.batch_size`; auto is the most that fits into the memory, measured once and kept for a resumed run."""
     if params.batch_size != "auto":
@@ -65,7 +65,7 @@ def resolve_batch_size(
     if (scratch / BATCH_SIZE).exists():
         return memory.largest_divisor(most, read_json(scratch / BATCH_SIZE))
     longest = max(clips, key=lambda clip: (collator.windows_in(clip), len(clip.text)))
-    with torch.autocast(device().type, torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(device().type, dtype, enabled=dtype != torch.float32):
         own = memory.largest_batch(model, lambda size: collator.training_batch([longest] * size), most, params)
     batch_size = min(processes.gather({processes.rank(): own}).values())
     if processes.is_main():
@@ -79,13 +79,13 @@ def build_trainer(
     train_clips: Sequence[Clip],
     validation_clips: Sequence[Clip],
     params: TrainParams,
-    bfloat16: bool,
+    dtype: torch.dtype,
     scratch: Path,
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
     """A Trainer over clips, with validation WER, early stopping and checkpoints in `scratch`.
 
-    params: with numbers for learning_rate, batch_size and clips_per_update. bfloat16: whether to compute in it.
+    params: with numbers for learning_rate, batch_size and clips_per_update. dtype: what to compute in.
     """
     on_gpu = torch.cuda.is_available()
     if processes.uses_fsdp():
@@ -107,7 +107,8 @@ def build_trainer(
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_gradient_norm,
         use_cpu=not on_gpu,
-        bf16=bfloat16,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,  # with loss scaling
         eval_strategy="steps",
         eval_steps=length.updates_to_validation,
         save_strategy="steps",
@@ -144,10 +145,12 @@ def build_trainer(
         eval_dataset=validation_clips,  # the Trainer wants one
         callbacks=[MarkComplete(), *callbacks],
     )
-    if processes.uses_fsdp() and bfloat16:
+    if processes.uses_fsdp() and dtype == torch.bfloat16:
         # accelerate would also reduce the gradients and round the loss in bfloat16.
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+    if arguments.fp16 and not on_gpu:  # accelerate would leave it out without a word
+        trainer.accelerator.native_amp, trainer.accelerator.scaler = True, torch.amp.GradScaler("cpu")
     if params.early_stopping_patience:
         trainer.add_callback(CoolDown(params.early_stopping_patience))
     trainer.remove_callback(ProgressCallback)

@@ -30,7 +30,7 @@ from stages.speech.prepared import read_prepared
 from stages.train import open_trainee
 from stages.voxtral import batches, encoder_cache, last_layer, training
 from stages.voxtral.collation import IGNORED, Collator
-from stages.voxtral.loading import computes_in_bfloat16, find_model
+from stages.voxtral.loading import find_model, training_dtype
 from tests.benchmarks.models import SIZES, machine, make_clips, make_model
 from tests.workspaces import ROOT, SPEECH
 
@@ -67,13 +67,14 @@ class PlainTrainer(Trainer):
         return self.sampler
 
 
-def plain_arguments(learning_rate: float, folder: Path, params: TrainParams, bfloat16: bool) -> TrainingArguments:
+def plain_arguments(learning_rate: float, folder: Path, params: TrainParams, dtype: torch.dtype) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder), num_train_epochs=EPOCHS, per_device_train_batch_size=2,
         gradient_accumulation_steps=CLIPS_PER_UPDATE // 2, learning_rate=learning_rate,
         warmup_steps=params.warmup_fraction, lr_scheduler_type=params.scheduler, logging_steps=1, save_strategy="no",
         remove_unused_columns=False, label_names=["labels"], report_to=[], disable_tqdm=True, dataloader_num_workers=1,
-        bf16=bfloat16, use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
 
 
@@ -111,12 +112,12 @@ def open_seeded(params: Params):
     return source, model, collator
 
 
-def train_plainly(clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> Clock:
+def train_plainly(clips: list[Clip], params: Params, scratch: Path, dtype: torch.dtype) -> Clock:
     clock = Clock()
     _, model, collator = open_seeded(params)
     rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     trainer = PlainTrainer(
-        model=model, args=plain_arguments(rate, scratch, params.train, bfloat16), callbacks=[clock],
+        model=model, args=plain_arguments(rate, scratch, params.train, dtype), callbacks=[clock],
         data_collator=plain_collator(collator), train_dataset=Dataset.from_list([asdict(c) for c in clips]),
     )  # fmt: skip
     lengths = [
@@ -127,7 +128,7 @@ def train_plainly(clips: list[Clip], params: Params, scratch: Path, bfloat16: bo
     return clock
 
 
-def train_ours(clips: list[Clip], params: Params, scratch: Path, bfloat16: bool) -> tuple[Clock, float, int]:
+def train_ours(clips: list[Clip], params: Params, scratch: Path, dtype: torch.dtype) -> tuple[Clock, float, int]:
     """The clock, the seconds that filling the cache took, and the most memory in bytes."""
     clock = Clock()
     source, model, collator = open_seeded(params)
@@ -139,7 +140,7 @@ def train_ours(clips: list[Clip], params: Params, scratch: Path, bfloat16: bool)
     rate = training.resolve_learning_rate(params.train, model.config.text_config.hidden_size)
     resolved = {"learning_rate": rate, "batch_size": CLIPS_PER_UPDATE, "clips_per_update": CLIPS_PER_UPDATE}
     train = params.train.model_copy(update=resolved)
-    trainer = training.build_trainer(model, collator, clips, clips[:1], train, bfloat16, scratch, [clock])
+    trainer = training.build_trainer(model, collator, clips, clips[:1], train, dtype, scratch, [clock])
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO  # as in the plain one
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -159,13 +160,13 @@ def compare(size: str, count: int, mode: str, scope: list[str]) -> None:
         train = settings.train.model_copy(update=changes)
         model = ModelParams(name=str(make_model(size, folder / "model")), revision=None, dtype="auto")
         params = settings.model_copy(update={"model": model, "train": train})
-        for bfloat16 in sorted({False, computes_in_bfloat16("auto")}):
+        for dtype in sorted({torch.float32, training_dtype("auto")}, key=str, reverse=True):
             shutil.rmtree(folder / "cache", ignore_errors=True)
-            ours, cache_s, peak_bytes = train_ours(clips, params, folder / "ours", bfloat16)
+            ours, cache_s, peak_bytes = train_ours(clips, params, folder / "ours", dtype)
             gc.collect()
-            plain = train_plainly(clips, params, folder / "plain", bfloat16)
+            plain = train_plainly(clips, params, folder / "plain", dtype)
             gc.collect()
-            precision = "bfloat16 autocast" if bfloat16 else "float32"
+            precision = str(dtype).removeprefix("torch.") + " autocast" * (dtype != torch.float32)
             print(f"\n### {size}: {mode} on {' + '.join(scope)}, {precision}, {count} clips x {EPOCHS} epochs\n")
             report(ours, plain, count, cache_s)
             if torch.cuda.is_available():
