@@ -61,7 +61,14 @@ def test_float16_learns_with_loss_scaling_on_a_cpu_too(demo_clips, params, tmp_p
     weights = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
     computed = []
     model.get_base_model().lm_head.register_forward_hook(lambda *_, out=computed: out.append(_[2].dtype))
-    settings = {"batch_size": 2, "clips_per_update": 2, "learning_rate": 3e-3, "epochs": 5, "warmup_fraction": 0.0}
+    settings = {
+        "batch_size": 2,
+        "clips_per_update": 2,
+        "learning_rate": 3e-3,
+        "epochs": 5,
+        "warmup_fraction": 0.0,
+        "early_stopping_patience": None,
+    }
     train, clips = params.train.model_copy(update=settings), demo_clips[:2]
     trainer = build_trainer(model, collator, clips, clips, train, torch.float16, tmp_path, [])
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
