@@ -38,7 +38,7 @@ def test_gpu_without_bfloat16_gets_float16_not_twice_the_bytes(monkeypatch, gpu_
 
 
 def test_whole_model_is_evaluated_if_it_fits_and_in_four_bits_if_not(tiny, monkeypatch):
-    config = loading.read_config(SOURCE)
+    config = loading.config_of(SOURCE)
     needed = evaluation_bytes(config, torch.float32, False, tiny.evaluate.batch_size)
     for chosen, memory, four_bit in (
         ("auto", 1.2 * needed, False),

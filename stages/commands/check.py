@@ -21,7 +21,7 @@ from stages.common.plurals import counted
 from stages.common.stage import number_option, run
 from stages.speech.clips import read_clips
 from stages.voxtral import plan
-from stages.voxtral.loading import computes_in_bfloat16, device, read_config, resolve_dtype, total_memory_bytes
+from stages.voxtral.loading import device, read_config, resolve_dtype, total_memory_bytes, training_dtype
 from stages.voxtral.memory import POSITIONS_PER_S, Need, empty_model, evaluation_bytes
 from stages.voxtral.plan import gigabytes
 
@@ -75,7 +75,8 @@ def report(params: Params, card_gib: float) -> list[str]:
         dtype = torch.bfloat16 if named == "auto" else resolve_dtype(named)
         where = f"a GPU of {card_gib:g} GB"
     else:
-        memory, bfloat16, dtype = total_memory_bytes(), computes_in_bfloat16(named), resolve_dtype(named)
+        memory, dtype = total_memory_bytes(), resolve_dtype(named)
+        bfloat16 = training_dtype(named) != torch.float32  # float16 takes as many bytes
         where = plan.place()
     weights = sum(weight.numel() for weight in empty_model(config, dtype).parameters())
     precision = str(dtype).removeprefix("torch.")

@@ -131,7 +131,7 @@ def _download(params: ModelParams, files: list[str]) -> Path:
     return Path(snapshot)
 
 
-def read_config(source: ModelSource) -> VoxtralConfig:
+def config_of(source: ModelSource) -> VoxtralConfig:
     """Raises: UserError if the folder has no configuration of a Voxtral."""
     try:
         config = AutoConfig.from_pretrained(source.folder)

@@ -17,12 +17,12 @@ from stages.common.stage import UserError
 from stages.voxtral import processes
 from stages.voxtral.adapters import SCOPES
 from stages.voxtral.loading import (
-    computes_in_bfloat16,
     device,
     device_name,
     read_config,
     resolve_dtype,
     total_memory_bytes,
+    training_dtype,
 )
 from stages.voxtral.memory import (
     POSITIONS_PER_S,
@@ -131,7 +131,7 @@ def check_training(params: Params) -> None:
     if processes.uses_fsdp() or weights * PLENTY < memory:
         _say(f"train: {gigabytes(weights)} of weights; {place()} has {gigabytes(memory)} of memory")
         return
-    bfloat16 = computes_in_bfloat16(params.model.dtype)
+    bfloat16 = training_dtype(params.model.dtype) != torch.float32  # float16 takes as many bytes
     [row] = rows(config, params.train, [way_of(params.train)], dtype, bfloat16, memory)
     batch = batch_of(params.train, row)
     _say(f"train: needs {describe(row.need, batch, config)}; {place()} has {gigabytes(memory)}")

@@ -11,7 +11,7 @@ from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import Params
 from stages.voxtral import processes
-from stages.voxtral.loading import FOUR_BITS, ModelSource, read_config, resolve_dtype, total_memory_bytes
+from stages.voxtral.loading import FOUR_BITS, ModelSource, config_of, resolve_dtype, total_memory_bytes
 from stages.voxtral.memory import evaluation_bytes
 
 USED_SHARE = 0.9  # of a device's memory; drivers and the screen have the rest
@@ -52,7 +52,7 @@ def evaluation_precision(params: Params, source: ModelSource) -> Precision:
     dtype = resolve_dtype(params.model.dtype)
     if params.evaluate.precision != "auto":
         return Precision(dtype, params.evaluate.precision == "four_bit")
-    needed = evaluation_bytes(read_config(source), dtype, False, params.evaluate.batch_size)
+    needed = evaluation_bytes(config_of(source), dtype, False, params.evaluate.batch_size)
     fits = needed <= USED_SHARE * total_memory_bytes()
     return Precision(dtype, not all(processes.gather({processes.rank(): fits}).values()))
 
