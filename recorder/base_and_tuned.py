@@ -50,7 +50,7 @@ def models() -> Models:
     source = find_model(base_of(training, params.model) if training else params.model)
     if training:
         check_base(source)
-    precision = evaluated_precision(params, source)
+    precision = evaluated_precision(params)
     with enough_memory(MEMORY_REMEDY):
         base, collator = open_model(source, precision.dtype, precision.four_bit)
         tuned = open_tuned(BEST, base, precision.dtype, precision.four_bit) if training else None

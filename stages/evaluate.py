@@ -96,7 +96,7 @@ def main() -> str:
     source = find_model(all_params.model)
     training = read_json(paths.CHECKPOINTS / "training.json")
     check_base(source)
-    precision = evaluation_precision(all_params, source)
+    precision = evaluation_precision(all_params)
     print(f"evaluate: both models {caveats.held({'precision': precision.facts()})}", flush=True)
     quantisation = training["settings"]["quantisation"]
     heard = transcribe_all(source, precision, quantisation, [clips, other_speakers], params.batch_size)

@@ -38,7 +38,7 @@ def test_gpu_without_bfloat16_gets_float16_not_twice_the_bytes(monkeypatch, gpu_
 
 
 def test_whole_model_is_evaluated_if_it_fits_and_in_four_bits_if_not(tiny, monkeypatch):
-    config = loading.config_of(SOURCE)
+    config = loading.read_config(tiny.model)
     needed = evaluation_bytes(config, torch.float32, False, tiny.evaluate.batch_size)
     for chosen, memory, four_bit in (
         ("auto", 1.2 * needed, False),
@@ -48,16 +48,16 @@ def test_whole_model_is_evaluated_if_it_fits_and_in_four_bits_if_not(tiny, monke
     ):
         monkeypatch.setattr(precision, "total_memory_bytes", lambda memory=memory: memory)
         settings = tiny.model_copy(update={"evaluate": tiny.evaluate.model_copy(update={"precision": chosen})})
-        assert evaluation_precision(settings, SOURCE) == Precision(torch.float32, four_bit), (chosen, memory)
+        assert evaluation_precision(settings) == Precision(torch.float32, four_bit), (chosen, memory)
 
 
 def test_what_is_loaded_after_an_evaluation_is_held_as_it_was_there(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert evaluated_precision(tiny, SOURCE) == Precision(torch.float32, False)
+    assert evaluated_precision(tiny) == Precision(torch.float32, False)
     (tmp_path / "data/evaluation").mkdir(parents=True)
     held = Precision(torch.float16, True)
     (tmp_path / "data/evaluation/metrics.json").write_text(json.dumps({"precision": held.facts()}))
-    assert evaluated_precision(tiny, SOURCE) == held
+    assert evaluated_precision(tiny) == held
 
 
 def test_remedy_fits_the_cause():

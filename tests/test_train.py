@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 from stages import evaluate, train
+from stages.common.params import load_params
 from stages.hub.release import difference
 from stages.speech.clips import Clip
 from stages.train import choose_clips, run_fingerprint
 from stages.voxtral import models, precision, verify
-from stages.voxtral.loading import config_of, load_model
+from stages.voxtral.loading import load_model, read_config
 from stages.voxtral.memory import empty_model, evaluation_bytes, weight_bytes
 from tests.recordings import processes_in, wait_until
 from tests.tiny_model import SOURCE
@@ -239,7 +240,7 @@ def test_small_card_trains_evaluates_and_checks_without_ever_holding_a_whole_dec
     """Catches: a qlora training that can be neither evaluated nor published on the card that it was made on."""
     changed(train__mode="qlora", train__lora=lora("projector", "decoder"), train__epochs=1)
     monkeypatch.chdir(short_run)
-    config = config_of(SOURCE)
+    config = read_config(load_params(short_run / "params.yaml").model)
     small = evaluation_bytes(config, torch.float32, True, 16)
     monkeypatch.setattr(precision, "total_memory_bytes", lambda: small)
     decoders = []

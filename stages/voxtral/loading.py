@@ -131,17 +131,6 @@ def _download(params: ModelParams, files: list[str]) -> Path:
     return Path(snapshot)
 
 
-def config_of(source: ModelSource) -> VoxtralConfig:
-    """Raises: UserError if the folder has no configuration of a Voxtral."""
-    try:
-        config = AutoConfig.from_pretrained(source.folder)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise UserError(f"model.name {source.name}: its config.json does not load: {_one_line(error)}") from None
-    if not isinstance(config, VoxtralConfig):
-        raise UserError(f"model.name {source.name}: not a Voxtral (its config.json is of {type(config).__name__})")
-    return config
-
-
 def load_processor(source: ModelSource) -> VoxtralProcessor:
     """Tokenizer and feature extractor.
 

@@ -11,7 +11,7 @@ from stages.common import paths
 from stages.common.files import read_json
 from stages.common.params import Params
 from stages.voxtral import processes
-from stages.voxtral.loading import FOUR_BITS, ModelSource, config_of, resolve_dtype, total_memory_bytes
+from stages.voxtral.loading import FOUR_BITS, read_config, resolve_dtype, total_memory_bytes
 from stages.voxtral.memory import evaluation_bytes
 
 USED_SHARE = 0.9  # of a device's memory; drivers and the screen have the rest
@@ -44,7 +44,7 @@ class Precision:
         return "close other programs that use the GPU, or set evaluate.precision to four_bit"
 
 
-def evaluation_precision(params: Params, source: ModelSource) -> Precision:
+def evaluation_precision(params: Params) -> Precision:
     """`evaluate.precision`; auto: the whole model if it fits into the memory of every process' device, else 4 bits.
 
     All of a device's memory counts, not what is free at the moment: the same machine chooses the same every time.
@@ -52,13 +52,13 @@ def evaluation_precision(params: Params, source: ModelSource) -> Precision:
     dtype = resolve_dtype(params.model.dtype)
     if params.evaluate.precision != "auto":
         return Precision(dtype, params.evaluate.precision == "four_bit")
-    needed = evaluation_bytes(config_of(source), dtype, False, params.evaluate.batch_size)
+    needed = evaluation_bytes(read_config(params.model), dtype, False, params.evaluate.batch_size)
     fits = needed <= USED_SHARE * total_memory_bytes()
     return Precision(dtype, not all(processes.gather({processes.rank(): fits}).values()))
 
 
-def evaluated_precision(params: Params, source: ModelSource) -> Precision:
+def evaluated_precision(params: Params) -> Precision:
     """What the last evaluation used, so that its figures hold for what is loaded now; without one, as it would."""
     metrics = paths.EVALUATION / "metrics.json"
     facts = read_json(metrics).get("precision") if metrics.exists() else None
-    return Precision.of_facts(facts) if facts else evaluation_precision(params, source)
+    return Precision.of_facts(facts) if facts else evaluation_precision(params)

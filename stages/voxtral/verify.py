@@ -33,7 +33,7 @@ def open_published(folder: Path, params: Params) -> tuple[nn.Module, Collator]:
     Raises: UserError if an adapter was trained from another base than model.name.
     """
     source = find_model(params.model)
-    precision = evaluated_precision(params, source)
+    precision = evaluated_precision(params)
     with enough_memory(precision.memory_remedy()):
         if not is_adapter(folder):
             return open_model(folder_source(folder), precision.dtype, precision.four_bit)
