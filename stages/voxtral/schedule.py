@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import EarlyStoppingCallback
 
 from stages.common.params import TrainParams
+from stages.common.plurals import counted
 
 # How the learning rate falls after the warm-up, by the share of the updates after it that are done (train.scheduler).
 FALLS = {
@@ -45,7 +46,7 @@ def caveats(updates: int, planned: int, best: int, validation_wer: float) -> lis
     if best == updates == planned and validation_wer > 0:
         return [
             f"The last model of the training was the best, and still had words wrong: training longer may help. Set "
-            f"train.min_updates in params.yaml to {2 * updates} (this training had {updates} updates)."
+            f"train.min_updates in params.yaml to {2 * updates} (this training had {counted(updates, 'update')})."
         ]
     return []
 
