@@ -6,8 +6,8 @@
 The stages are the real ones, each a process of its own in a temporary workspace, on the demo's first clips, with
 adapters on all parts and one update of the weights. --light replaces the products with large matrices by ones over a
 few columns, and attention by that to a few positions: the same shapes, and the same tensors kept for the backward
-pass, for a hundredth of the work. Seconds then
-mean nothing, memory and disk what they mean otherwise, but for what the library of matrix products takes by itself.
+pass, for a hundredth of the work. Seconds then mean nothing, memory and disk what they mean otherwise, but for what the
+library of matrix products takes by itself.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def lighten() -> None:
     import torch
 
     functional = torch.nn.functional
+    read: set[int] = set()
     whole, convolution, attention = functional.linear, functional.conv1d, functional.scaled_dot_product_attention
 
     class Part(torch.autograd.Function):
@@ -52,7 +53,9 @@ def lighten() -> None:
         @staticmethod
         def forward(ctx, x, weight):
             ctx.save_for_backward(weight)
-            weight.view(-1)[::VALUES_OF_A_PAGE].sum()  # weights are mapped from their file: memory only once read
+            if weight.data_ptr() not in read:  # weights are mapped from their file: memory only once read
+                weight.view(-1)[::VALUES_OF_A_PAGE].sum()
+                read.add(weight.data_ptr())
             product = x[..., :COLUMNS_MULTIPLIED].float() @ weight[:, :COLUMNS_MULTIPLIED].float().T
             return product.to(x.dtype)  # in bfloat16, a CPU without instructions for it takes 15 times as long
 
