@@ -59,13 +59,11 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
 
 
 def check_batches(params: TrainParams) -> None:
-    """Raises: UserError if `train.clips_per_update` is not a multiple of what all devices take at once, and for what a
-    sharded model cannot have: a batch measured on one device, weights in 4 bits.
+    """Raises: UserError if weights in 4 bits would be sharded, or if `train.clips_per_update` is not a multiple of what
+    all devices take at once.
     """
-    if processes.uses_fsdp() and (params.batch_size == "auto" or params.mode == "qlora"):
-        raise UserError(
-            "params.yaml: FSDP (train.launcher) needs a number in train.batch_size, and no train.mode qlora"
-        )
+    if processes.uses_fsdp() and params.mode == "qlora":
+        raise UserError("params.yaml: FSDP (train.launcher) cannot shard train.mode qlora: use ddp, or mode lora")
     at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
     if params.clips_per_update and params.clips_per_update % at_once:
         raise UserError(

@@ -117,6 +117,18 @@ def test_kept_tensors_are_all_that_autograd_holds(demo_clips):
     assert output.loss.requires_grad
 
 
+def test_batch_is_brought_to_where_the_model_is():
+    """The collator makes it in the machine's memory, the weights are on the GPU: here on meta, which also refuses."""
+
+    class Model(nn.Linear):
+        def forward(self, features: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
+            return super().forward(features)
+
+    model = Model(4, 4, device="meta")
+    kept = memory.kept_for_backward(model, {"features": torch.ones(2, 4), "logits_to_keep": 1})
+    assert kept.outside == 2 * 4 * 4
+
+
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
 def test_trained_weights_and_optimizer_are_the_real_ones(tiny_config, settings, mode, optimizer):

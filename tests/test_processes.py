@@ -108,7 +108,7 @@ def alone(workspace) -> tuple[dict, list[float], dict]:
     return train(workspace)
 
 
-@pytest.mark.parametrize(("launcher", "batch_size"), [("two.yaml", 4), ("sharded.yaml", 2)])
+@pytest.mark.parametrize(("launcher", "batch_size"), [("two.yaml", 4), ("sharded.yaml", "auto")])
 def test_two_processes_train_and_evaluate_as_one(workspace, alone, launcher, batch_size):
     """FSDP: the second process has no weights until they are sharded, so that it cannot train by DDP instead. It has
     fewer batches of validation clips than the first, and its transcripts end at other tokens: none may wait forever.

@@ -164,6 +164,8 @@ def kept_for_backward(model: nn.Module, batch: dict) -> Kept:
             kept[storage._cdata] = StorageWeakRef(storage)
             inside[current] += storage.nbytes()
 
+    device = next(model.parameters()).device
+    batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
     hooks = [layer.register_forward_pre_hook(begin, with_kwargs=True) for layer in layers]
     hooks += [layer.register_forward_hook(end) for layer in layers]
     try:

@@ -58,9 +58,13 @@ def resolve_learning_rate(params: TrainParams, decoder_width: int) -> float:
 def resolve_batch_size(
     model: nn.Module, collator: Collator, clips: Sequence[Clip], params: TrainParams, dtype: torch.dtype, scratch: Path
 ) -> int:
-    """`train.batch_size`; auto is the most that fits into the memory, measured once and kept for a resumed run."""
+    """`train.batch_size`; auto is the most that fits into the memory, measured once and kept for a resumed run, and 1
+    with FSDP, as nothing can be measured before the model is on the GPUs.
+    """
     if params.batch_size != "auto":
         return params.batch_size
+    if processes.uses_fsdp():
+        return 1
     most = params.clips_per_update // processes.world_size()
     if (scratch / BATCH_SIZE).exists():
         return memory.largest_divisor(most, read_json(scratch / BATCH_SIZE))
