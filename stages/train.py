@@ -25,7 +25,7 @@ from stages.common.code import code_hash
 from stages.common.files import read_json, write_json
 from stages.common.params import Params, TrainParams, load_params
 from stages.common.plurals import counted
-from stages.common.stage import UserError, announce, run
+from stages.common.stage import announce, run
 from stages.speech import prepared
 from stages.speech.clips import Clip, read_clips
 from stages.voxtral import adapters, encoder_cache, last_layer, plan, processes, schedule, scratch, training
@@ -56,20 +56,6 @@ def choose_clips(clips: list[Clip], params: TrainParams) -> list[Clip]:
         return clips
     order = sorted(clips, key=lambda clip: hashlib.sha256(f"{params.seed} {clip.id}".encode()).digest())
     return order[: params.max_clips]
-
-
-def check_batches(params: TrainParams) -> None:
-    """Raises: UserError if weights in 4 bits would be sharded, or if `train.clips_per_update` is not a multiple of what
-    all devices take at once.
-    """
-    if processes.uses_fsdp() and params.mode == "qlora":
-        raise UserError("params.yaml: FSDP (train.launcher) cannot shard train.mode qlora: use ddp, or mode lora")
-    at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
-    if params.clips_per_update and params.clips_per_update % at_once:
-        raise UserError(
-            f"params.yaml: train.clips_per_update {params.clips_per_update} is not a multiple of train.batch_size "
-            f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
-        )
 
 
 def run_fingerprint(
@@ -233,7 +219,7 @@ def main() -> str:
     announce("train", model=params.model.name, **params.train.model_dump())
     train_clips = choose_clips(read_clips(paths.SPLIT / "train.jsonl"), params.train)
     validation_clips = read_clips(paths.SPLIT / "validation.jsonl")
-    check_batches(params.train)
+    plan.check_batches(params.train)
     plan.check_training(params)
     source = find_model(params.model)
     run_name = run_fingerprint(source, params, train_clips, validation_clips)

@@ -1,4 +1,4 @@
-"""Whether a model fits on this machine, before anything is downloaded: memory, disk, and settings that fit.
+"""Whether a training can run as it is set, before anything is downloaded: batches, memory, disk, settings that fit.
 
 GB are 10^9 bytes. A card sold with 24 GB has 24 GiB, 25.8 GB.
 """
@@ -118,6 +118,20 @@ def place() -> str:
 
 def batch_of(train: TrainParams, row: Row) -> int:
     return max(row.batch, 1) if train.batch_size == "auto" else train.batch_size
+
+
+def check_batches(params: TrainParams) -> None:
+    """Raises: UserError if weights in 4 bits would be sharded, or if `train.clips_per_update` is not a multiple of what
+    all devices take at once.
+    """
+    if processes.uses_fsdp() and params.mode == "qlora":
+        raise UserError("params.yaml: FSDP (train.launcher) cannot shard train.mode qlora: use ddp, or mode lora")
+    at_once = processes.world_size() * (1 if params.batch_size == "auto" else params.batch_size)
+    if params.clips_per_update and params.clips_per_update % at_once:
+        raise UserError(
+            f"params.yaml: train.clips_per_update {params.clips_per_update} is not a multiple of train.batch_size "
+            f"{params.batch_size} times {counted(processes.world_size(), 'device')}: change one of them"
+        )
 
 
 def check_training(params: Params) -> None:
