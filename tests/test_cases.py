@@ -105,6 +105,7 @@ ELAN = """<?xml version="1.0" encoding="UTF-8"?>
 """
 QTA = encode_by_ffmpeg(speech_like(1, 44_100), 44_100, "mov", "aac")
 TWICE = {"list.csv:2": "name fits several"}
+LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 123\n"
 NEEDLESS = dict.fromkeys(("a.txt", "a.vtt", "a.tsv", "a.json"), "not needed")
 
 
@@ -130,6 +131,9 @@ CASES: dict[str, Case] = {
     "numbers that are said": (table("file,text\n1.wav,7\n2.wav,12\n"), {"1.wav": "7", "2.wav": "12"}, {}),
     "a length before the text": (table(f"1.wav|1.25|{DOOR}\n2.wav|0.75|{LIGHT}\n"), {}, {"list.csv": "table not read"}),
     # Names
+    "capitals tell two apart": (table(f"a|{DOOR}\nA|{LIGHT}\n", "w/a.wav", "w/A.wav", name="metadata.csv"),
+                                {"w/a.wav": DOOR, "w/A.wav": LIGHT}, {}),
+    "space before the ending": ({"a.txt": DOOR, **sounds("a .wav")}, {"a .wav": DOOR}, {}),
     "decomposed": (table(f"file,text\n{NFC},{DOOR}\n", NFD), {NFD: DOOR}, {}),
     "composed": (table(f"file,text\n{NFD},{DOOR}\n", NFC), {NFC: DOOR}, {}),
     "decomposed text file": ({f"{NFC[:-4]}.txt": DOOR, **sounds(NFD)}, {NFD: DOOR}, {}),
@@ -219,6 +223,12 @@ CASES: dict[str, Case] = {
     # Times
     "times in seconds": (table("file,start,end,text\na.wav,0.1,1.0,turn off\na.wav,1.0,1.6,the lights\n", "a.wav"),
                          WITH_TIMES, {}),
+    "times from zero in JSON": (table(json.dumps({"file": "a.wav", "start": 0.0, "end": 1.5, "text": DOOR}), "a.wav",
+                                      name="d.jsonl"), {"a.wav 0-1.5": DOOR}, {}),
+    "times in milliseconds": (table("file,start_ms,end_ms,text\na.wav,100,1000,turn off\na.wav,1000,1600,the lights\n",
+                                    "a.wav"), WITH_TIMES, {}),
+    "times with a decimal comma": (table("file;start;end;text\na.wav;0,1;1,0;turn off\na.wav;1,0;1,6;the lights\n",
+                                         "a.wav"), WITH_TIMES, {}),
     "times of an unknown unit": (table("file,start,end,text\na.wav,100,1000,turn off\n", "a.wav"), {},
                                  {"list.csv:2": "unreadable row", "a.wav": "no transcript"}),
     "Audacity": ({"a.txt": AUDACITY, **sounds("a.wav")}, WITH_TIMES, {}),
@@ -229,6 +239,10 @@ CASES: dict[str, Case] = {
     "Praat, damaged": ({"a.TextGrid": TEXTGRID[:200], **sounds("a.wav")}, {}, {"a.TextGrid": "unreadable row",
                                                                               "a.wav": "no transcript"}),
     "ELAN": ({"a.eaf": ELAN, **sounds("a.wav")}, WITH_TIMES, {}),
+    "cues named STYLE and REGION": ({"a.vtt": VTT.replace("NOTE-1", "STYLE").replace("last", "REGION 2"),
+                                     **sounds("a.wav")}, WITH_TIMES, {}),
+    "a language with its country": ({"talk.en-US.srt": SRT, **sounds("talk.wav")},
+                                    {key.replace("a.", "talk."): text for key, text in WITH_TIMES.items()}, {}),
     "NOTE-1 and last": ({"a.vtt": VTT, **sounds("a.wav")}, WITH_TIMES, {}),
     "cue beside WEBVTT": ({"a.vtt": VTT.replace("\n\nNOTE-1", "", 1), **sounds("a.wav")}, WITH_TIMES, {}),
     "Whisper's five": ({"a.txt": "turn off\nthe lights\n", "a.srt": SRT, "a.vtt": VTT, "a.tsv": TSV,
@@ -249,6 +263,9 @@ CASES: dict[str, Case] = {
     # What is not said
     "remark": ({"1.txt": "[say ah for five seconds]", "2.txt": LIGHT, **sounds("1.wav", "2.wav")}, {"2.wav": LIGHT},
                {"1.wav": "not a transcript"}),
+    "pointers of Git LFS": ({"1.txt": LFS, "t.csv": LFS, **sounds("1.wav", "2.wav")}, {},
+                            {"1.wav": "not a transcript", "t.csv": "table not read"}),
+    "empty table": ({"t.csv": "", **sounds("1.wav")}, {}, {"t.csv": "table not read"}),
     "NaN": (table(f"file,text\n1.wav,NaN\n2.wav,{LIGHT}\n"), {"2.wav": LIGHT}, {"1.wav": "not a transcript"}),
 }  # fmt: skip
 

@@ -28,7 +28,9 @@ KEPT += ["I <3 you", "None.", "Chapter XXX", "Ann: hello", "AT&T", "'tis"]
 REFUSED = {
     "not a transcript": [
         *("[say ah]", "(inaudible)", "<noise>", "*coughs*", "♪", "♪ la la ♪", "[LAUGHTER] (applause)", "（笑）"),
-        *("NaN", "None", "null", "N/A"),
+        *("NaN", "None", "null", "N/A", "#NAME?", "#VALUE!"),
+        *("00:00:00.100\t00:00:01.000\tturn off", "0:00 turn off\n0:01 the lights"),
+        *("0.1;1.0;turn off\n1.0;1.6;the lights", "0 1000000 t\n1000000 2000000 er"),
         *("input/pictures/beach.jpg", "1.wav", "C:\\takes\\1.wav", "/home/ann"),
         *("00:01:02", "00:00:01,000 --> 00:00:02,000"),
         "0.100000\t1.200000\tturn off\n1.200000\t2.300000\tthe lights",

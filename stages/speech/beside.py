@@ -16,6 +16,7 @@ from stages.speech.transcripts import transcript_of
 
 BESIDE = (*labels.TEXT_SUFFIXES, *labels.TIMED_SUFFIXES)
 TABLES_TOO = (".tsv", ".json")
+LANGUAGE = re.compile(r"\.([a-z]{2})(?:[-_][A-Za-z]{2,4})?$")  # en or en-US in talk.en-US.srt
 
 
 @dataclass
@@ -46,7 +47,7 @@ def files_beside(folder: Path, recordings: Recordings) -> tuple[dict[Path, list[
         if suffix not in BESIDE or not (folder / name).is_file():
             continue
         place, file = os.path.split(os.path.splitext(name)[0])
-        meant = recordings.find(file, place) or recordings.find(re.sub(r"\.[a-z]{2}$", "", file), place)
+        meant = recordings.find(file, place) or recordings.find(LANGUAGE.sub("", file), place)
         if meant:
             found[folder / name] = meant
         elif suffix not in TABLES_TOO:
@@ -74,5 +75,5 @@ def read_beside(folder: Path, recording: str, path: Path) -> Said | None:
 
 def _language_in(path: Path, recording: str) -> str | None:
     """en in talk.en.srt."""
-    found = re.search(r"\.([a-z]{2})$", path.stem)
+    found = LANGUAGE.search(path.stem)
     return found[1] if found and not Path(recording).stem.endswith(found[0]) else None

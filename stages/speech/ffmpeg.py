@@ -38,6 +38,8 @@ def decode(source: BinaryIO, begins_s: float, ends_s: float | None) -> tuple[np.
     """The first audio stream, at its own rate. Raises: UnreadableSound, also for one damaged packet."""
     import av  # imported here: most recordings do not need it
 
+    if not source.seek(0, os.SEEK_END):  # PyAV would print a traceback
+        raise UnreadableSound(_what_it_is(source))
     # Grows in place: a list of pieces would need the memory twice.
     samples = bytearray()
     channels = sample_rate_hz = 0

@@ -33,7 +33,7 @@ def alike(path: str) -> str:
         path = unicodedata.normalize("NFC", path)
         shown = (" " if char.isspace() else char for char in path if unicodedata.category(char) not in ("Cc", "Cf"))
         path = unicodedata.normalize("NFC", "".join(shown).casefold())
-    parts = (" ".join(part.split()) for part in path.lower().replace("\\", "/").split("/"))
+    parts = (" ".join(part.split()).replace(" .", ".") for part in path.lower().replace("\\", "/").split("/"))
     return posixpath.normpath("/".join(parts))
 
 
@@ -89,7 +89,8 @@ class Recordings:
             if place.startswith("..") or place in ("", "."):
                 continue
             if found := self._at(place):
-                return found
+                spelled = [name for name in found if os.path.basename(name).startswith(os.path.basename(written))]
+                return spelled if len(found) > 1 and len(spelled) == 1 else found
         return []
 
     def _places(self, key: str, folder: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from stages.speech.labels import TEXT_SUFFIXES, TIMED_SUFFIXES
 from stages.speech.names import Recordings, alike, is_named_as_sound, names_in
 from stages.speech.tables import NotATable, printable, unreadable, where_in, wrong_letters
 from stages.speech.text import clean
+from stages.speech.transcripts import LFS_POINTER
 
 # Tables that always are about the recordings beside them, the first counts most; others only if they name some.
 KNOWN_TABLES = ("clips.jsonl", "validated.tsv", "metadata.jsonl", "metadata.csv", "transcripts.csv")
@@ -288,7 +289,8 @@ def _may_name(path: Path, recordings: list[str]) -> bool:
     content = path.read_bytes().replace(b"\0", b"")
     files = [os.path.basename(name) for name in recordings[:1000]]
     ways = [one for name in files for one in (name, os.path.splitext(name)[0]) if len(one) > 2]
-    return any(os.fsencode(way) in content for way in ways)
+    is_lost = not content.strip() or content.startswith(LFS_POINTER.encode())  # what it named, nobody knows
+    return is_lost or any(os.fsencode(way) in content for way in ways)
 
 
 def _fits_several(where: str, written: str, meant: list[str]) -> Rejection:

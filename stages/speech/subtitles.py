@@ -23,7 +23,8 @@ VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
 # A time within a cue: in YouTube's rolling captions, where each cue repeats the one before.
 ROLLING = re.compile(r"<\d+:[\d:.]+>")
-NO_CUE = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")  # NOTE-1 is a cue's name
+COMMENT = re.compile(r"NOTE(\s|$)")  # NOTE-1 is a cue's name
+SETTINGS = re.compile(r"(STYLE|REGION)\s*")  # unless times follow: then it is a cue's name, too
 
 # Who speaks, before the words: "Ann: hello". It could as well be said: "Remember: lock the door".
 NAME = re.compile(r"(?:[-‐-―−]|>>+)?\s*(?=[^\W\d_])(\w[\w.'’-]*(?: \w[\w.'’-]*)?)\s*:(?:\s+|$)")
@@ -58,7 +59,8 @@ def read(path: Path, source: Path) -> Iterator[Part]:
             block.append(lines[number])
             number += 1
         number += 1
-        if block and not NO_CUE.match(block[0]):
+        is_named_cue = len(block) > 1 and TIMES.fullmatch(block[1])
+        if block and not COMMENT.match(block[0]) and (is_named_cue or not SETTINGS.fullmatch(block[0])):
             yield _read_cue(block, where_in(path, source, first), names)
 
 

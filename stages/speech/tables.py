@@ -21,6 +21,7 @@ import orjson
 
 from stages.speech.clips import Rejection
 from stages.speech.columns import COLUMNS, by_our_names, is_other, meaning_of, names_of
+from stages.speech.transcripts import LFS_POINTER
 
 TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".psv", ".list", ".jsonl", ".ndjson", ".json"}
 # Sheets and databases: not read, but named, with what to do.
@@ -30,6 +31,7 @@ DELIMITERS = ",\t;|"
 NEMO_PATH = "audio_filepath"
 # Other tools' names for begins_s and ends_s, in seconds if they have a point.
 TIMES_OF_OTHERS = (("start", "end"), ("begin", "end"), ("start_time", "end_time"), ("start_s", "end_s"))
+TIMES_OF_OTHERS += (("start_sec", "end_sec"), ("onset", "offset"), ("start_ms", "end_ms"))
 SEPARATOR = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # a first line by which Excel knows the delimiter
 WIDEST = 5  # columns without names, among which the recording's is looked for
 LONGEST_CELL = 50  # lines: a quotation mark that nobody closes must not be looked for up to the table's end
@@ -57,6 +59,8 @@ def read(path: Path, finds: Finds, note: Callable[[str], None] = lambda words: N
     if suffix in OTHER_TABLES:
         raise NotATable("only text can be read: save it as CSV")
     content = path.read_bytes()
+    if content.startswith(LFS_POINTER.encode()):
+        raise NotATable("it is a pointer of Git LFS: run 'git lfs pull' where it came from")
     if suffix in (".json", ".jsonl", ".ndjson"):
         return _json_rows(content, finds)
     try:
@@ -309,8 +313,11 @@ def times_of(row: dict) -> tuple[float | None, float | None]:
     """Raises: ValueError, TypeError."""
     if NEMO_PATH not in row:
         for begin, end in TIMES_OF_OTHERS:
-            if "begins_s" not in row and "ends_s" not in row and row.get(begin) and row.get(end):
-                if "." not in f"{row[begin]}{row[end]}":
+            is_given = row.get(begin) not in (None, "") and row.get(end) not in (None, "")  # 0.0 is a time
+            if "begins_s" not in row and "ends_s" not in row and is_given:
+                if begin == "start_ms":
+                    return seconds(float(row[begin]) / 1000), seconds(float(row[end]) / 1000)
+                if not {".", ","} & set(f"{row[begin]}{row[end]}"):
                     raise ValueError(f"{begin} and {end} may be in milliseconds: call them begins_s and ends_s")
                 return seconds(row[begin]), seconds(row[end])
         return seconds(row.get("begins_s")), seconds(row.get("ends_s"))
@@ -325,7 +332,7 @@ def seconds(value: object) -> float | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, bool) or not math.isfinite(time_s := float(value)) or time_s < 0:
+    if isinstance(value, bool) or not math.isfinite(time_s := float(str(value).replace(",", "."))) or time_s < 0:
         raise ValueError(f"{value!r} is not a time in seconds")
     return round(time_s, 3)
 

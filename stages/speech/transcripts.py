@@ -34,6 +34,7 @@ UNCLEAR = re.compile(
 )
 # What programs write for an empty cell (pandas, Python, JSON, SQL, R, Excel), exactly so: "none" and "Null" are words.
 EMPTY_CELLS = {"NaN", "nan", "None", "null", "NULL", "NA", "<NA>", "N/A", "n/a", "#N/A"}
+EMPTY_CELLS |= {"#NAME?", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NULL!"}
 NULL_IS_ZERO = {"de", "et", "nb", "nn", "no"}
 # Whisper's tokens, HTML, the styles of SubStation Alpha, times in brackets (LRC).
 MARKUP = re.compile(
@@ -49,7 +50,14 @@ REMARK = re.compile(
 ASIDE = re.compile(r"\([^()]*\)|（[^（）]*）")
 SONG = re.compile("[♩♪♫♬][^♩♪♫♬]*[♩♪♫♬]?|(?<!\\w)#\\s[^#]*#?")
 WORDS_LEFT_OUT = re.compile(r"\bx{3,}\b")  # as in CHAT (talkbank.org/0info/manuals/CHAT.html) and TORGO
-TIMES = re.compile(r".*-->.*|\W*\d+:\d\d:\d\d(?:[.,]\d+)?\W*|\d+\.\d{3,}\s+\d+\.\d{3,}(?:\s.*)?", re.DOTALL)
+CLOCK = r"(?:\d+:)?\d+:\d\d[.,]\d+"
+TIMES = re.compile(
+    rf".*-->.*|\W*\d+:\d\d:\d\d(?:[.,]\d+)?\W*|\d+\.\d{{3,}}\s+\d+\.\d{{3,}}(?:\s.*)?|{CLOCK}[\s;,|–-]+{CLOCK}\W.*",
+    re.DOTALL,
+)
+# A line of labels in other forms: minutes:seconds, begin;end;text, or HTK's in 100 ns. One alone could be said.
+TIMED_LINE = re.compile(r"\s*(?:(?:\d+:)?\d+:\d\d\b.*|\d+[.,]\d+\s*[;|]\s*\d+[.,]\d+\s*[;|].*|\d+\s+\d{4,}\s+\S.*)")
+LFS_POINTER = "version https://git-lfs"
 FILE = r"[^/\\]*\.(?:wav|mp3|flac|ogg|opus|m4a|mp4|webm|jpe?g|png|gif|bmp|tiff?|svg|txt|csv|tsv|json|xml|pdf|docx?)"
 PATH = re.compile(rf".*[/\\]{FILE}|(?!\S*\s){FILE}|(?:[a-z]:\\|file:|https?:|~?/|\.\.?/)\S+", re.IGNORECASE)
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -75,6 +83,9 @@ def transcript_of(text: str, language: str | None = None) -> tuple[str, Problem 
         said = SPEAKER_CHANGE.sub("", said, count=1)
     said = SPEAKER_NUMBER.sub("", said)
     problem = ("several voices", "give each voice a row or a cue of its own") if voices > 1 else None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and all(map(TIMED_LINE.fullmatch, lines)):
+        problem = "not a transcript", "its lines begin with times: export it as SRT, or write down the words alone"
     if problem := problem or _problem_of(said, language):
         return said, problem
     for kind in (REMARK, ASIDE):
@@ -91,6 +102,8 @@ def is_remark(text: str) -> bool:
 def _problem_of(said: str, language: str | None) -> Problem | None:
     if said in EMPTY_CELLS and not (said == "null" and language in NULL_IS_ZERO):
         return "not a transcript", f"write down what was said ({said}. with a full stop, if it was this)"
+    if said.startswith(LFS_POINTER):
+        return "not a transcript", "it is a pointer of Git LFS: run 'git lfs pull' where it came from"
     if is_remark(said):
         return "not a transcript", f"{said!r} is a remark: write down what was said, without brackets or notes"
     if PATH.fullmatch(said) or TIMES.fullmatch(said):
