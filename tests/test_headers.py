@@ -86,3 +86,11 @@ def test_all_sound_is_heard_whatever_the_header_says(content, seconds):
 def test_broken_copy_or_mixed_recordings_are_refused(content, words):
     with pytest.raises(audio.UnreadableSound, match=words):
         audio.decode(content)
+
+
+# Catches: PyAV's own traceback on the screen for a file that holds nothing.
+def test_an_empty_file_is_refused_without_a_traceback(tmp_path, capfd):
+    (tmp_path / "a.mp3").touch()
+    with (tmp_path / "a.mp3").open("rb") as file, pytest.raises(audio.UnreadableSound, match="empty"):
+        audio.decode(file)
+    assert "Traceback" not in capfd.readouterr().err
