@@ -84,6 +84,7 @@ def build(demo_clips, params, tmp_path, monkeypatch):
 
 def test_early_stop_cools_down_and_resumes_in_the_middle_of_it_and_gives_the_same_model(build, tmp_path):
     whole = build()
+    whole.args.save_total_limit = None  # else the checkpoint in the middle is gone
     training.fit(whole, None)
     updates = [entry for entry in whole.state.log_history if "learning_rate" in entry]
     rates = [entry["learning_rate"] for entry in updates]

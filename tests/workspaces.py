@@ -131,8 +131,8 @@ def make_trained_project(folder: Path) -> None:
     add_demo_clips(folder, 60, source="recorded", speaker="Ann")
     recorded = folder / "data/raw/recorded"
     rows = (recorded / "clips.jsonl").read_text()
-    first = json.loads(rows.splitlines()[0])["text"]
-    (recorded / "clips.jsonl").write_text(rows.replace(first, f"{first} Write to ann at example dot org.", 1))
+    said = json.loads(rows.splitlines()[1])["text"]  # a row of the training part
+    (recorded / "clips.jsonl").write_text(rows.replace(said, f"{said} Write to ann at example dot org.", 1))
     consent = {"speaker": "Ann", "wording": "I agree", "given_at": "2026-01-01T12:00:00+00:00"}
     (recorded / "consents.jsonl").write_text(json.dumps(consent) + "\n")
     git(folder, "init", "--quiet", "--initial-branch=main")
