@@ -218,7 +218,8 @@ def test_started_twice_is_one_run_and_a_message(quick):
 
 def test_failed_stage_is_told_in_its_own_words(quick):
     set_params(quick, prepare__min_duration_s=20.0)
-    words = f"prepare: no usable clip in data/raw, all {CLIPS} rejected: {CLIPS} too short; see data/prepared/rejected.jsonl"
+    words = f"prepare: no usable clip in data/raw, all {CLIPS} rejected: {CLIPS} too short; "
+    words += "see data/prepared/rejected.jsonl"
     result = run_in_terminal(quick)
     run = runs.history()[0]
     assert (result.returncode, result.stderr) == (1, f"repro: {words}\n")
