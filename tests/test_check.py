@@ -52,7 +52,7 @@ def test_tiny_model_needs_no_counting(workspace, set_param, monkeypatch, capsys)
 
 
 def test_configuration_that_cannot_be_reached_is_one_line(workspace, set_param, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     set_param("model.name", "someone/some-model")
     with pytest.raises(UserError, match="not on this machine, and the Hub cannot be reached"):
         check.main()
