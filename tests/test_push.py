@@ -208,6 +208,7 @@ def test_merged_and_whole_models_transcribe_as_their_cards_say_and_what_is_no_lo
     training = read_json(workspace / "data/checkpoints/training.json")
     training["settings"]["mode"] = "full"
     write_json(workspace / "data/checkpoints/training.json", training)
+    assert hub.run(workspace, "-m", "stages.evaluate").returncode == 0
     card.main()
     push(hub, workspace)
     assert set(on_the_hub(hub)) == PUBLISHED - ADAPTER | MERGED
