@@ -4,10 +4,10 @@
 
 Transcribes data/split/test.jsonl, which training never saw, with the base model and the tuned one in the same way.
 Writes predictions.jsonl (a row per clip and model), metrics.json (for `dvc metrics show`), details.json (what goes
-wrong), misheard.csv and groups.csv (for `dvc plots`) and report.html. Known transcripts of
-the base model come from the cache. If `evaluate.other_speakers` names other people's speech, both models hear that too:
-other_speakers.jsonl, and `other_speakers` in metrics.json. evaluated.json is for the check before publishing: hashes of
-the tuned weights, and what they made of each clip, token by token.
+wrong), misheard.csv and groups.csv (for `dvc plots`), report.html, and evaluated.json for the check before publishing:
+hashes of the tuned weights, and what they made of each clip, token by token. Known transcripts of the base model come
+from the cache. If `evaluate.other_speakers` names other people's speech, both models hear that too:
+other_speakers.jsonl, and `other_speakers` in metrics.json.
 """
 
 from __future__ import annotations
